@@ -1,0 +1,60 @@
+"""A labelled data set in memory: what every reader returns and `load` hands out."""
+
+import dataclasses
+
+import numpy as np
+
+from jdd.errors import UserError
+from jdd.preprocessing import Preprocess
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Split:
+    """Images with their labels, as stored: not preprocessed."""
+
+    images: np.ndarray  # (n, h, w, c) uint8
+    labels: np.ndarray  # (n,) int32
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Dataset:
+    """A data set: its two splits, the names of its classes, and how its pixels are preprocessed."""
+
+    name: str
+    train: Split
+    test: Split
+    class_names: tuple[str, ...]
+    preprocess: Preprocess
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes the labels tell apart."""
+        return len(self.class_names)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(h, w, c) of every image."""
+        return self.preprocess.image_shape
+
+
+def checked(images: np.ndarray, labels: np.ndarray, num_classes: int, origin: object) -> Split:
+    """A `Split` of (n, h, w, c) uint8 images and their labels, as they came from `origin`.
+
+    Raises:
+      UserError: no images, a different number of labels, or a label outside 0 … num_classes − 1.
+    """
+    if len(images) != len(labels):
+        raise UserError(f"{origin}: {len(images)} images, but {len(labels)} labels")
+    if not len(images):
+        raise UserError(f"{origin}: no images in it")
+    labels = np.asarray(labels).astype(np.int64)
+    if labels.min() < 0 or labels.max() >= num_classes:
+        wrong = int(labels.min() if labels.min() < 0 else labels.max())
+        raise UserError(
+            f"{origin}: label {wrong} is outside 0 to {num_classes - 1}; the file is damaged"
+            " or belongs to another data set"
+        )
+    return Split(np.ascontiguousarray(images, np.uint8), labels.astype(np.int32))

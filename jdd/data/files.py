@@ -1,0 +1,53 @@
+"""Finding and reading a data set's files, gzipped or not."""
+
+import gzip
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from jdd.errors import UserError
+
+
+def find(directory: Path, name: str) -> Path | None:
+    """The file `name` or `name.gz` in a directory; None if neither is there."""
+    for path in (directory / name, directory / f"{name}.gz"):
+        if path.is_file():
+            return path
+    return None
+
+
+def find_all(directories: Sequence[Path], names: Sequence[str]) -> list[Path] | None:
+    """The named files, gzipped or not, from the first directory that holds them all.
+
+    Returns None where no directory holds any.
+
+    Raises:
+      UserError: only some of the files are there; it names the missing ones.
+    """
+    incomplete: str | None = None
+    for directory in directories:
+        paths = {name: find(directory, name) for name in names}
+        present = [path for path in paths.values() if path is not None]
+        if len(present) == len(names):
+            return present
+        if present and incomplete is None:
+            missing = ", ".join(name for name, path in paths.items() if path is None)
+            incomplete = f"{directory}: missing {missing} (or .gz) beside {present[0].name}"
+    if incomplete is not None:
+        raise UserError(incomplete)
+    return None
+
+
+def read(path: Path) -> bytes:
+    """The content of a file, unpacked when its name ends in .gz.
+
+    Raises:
+      UserError: it cannot be read, or is no whole gzip file.
+    """
+    try:
+        content = path.read_bytes()
+        return gzip.decompress(content) if path.suffix == ".gz" else content
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise UserError(f"{path}: not a whole gzip file ({error}); download it again") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error

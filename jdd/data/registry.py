@@ -1,0 +1,163 @@
+"""The data sets by name: where each is looked for, and how it is read and preprocessed."""
+
+import dataclasses
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from jdd import preprocessing as preprocess_lib
+from jdd.data import cifar, class_names, digits, idx, mhist, svhn, tfds
+from jdd.data.dataset import Dataset, Split
+from jdd.data.resize import resize
+from jdd.errors import UserError, unknown
+
+Splits = tuple[Split, Split]
+MeanStd = tuple[Sequence[float], Sequence[float]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """One data set: its classes, its files' layout, and its constants."""
+
+    class_names: tuple[str, ...]
+    # Reads train and test from the first of the given directories that holds the files.
+    read_files: Callable[[Sequence[Path]], Splits | None]
+    files: str  # what they are called, for the message when they are nowhere
+    folders: tuple[str, ...]  # below the data directory, most telling name first
+    tfds_name: str | None
+    mean_std: MeanStd | None = None  # None: computed from the training images
+    image_size: int | None = None  # None: as stored
+
+
+# Mean and standard deviation are the constants of the published code (Dataset Condensation's
+# and all that followed), so that a set distilled here is in the same space as theirs.
+_SOURCES: dict[str, Source] = {
+    "mnist": Source(
+        class_names.MNIST,
+        lambda places: idx.read("mnist", places),
+        "IDX files (train-images-idx3-ubyte …)",
+        ("mnist", "mnist/raw", "MNIST/raw", "MNIST", "", "raw"),
+        "mnist",
+        ((0.1307,), (0.3081,)),
+    ),
+    "fashion_mnist": Source(
+        class_names.FASHION_MNIST,
+        lambda places: idx.read("fashion_mnist", places),
+        "IDX files (train-images-idx3-ubyte …)",
+        ("fashion_mnist", "fashion_mnist/raw", "FashionMNIST/raw", "FashionMNIST", "", "raw"),
+        "fashion_mnist",
+        ((0.2861,), (0.3530,)),
+    ),
+    "svhn": Source(
+        class_names.SVHN,
+        svhn.read,
+        "train_32x32.mat and test_32x32.mat",
+        ("svhn", "SVHN", ""),
+        "svhn_cropped",
+        ((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
+    ),
+    "cifar10": Source(
+        class_names.CIFAR10,
+        lambda places: cifar.read("cifar10", places),
+        "the binary version (data_batch_1.bin … test_batch.bin)",
+        ("cifar10", "cifar10/cifar-10-batches-bin", "cifar-10-batches-bin", ""),
+        "cifar10",
+        ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
+    ),
+    "cifar100": Source(
+        class_names.CIFAR100,
+        lambda places: cifar.read("cifar100", places),
+        "the binary version (train.bin, test.bin)",
+        ("cifar100", "cifar100/cifar-100-binary", "cifar-100-binary", ""),
+        "cifar100",
+        ((0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762)),
+    ),
+    "mhist": Source(
+        class_names.MHIST,
+        mhist.read,
+        "annotations.csv beside images/",
+        ("mhist", "MHIST", ""),
+        None,  # MHIST may not be passed on: its users fetch it themselves, so TFDS lacks it
+        image_size=128,
+    ),
+}
+
+NAMES = ("digits", *_SOURCES)
+
+
+def load(
+    name: str,
+    data_dir: str | os.PathLike[str] | None = None,
+    image_size: int | None = None,
+    preprocessing: str = "standard",
+) -> Dataset:
+    """Finds, reads and prepares a data set; the images themselves stay uint8.
+
+    Args:
+      name: one of `NAMES`.
+      data_dir: the one directory to look into, by default `$JDD_DATA_DIR`: the files in it, in a
+        folder named for the set, or in torchvision's layout, gzipped or not; else a TFDS set
+        prepared there. Where neither is given: a TFDS set in TFDS's own directory, prepared or
+        downloaded. `digits` needs none.
+      image_size: resize to (image_size, image_size); by default as stored, 128 for `mhist`.
+      preprocessing: "standard" or, for RGB sets, "zca".
+
+    Raises:
+      UserError: a bad argument, the set is nowhere, or its files are damaged.
+    """
+    if name not in NAMES:
+        raise unknown("data set", name, NAMES)
+    if preprocessing not in preprocess_lib.KINDS:
+        raise unknown("preprocessing", preprocessing, preprocess_lib.KINDS)
+    if image_size is not None and (not isinstance(image_size, int) or image_size < 1):
+        raise UserError(f"image size {image_size!r}: give a whole number of pixels, 1 or more")
+    mean_std: MeanStd | None = None
+    if name == "digits":
+        names: tuple[str, ...] = class_names.MNIST
+        train, test = digits.read()
+    else:
+        source = _SOURCES[name]
+        names, mean_std = source.class_names, source.mean_std
+        image_size = image_size or source.image_size
+        train, test = _read(name, source, data_dir)
+    if image_size is not None:
+        train, test = resize(train, image_size), resize(test, image_size)
+    # digits and mhist have no published constants: theirs come from the training images.
+    preprocess = preprocess_lib.fit(preprocessing, train.images, mean_std)
+    return Dataset(name, train, test, names, preprocess)
+
+
+def _read(name: str, source: Source, data_dir: str | os.PathLike[str] | None) -> Splits:
+    directory = data_dir if data_dir is not None else os.environ.get("JDD_DATA_DIR") or None
+    if directory is None:
+        if source.tfds_name is None:
+            raise UserError(
+                f"{name} cannot be downloaded: say where it lies with --data-dir or JDD_DATA_DIR"
+                f" ({source.files})"
+            )
+        return tfds.read_or_download(name, source.tfds_name, len(source.class_names))
+    root = Path(directory).expanduser()
+    try:
+        if not root.is_dir():
+            why = "is a file, not a directory" if root.exists() else "does not exist"
+            raise UserError(f"data directory '{root}' {why}")
+        splits = source.read_files([root / folder for folder in source.folders])
+        if splits is None and source.tfds_name is not None:
+            splits = tfds.read_from(root, source.tfds_name, len(source.class_names))
+        if splits is None:
+            raise UserError(_not_found(name, source, root))
+    except PermissionError as error:
+        raise UserError(f"{error.filename}: no permission to read it") from error
+    return splits
+
+
+def _not_found(name: str, source: Source, root: Path) -> str:
+    empty = " (it is empty)" if not any(root.iterdir()) else ""
+    folders = ", ".join(f"{folder or '.'}/" for folder in source.folders)
+    tried = f"no {name} in '{root}'{empty}: looked for {source.files} in {folders}"
+    if source.tfds_name is None:
+        return f"{tried}; put them in {root / source.folders[0]}"
+    return (
+        f"{tried} and for a prepared TFDS set in {source.tfds_name}/; put the files in"
+        f" {root / source.folders[0]}, or give no data directory to download them through TFDS"
+    )

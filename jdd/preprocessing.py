@@ -1,0 +1,226 @@
+"""What turns stored pixels into what a network sees, and back: per-channel mean/std, or ZCA.
+
+A `Preprocess` is a pytree, so it is passed into compiled steps as an argument, beside the images.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import os
+import tempfile
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jdd.errors import UserError, unknown
+
+Kind = Literal["standard", "zca"]
+KINDS: tuple[Kind, ...] = ("standard", "zca")
+
+ZCA_EPSILON = 0.1  # what the published code of trajectory matching and its followers uses
+_CHUNK = 4096  # images whose float64 copy is held at once: 100 MB at 32×32×3
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, eq=False)
+class Zca:
+    """A whitening of flattened NHWC images (d = h·w·c) with pixels in [0, 1]."""
+
+    mean: jax.Array  # (d,) float32
+    whiten: jax.Array  # (d, d) float32, symmetric: U diag(1/√(S + ε)) Uᵀ
+    unwhiten: jax.Array  # (d, d) float32, its inverse: U diag(√(S + ε)) Uᵀ
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, eq=False)
+class Preprocess:
+    """From uint8 NHWC images to float32 NHWC ones, and back.
+
+    `standard` is `(x/255 − mean)/std` per channel; `zca` whitens x/255 and leaves mean 0 and std 1.
+    Build one with `fit`.
+    """
+
+    mean: jax.Array  # (c,) float32
+    std: jax.Array  # (c,) float32
+    zca: Zca | None
+    kind: Kind = dataclasses.field(metadata={"static": True})
+    image_shape: tuple[int, int, int] = dataclasses.field(metadata={"static": True})
+
+    def __call__(self, images: jax.Array | np.ndarray) -> jax.Array:
+        """Images (..., h, w, c) uint8 → (..., h, w, c) float32 in the preprocessed space."""
+        pixels = jnp.asarray(images).astype(jnp.float32) / 255.0
+        if self.zca is None:
+            return (pixels - self.mean) / self.std
+        return _matmul(_flat(pixels) - self.zca.mean, self.zca.whiten).reshape(pixels.shape)
+
+    def invert(self, images: jax.Array | np.ndarray) -> jax.Array:
+        """Preprocessed images (..., h, w, c) → float32 pixels in [0, 1], clipped, for pictures."""
+        images = jnp.asarray(images, jnp.float32)
+        if self.zca is None:
+            pixels = images * self.std + self.mean
+        else:
+            flat = _matmul(_flat(images), self.zca.unwhiten) + self.zca.mean
+            pixels = flat.reshape(images.shape)
+        return jnp.clip(pixels, 0.0, 1.0)
+
+    def spec(self) -> dict[str, Any]:
+        """What identifies this preprocessing, JSON-able; compare two with `differences`."""
+        spec: dict[str, Any] = {
+            "kind": self.kind,
+            "image_shape": list(self.image_shape),
+            "mean": _rounded(self.mean),
+            "std": _rounded(self.std),
+        }
+        if self.zca is not None:
+            spec["zca"] = _fingerprint(self.zca)
+        return spec
+
+
+def fit(
+    kind: str,
+    train_images: np.ndarray,
+    mean_std: tuple[Sequence[float], Sequence[float]] | None = None,
+) -> Preprocess:
+    """The preprocessing of a data set, from its training images (n, h, w, c) uint8.
+
+    `mean_std` are the per-channel constants for `standard`; without them they are computed.
+    ZCA is computed once and then read from the user's cache directory.
+
+    Raises:
+      UserError: unknown kind, or ZCA for images that are not RGB.
+    """
+    if kind not in KINDS:
+        raise unknown("preprocessing", str(kind), KINDS)
+    height, width, channels = (int(s) for s in train_images.shape[1:])
+    shape = (height, width, channels)
+    if kind == "zca":
+        if channels != 3:
+            raise UserError(
+                f"preprocessing 'zca' is for RGB images, these have {channels} channel"
+                f"{'' if channels == 1 else 's'}: use 'standard'"
+            )
+        whitening = _cached_zca(train_images)
+        return Preprocess(jnp.zeros(channels), jnp.ones(channels), whitening, "zca", shape)
+    mean, std = mean_std if mean_std is not None else channel_mean_std(train_images)
+    mean_array, std_array = (jnp.asarray(a, jnp.float32) for a in (mean, std))
+    return Preprocess(mean_array, std_array, None, "standard", shape)
+
+
+def channel_mean_std(images: np.ndarray) -> tuple[list[float], list[float]]:
+    """Mean and (population) standard deviation of each channel of (n, h, w, c) uint8, in [0, 1]."""
+    means, stds = [], []
+    for channel in range(images.shape[-1]):
+        # Counting the 256 values keeps it exact and needs no float copy of the whole set.
+        counts = np.bincount(images[..., channel].reshape(-1), minlength=256)
+        values = np.arange(256) / 255.0
+        mean = float(counts @ values / counts.sum())
+        variance = float(counts @ (values - mean) ** 2 / counts.sum())
+        means.append(mean)
+        # A constant channel has nothing to scale, and its standard deviation no digits to trust.
+        stds.append(variance**0.5 if np.count_nonzero(counts) > 1 else 1.0)
+    return means, stds
+
+
+def differences(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
+    """How two `Preprocess.spec()` differ, in words; empty when they are the same."""
+    if stored.get("kind") != asked.get("kind"):
+        return [f"stored with {stored.get('kind')}, asked with {asked.get('kind')}"]
+    found = []
+    if list(stored.get("image_shape", ())) != list(asked.get("image_shape", ())):
+        sizes = ["×".join(map(str, spec.get("image_shape", ()))) for spec in (stored, asked)]
+        found.append(f"stored for {sizes[0]} images, asked for {sizes[1]}")
+    found += [
+        f"stored with {key} {stored.get(key)}, asked with {asked.get(key)}"
+        for key in ("mean", "std")
+        if stored.get(key) != asked.get(key)
+    ]
+    if not found and stored.get("zca") != asked.get("zca"):
+        found.append("stored with a ZCA whitening of other training images than the ones asked for")
+    return found
+
+
+def fit_zca(train_images: np.ndarray, epsilon: float = ZCA_EPSILON) -> Zca:
+    """ZCA whitening of (n, h, w, c) uint8, as the papers compute it: on [0, 1] pixels, in float64.
+
+    With X centred and XᵀX/(n−1) = U diag(S) Uᵀ, the whitening is U diag(1/√(S + ε)) Uᵀ. The
+    published code flattens channel-first; here the order is NHWC, the same up to a permutation.
+    """
+    n = len(train_images)
+    flat = train_images.reshape(n, -1)
+    gram = np.zeros((flat.shape[1], flat.shape[1]))
+    for start in range(0, n, _CHUNK):
+        # Integers in float64: every sum is exact, so no summation order of a BLAS can change it.
+        chunk = flat[start : start + _CHUNK].astype(np.float64)
+        gram += chunk.T @ chunk
+    mean = flat.sum(axis=0, dtype=np.int64) / n
+    covariance = (gram - n * np.outer(mean, mean)) / (max(n - 1, 1) * 255.0**2)
+    eigenvalues, vectors = np.linalg.eigh(covariance)
+    scale = np.sqrt(np.maximum(eigenvalues, 0.0) + epsilon)
+    whiten, unwhiten = (vectors / scale) @ vectors.T, (vectors * scale) @ vectors.T
+    return Zca(*(jnp.asarray(a, jnp.float32) for a in (mean / 255.0, whiten, unwhiten)))
+
+
+def cache_dir() -> Path:
+    """`$JDD_CACHE_DIR`, else `$XDG_CACHE_HOME/jdd`, else `~/.cache/jdd`."""
+    if own := os.environ.get("JDD_CACHE_DIR"):
+        return Path(own)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "jdd"
+
+
+def _cached_zca(train_images: np.ndarray) -> Zca:
+    key = hashlib.sha256(repr((train_images.shape, ZCA_EPSILON)).encode())
+    key.update(np.ascontiguousarray(train_images).data)
+    path = cache_dir() / f"zca-{key.hexdigest()[:32]}.npz"
+    dimensions = int(np.prod(train_images.shape[1:]))
+    # A file that is absent, cut short or of another layout is computed anew and written over.
+    with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        with np.load(path) as stored:
+            arrays = [stored[name] for name in ("mean", "whiten", "unwhiten")]
+        square = (dimensions, dimensions)
+        if [a.shape for a in arrays] == [(dimensions,), square, square]:
+            return Zca(*(jnp.asarray(a, jnp.float32) for a in arrays))
+    computed = fit_zca(train_images)
+    # A cache that cannot be written costs the next run some seconds; it is no reason to stop.
+    with contextlib.suppress(OSError):
+        _write(path, computed)
+    return computed
+
+
+def _write(path: Path, zca: Zca) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".tmp")
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            arrays = {f.name: np.asarray(getattr(zca, f.name)) for f in dataclasses.fields(zca)}
+            np.savez(file, **cast(dict[str, Any], arrays))
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _flat(images: jax.Array) -> jax.Array:
+    return images.reshape(*images.shape[:-3], -1)
+
+
+def _matmul(a: jax.Array, b: jax.Array) -> jax.Array:
+    # Accelerators shorten float32 products by default, which shows in whitened images.
+    return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
+
+
+def _rounded(values: jax.Array) -> list[float]:
+    return [round(float(v), 4) for v in np.asarray(values)]
+
+
+def _fingerprint(zca: Zca) -> str:
+    # Only the diagonal, and to 3 decimals: with all d² entries, one would sooner or later lie so
+    # close to a rounding boundary that another BLAS puts it on the other side.
+    numbers = np.concatenate([np.diagonal(np.asarray(zca.whiten)), np.asarray(zca.mean)])
+    thousandths = np.rint(numbers.astype(np.float64) * 1000).astype("<i4")
+    return hashlib.sha256(thousandths.tobytes()).hexdigest()[:16]

@@ -1,0 +1,156 @@
+"""Preprocessing against closed forms: the formula of mean/std, ZCA's effect on a covariance."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from jdd import preprocessing
+from jdd.errors import UserError
+
+SHAPE = (4, 3, 3)
+DIMENSIONS = 36
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("JDD_CACHE_DIR", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def correlated_images(n=300, seed=0):
+    rng = np.random.default_rng(seed)
+    mixed = rng.normal(size=(n, 6)) @ rng.normal(size=(6, DIMENSIONS))
+    return np.clip(mixed * 20 + 128, 0, 255).astype(np.uint8).reshape(n, *SHAPE)
+
+
+def test_standard_is_the_formula():
+    images = np.array([[[[0, 51, 255]]]], np.uint8)
+    fitted = preprocessing.fit("standard", images, ((0.5, 0.1, 0.2), (0.25, 0.2, 0.4)))
+    np.testing.assert_allclose(fitted(images)[0, 0, 0], [-2.0, 0.5, 2.0], atol=1e-6)
+    assert fitted(images).dtype == np.float32
+
+
+def test_mean_and_std_are_numpys():
+    images = correlated_images()
+    mean, std = preprocessing.channel_mean_std(images)
+    np.testing.assert_allclose(mean, (images / 255.0).mean(axis=(0, 1, 2)), rtol=1e-12)
+    np.testing.assert_allclose(std, (images / 255.0).std(axis=(0, 1, 2)), rtol=1e-9)
+
+
+def test_a_constant_channel_stays_finite():
+    images = np.full((5, 2, 2, 1), 7, np.uint8)
+    fitted = preprocessing.fit("standard", images)
+    np.testing.assert_allclose(fitted(images), 0.0, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", preprocessing.KINDS)
+def test_invert_undoes_it_also_compiled_as_an_argument(kind):
+    images = correlated_images()
+    fitted = preprocessing.fit(kind, images)
+    there = jax.jit(lambda f, x: f(x))(fitted, images[:20])
+    back = jax.jit(lambda f, x: f.invert(x))(fitted, there)
+    np.testing.assert_allclose(back, images[:20] / 255.0, atol=1e-5)
+    np.testing.assert_allclose(there, fitted(images[:20]), atol=1e-5)
+
+
+def test_invert_clips():
+    fitted = preprocessing.fit("standard", correlated_images(), ((0.5,) * 3, (0.25,) * 3))
+    assert fitted.invert(np.full((1, *SHAPE), 9.0)).max() == 1.0
+    assert fitted.invert(np.full((1, *SHAPE), -9.0)).min() == 0.0
+
+
+def test_zca_shrinks_each_principal_variance_to_s_over_s_plus_epsilon():
+    images = correlated_images(n=5000)
+    fitted = preprocessing.fit("zca", images)
+    flat = (images / 255.0).reshape(len(images), -1)
+    variances, directions = np.linalg.eigh(np.cov(flat, rowvar=False))
+    expected = directions @ np.diag(variances / (variances + 0.1)) @ directions.T
+    white = np.asarray(fitted(images), np.float64).reshape(len(images), -1)
+    np.testing.assert_allclose(np.cov(white, rowvar=False), expected, atol=1e-5)
+    np.testing.assert_allclose(white.mean(axis=0), 0.0, atol=1e-5)
+
+
+def test_zca_in_chunks_is_zca_at_once(monkeypatch):
+    images = correlated_images()
+    whole = preprocessing.fit_zca(images)
+    monkeypatch.setattr(preprocessing, "_CHUNK", 7)
+    np.testing.assert_allclose(preprocessing.fit_zca(images).whiten, whole.whiten, atol=1e-6)
+
+
+def test_zca_of_grey_images_is_refused_in_one_line():
+    with pytest.raises(UserError, match="RGB") as raised:
+        preprocessing.fit("zca", np.zeros((3, 8, 8, 1), np.uint8))
+    assert "\n" not in str(raised.value)
+
+
+def test_unknown_kind_names_the_nearest():
+    with pytest.raises(UserError, match="did you mean 'standard'"):
+        preprocessing.fit("standart", correlated_images())
+
+
+def test_zca_is_read_from_the_cache(cache, monkeypatch):
+    images = correlated_images()
+    first = preprocessing.fit("zca", images)
+    assert [path.suffix for path in cache.iterdir()] == [".npz"]
+    monkeypatch.setattr(preprocessing, "fit_zca", lambda _: pytest.fail("computed again"))
+    second = preprocessing.fit("zca", images)
+    np.testing.assert_array_equal(first.zca.whiten, second.zca.whiten)
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "flipped", "other shape"])
+def test_a_broken_cache_file_is_computed_anew(cache, damage):
+    images = correlated_images()
+    expected = preprocessing.fit("zca", images)
+    (path,) = cache.iterdir()
+    content = bytearray(path.read_bytes())
+    if damage == "cut":
+        path.write_bytes(content[: len(content) // 2])
+    elif damage == "empty":
+        path.write_bytes(b"")
+    elif damage == "flipped":
+        content[len(content) // 2] ^= 0xFF
+        path.write_bytes(content)
+    else:
+        np.savez(path, mean=np.zeros(2), whiten=np.eye(2), unwhiten=np.eye(2))
+    again = preprocessing.fit("zca", images)
+    np.testing.assert_array_equal(expected.zca.whiten, again.zca.whiten)
+    with np.load(path) as stored:
+        assert stored["whiten"].shape == (DIMENSIONS, DIMENSIONS)
+
+
+def test_a_cache_that_cannot_be_written_is_no_error(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("JDD_CACHE_DIR", str(tmp_path / "file"))
+    assert preprocessing.fit("zca", correlated_images()).zca is not None
+
+
+def test_cache_directory_follows_the_environment(tmp_path, monkeypatch):
+    monkeypatch.delenv("JDD_CACHE_DIR")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert preprocessing.cache_dir() == tmp_path / "jdd"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert preprocessing.cache_dir() == tmp_path / ".cache" / "jdd"
+
+
+def test_specs_survive_json_and_differ_in_words():
+    standard = preprocessing.fit("standard", correlated_images()).spec()
+    zca = preprocessing.fit("zca", correlated_images()).spec()
+    other_zca = preprocessing.fit("zca", correlated_images(seed=1)).spec()
+    constants = preprocessing.fit("standard", correlated_images(), ((0.5,) * 3, (0.2,) * 3)).spec()
+    resized = preprocessing.fit("zca", np.repeat(correlated_images(), 2, axis=1)).spec()
+
+    for spec in (standard, zca):
+        assert preprocessing.differences(json.loads(json.dumps(spec)), spec) == []
+    assert preprocessing.differences(zca, standard) == ["stored with zca, asked with standard"]
+    assert "other training images" in preprocessing.differences(zca, other_zca)[0]
+    assert "mean" in preprocessing.differences(standard, constants)[0]
+    assert preprocessing.differences(zca, resized) == ["stored for 4×3×3 images, asked for 8×3×3"]
+
+
+def test_the_fingerprint_does_not_feel_a_rounding_error():
+    fitted = preprocessing.fit("zca", correlated_images())
+    nudged = jax.tree.map(lambda a: a * (1 + 1e-7), fitted)
+    assert nudged.spec()["zca"] == fitted.spec()["zca"]
