@@ -1,0 +1,63 @@
+"""ConvNet, the field's usual network: blocks of convolution, norm, activation and pooling.
+
+Gidaris and Komodakis, "Dynamic Few-Shot Visual Learning without Forgetting" (2018); as used by Zhao
+et al., "Dataset Condensation with Gradient Matching" (2021) and everyone since.
+"""
+
+import jax
+
+from jdd.errors import UserError
+from jdd.networks import layers
+from jdd.networks.base import Network, pad_by_two
+
+
+class ConvNet(Network):
+    """`depth` blocks of 3×3 convolution with `width` channels → norm → activation → pooling."""
+
+    width: int = 128
+    depth: int = 3
+    norm: str = "instance"
+    activation: str = "relu"
+    pooling: str = "avg"
+
+    def __post_init__(self) -> None:
+        layers.check_choice("norm", self.norm, layers.NORMS)
+        layers.check_choice("activation", self.activation, layers.ACTIVATIONS)
+        layers.check_choice("pooling", self.pooling, layers.POOLINGS)
+        if self.width < 1 or self.depth < 1:
+            raise UserError(f"width and depth start at 1, not {self.width} and {self.depth}")
+        if self.norm == "group" and self.width % layers.GROUPS:
+            raise UserError(
+                f"group norm needs a multiple of {layers.GROUPS}, not width {self.width}"
+            )
+        super().__post_init__()
+
+    def setup(self) -> None:
+        """Makes the layers."""
+        self.block = [layers.ConvBlock(self.width, self.norm) for _ in range(self.depth)]
+        self.classifier = layers.Dense(self.num_classes)
+
+    def feature_shape(self, image_shape: tuple[int, int, int]) -> tuple[int, int, int]:
+        """See `Network`."""
+        height, width, _ = image_shape
+        if _is_mnist_shape(image_shape):
+            height = width = 32
+        shrink = 1 if self.pooling == "none" else 2**self.depth
+        return height // shrink, width // shrink, self.width
+
+    def trace(self, images: jax.Array, train: bool) -> tuple[list[jax.Array], jax.Array]:
+        """See `Network`."""
+        activation, pool = layers.ACTIVATIONS[self.activation], layers.POOLINGS[self.pooling]
+        # The published code pads grey images of any size so, which only fits 28×28; there it makes
+        # the map 32×32, as its layer norm and classifier expect.
+        x = pad_by_two(images) if _is_mnist_shape(images.shape[1:]) else images
+        maps = []
+        for block in self.block:
+            x = activation(block(x, train))
+            maps.append(x)
+            x = pool(x)
+        return maps, x
+
+
+def _is_mnist_shape(image_shape: tuple[int, ...]) -> bool:
+    return tuple(image_shape) == (28, 28, 1)

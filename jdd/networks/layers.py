@@ -1,0 +1,146 @@
+"""The networks' layers: the arithmetic and initialisation of PyTorch, on `jdd.ops`."""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jdd import ops
+from jdd.errors import unknown
+
+EPSILON = 1e-5  # PyTorch's, for every norm
+BATCH_MOMENTUM = 0.1  # PyTorch's: the share of the new batch, not of the old average
+GROUPS = 4
+
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "relu": jax.nn.relu,
+    "leaky_relu": lambda x: jax.nn.leaky_relu(x, negative_slope=0.01),
+    "sigmoid": jax.nn.sigmoid,
+    "swish": jax.nn.swish,
+}
+POOLINGS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "avg": lambda x: ops.avg_pool(x, 2, 2),
+    "max": lambda x: ops.max_pool(x, 2, 2),
+    "none": lambda x: x,
+}
+NORMS = ("instance", "batch", "layer", "group", "none")
+
+
+def check_choice(option: str, value: str, choices: dict | tuple[str, ...]) -> None:
+    """Raises `UserError` naming the nearest choice unless `value` is one of `choices`."""
+    if value not in choices:
+        raise unknown(option, str(value), choices)
+
+
+def fan_in_uniform(fan_in: int) -> Callable[..., jax.Array]:
+    """U(−1/√fan_in, 1/√fan_in): what PyTorch's convolutions and linear layers start from.
+
+    PyTorch writes it as `kaiming_uniform_(a=√5)` for weights; biases take the same bound.
+    """
+    bound = fan_in**-0.5
+
+    def initialise(key: jax.Array, shape: tuple[int, ...], dtype: type = jnp.float32) -> jax.Array:
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return initialise
+
+
+class Conv(nn.Module):
+    """Convolution, NHWC by HWIO, with square windows and zero padding."""
+
+    features: int
+    window: int = 3
+    padding: int = 1
+    stride: int = 1
+    use_bias: bool = True
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """`(n, h, w, c)` → `(n, h', w', features)`."""
+        shape = (self.window, self.window, x.shape[-1], self.features)
+        initialise = fan_in_uniform(shape[0] * shape[1] * shape[2])
+        x = ops.conv2d(x, self.param("kernel", initialise, shape), self.padding, self.stride)
+        return x + self.param("bias", initialise, (self.features,)) if self.use_bias else x
+
+
+class Dense(nn.Module):
+    """A linear layer, kernel `(in, out)`."""
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """`(n, in)` → `(n, features)`."""
+        initialise = fan_in_uniform(x.shape[-1])
+        kernel = self.param("kernel", initialise, (x.shape[-1], self.features))
+        return x @ kernel + self.param("bias", initialise, (self.features,))
+
+
+class Norm(nn.Module):
+    """One of `NORMS` but "none"; scale and bias per channel, for "layer" per entry of the map."""
+
+    kind: str
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """`(n, h, w, c)` → the same shape; `train` matters to batch norm alone."""
+        channels = x.shape[-1]
+        shape = x.shape[1:] if self.kind == "layer" else (channels,)
+        scale = self.param("scale", nn.initializers.ones, shape)
+        bias = self.param("bias", nn.initializers.zeros, shape)
+        if self.kind == "layer":
+            return ops.layer_norm(x, scale, bias, EPSILON)
+        if self.kind == "batch":
+            return self._batch_norm(x, scale, bias, train)
+        groups = channels if self.kind == "instance" else GROUPS
+        return ops.group_norm(x, scale, bias, groups, EPSILON)
+
+    def _batch_norm(
+        self, x: jax.Array, scale: jax.Array, bias: jax.Array, train: bool
+    ) -> jax.Array:
+        channels = (x.shape[-1],)
+        mean_state = self.variable("batch_stats", "mean", jnp.zeros, channels)
+        var_state = self.variable("batch_stats", "var", jnp.ones, channels)
+        mean, var = mean_state.value, var_state.value
+        if train:
+            mean = jnp.mean(x, axis=(0, 1, 2))
+            var = jnp.mean(jnp.square(x - mean), axis=(0, 1, 2))
+            if not self.is_initializing() and self.is_mutable_collection("batch_stats"):
+                # PyTorch normalises with the biased variance and remembers the unbiased one.
+                count = x.size // x.shape[-1]
+                unbiased = var * (count / max(count - 1, 1))
+                mean_state.value += BATCH_MOMENTUM * (mean - mean_state.value)
+                var_state.value += BATCH_MOMENTUM * (unbiased - var_state.value)
+        slope = scale * jax.lax.rsqrt(var + EPSILON)
+        return x * slope + (bias - mean * slope)
+
+
+class ConvBlock(nn.Module):
+    """A convolution and the norm behind it; activation and pooling are the network's."""
+
+    features: int
+    norm: str
+    window: int = 3
+    padding: int = 1
+    stride: int = 1
+    use_bias: bool = True
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """`(n, h, w, c)` → `(n, h', w', features)`."""
+        x = Conv(self.features, self.window, self.padding, self.stride, self.use_bias, name="conv")(
+            x
+        )
+        return x if self.norm == "none" else Norm(self.norm, name="norm")(x, train)
+
+
+class DenseBlock(nn.Module):
+    """A linear layer and ReLU."""
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """`(n, in)` → `(n, features)`."""
+        return jax.nn.relu(Dense(self.features, name="dense")(x))

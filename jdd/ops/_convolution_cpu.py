@@ -1,0 +1,111 @@
+"""The three products of a convolution on a CPU, each as something that XLA runs fast there.
+
+XLA's CPU convolution is fast only as plain NHWC · HWIO, without dilation or groups: inside a loop
+every other form leaves the threaded kernel and is ten times slower. So nothing here asks for one;
+what does not fit that form is a matrix product over shifted images. docs/performance.md has the
+measurements behind each choice.
+"""
+
+from collections.abc import Iterator
+from functools import reduce
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jdd.ops._window import Window
+
+DIMENSIONS = ("NHWC", "HWIO", "NHWC")
+
+# Up to this many input channels (grey and colour images) the kernel entries of all shifts make one
+# matrix product: a convolution with one or three outputs takes 16 ms where this takes 0.3.
+_FEW_CHANNELS = 4
+
+# Positions in one product of the kernel gradient: ten images of 16×16. Both operands and their
+# shifted copies then stay in the cache; a hundred images at once run at half the speed.
+_POSITIONS = 2560
+
+
+def forward(x: jax.Array, w: jax.Array, window: Window) -> jax.Array:
+    """`(n, h, w, c)`, `(kh, kw, c, o)` → `(n, oh, ow, o)`."""
+    if w.shape[2] == 1:
+        # Three times as fast as XLA's convolution of one channel.
+        patches = jnp.concatenate(list(_shifted(x, window)))
+        return jnp.einsum("pnhw,po->nhwo", patches, w.reshape(-1, w.shape[3]))
+    return lax.conv_general_dilated(
+        x, w, window.strides, window.padding, dimension_numbers=DIMENSIONS
+    )
+
+
+def input_gradient(g: jax.Array, w: jax.Array, window: Window) -> jax.Array:
+    """`(n, oh, ow, o)`, `(kh, kw, c, o)` → `(n, h, w, c)`: the kernel flipped, its ends swapped."""
+    if w.shape[2] <= _FEW_CHANNELS:
+        return _input_gradient_of_few_channels(g, w, window)
+    margins = []
+    for size, output, kernel, stride, (low, _) in window.axes():
+        before = kernel - 1 - low
+        margins.append((before, size + kernel - 1 - before - ((output - 1) * stride + 1)))
+    flipped = jnp.swapaxes(w[::-1, ::-1], 2, 3)
+    if window.strides != (1, 1) or min(min(m) for m in margins) < 0:
+        # Dilated and cropped by hand: the convolution's own dilation is one of the slow forms.
+        interior = [(*m, s - 1) for m, s in zip(margins, window.strides, strict=True)]
+        g = lax.pad(g, jnp.zeros((), g.dtype), [(0, 0, 0), *interior, (0, 0, 0)])
+        margins = [(0, 0), (0, 0)]
+    return lax.conv_general_dilated(g, flipped, (1, 1), margins, dimension_numbers=DIMENSIONS)
+
+
+def kernel_gradient(x: jax.Array, g: jax.Array, window: Window) -> jax.Array:
+    """`(n, h, w, c)`, `(n, oh, ow, o)` → `(kh, kw, c, o)`, summed over parts of the batch."""
+    n, oh, ow, _ = g.shape
+    size = max(1, _POSITIONS // (oh * ow))
+    # The first part takes what the others leave over; the sum starts from it, not from zeros, which
+    # inside `shard_map` would not vary over the mesh as the parts do.
+    first = min(n, n % size or size)
+    total = _kernel_gradient_of_part(x[:first], g[:first], window)
+    if first == n:
+        return total
+
+    def add(total: jax.Array, part: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+        return total + _kernel_gradient_of_part(*part, window), None
+
+    others = [v[first:].reshape(-1, size, *v.shape[1:]) for v in (x, g)]
+    return lax.scan(add, total, (others[0], others[1]))[0]
+
+
+def _kernel_gradient_of_part(x: jax.Array, g: jax.Array, window: Window) -> jax.Array:
+    channels, o = x.shape[3], g.shape[3]
+    g = g.reshape(-1, o)
+    planes = [v.reshape(channels, -1) for v in _shifted(x, window)]
+    if channels <= _FEW_CHANNELS:
+        entries = jnp.concatenate(planes) @ g
+    else:
+        entries = jnp.stack([v @ g for v in planes])
+    return entries.reshape(*window.kernel, channels, o)
+
+
+def _input_gradient_of_few_channels(g: jax.Array, w: jax.Array, window: Window) -> jax.Array:
+    kh, kw = window.kernel
+    planes = jnp.einsum("ijco,nhwo->ijcnhw", w, g)
+
+    def shifted_back(i: int, j: int) -> jax.Array:
+        edges = []
+        for (size, output, _, stride, (low, _)), entry in zip(window.axes(), (i, j), strict=True):
+            before = entry - low
+            edges.append((before, size - before - ((output - 1) * stride + 1), stride - 1))
+        return lax.pad(planes[i, j], jnp.zeros((), g.dtype), [(0, 0, 0), (0, 0, 0), *edges])
+
+    total = reduce(jnp.add, (shifted_back(i, j) for i in range(kh) for j in range(kw)))
+    return jnp.moveaxis(total, 0, 3)
+
+
+def _shifted(x: jax.Array, window: Window) -> Iterator[jax.Array]:
+    """For each kernel entry the pixels it meets, channels first: `(n, h, w, c)` → `(c, n, oh, ow)`.
+
+    Channels first is what makes the kernel gradient a product of two arrays as they lie in memory.
+    """
+    x = jnp.pad(jnp.transpose(x, (3, 0, 1, 2)), ((0, 0), (0, 0), *window.padding))
+    (sh, sw), (oh, ow) = window.strides, window.output
+    height, width = (oh - 1) * sh + 1, (ow - 1) * sw + 1
+    for i in range(window.kernel[0]):
+        for j in range(window.kernel[1]):
+            yield x[:, :, i : i + height : sh, j : j + width : sw]

@@ -1,0 +1,190 @@
+"""Two-dimensional convolution whose derivatives of every order stay fast on a CPU.
+
+A convolution y = x ∗ w and its two gradients are the three partial derivatives of one trilinear
+form Σ g · (x ∗ w). Here each is a primitive of its own, and the transposes of each are the other
+two, so autodiff never leaves the three: forward, reverse, or one over the other. On a CPU they are
+computed as `jdd.ops._convolution_cpu` says; elsewhere XLA's own convolution is the best there is.
+
+Arrays inside carry a leading axis of models: `vmap` over images alone makes a larger batch,
+`vmap` over kernels makes more models, which a CPU computes one after another (a grouped convolution
+is four times slower there) and a GPU at once.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+from jdd.ops import _convolution_cpu as cpu
+from jdd.ops._window import Pair, Window
+
+
+def conv2d(
+    x: jax.Array,
+    w: jax.Array,
+    padding: int | tuple[Pair, Pair] = 1,
+    stride: int | Pair = 1,
+) -> jax.Array:
+    """Convolves images with a kernel; differentiable any number of times in either mode.
+
+    Args:
+      x: `(n, h, w, c)` of any float dtype.
+      w: `(kh, kw, c, o)`.
+      padding: zeros around the image, one number or `((above, below), (left, right))`.
+      stride: one number or `(vertical, horizontal)`.
+
+    Returns:
+      `(n, oh, ow, o)` of the promoted dtype, with `oh = (h + above + below - kh) // stride + 1`.
+
+    Raises:
+      ValueError: where the shapes do not fit each other or the kernel does not fit the image.
+    """
+    if x.ndim != 4 or w.ndim != 4 or x.shape[3] != w.shape[2]:
+        raise ValueError(
+            f"conv2d wants images (n, h, w, c) and a kernel (kh, kw, c, o): {x.shape}, {w.shape}"
+        )
+    pads = ((padding, padding), (padding, padding)) if isinstance(padding, int) else padding
+    strides = (stride, stride) if isinstance(stride, int) else stride
+    window = Window((x.shape[1], x.shape[2]), (w.shape[0], w.shape[1]), pads, strides)
+    if min(window.output) < 1:
+        raise ValueError(
+            f"a {w.shape[:2]} kernel does not fit an image of {x.shape[1:3]} padded by {pads}"
+        )
+    dtype = jnp.promote_types(x.dtype, w.dtype)
+    x, w = _over_the_same_axes(x.astype(dtype), w.astype(dtype))
+    return _forward.bind(x[None], w[None], window=window)[0]
+
+
+def _over_the_same_axes(*arrays: jax.Array) -> list[jax.Array]:
+    """Inside `shard_map`, marks each array as varying over every mesh axis that any of them does.
+
+    JAX does this itself for its own operations; it is how a kernel that all devices share gets the
+    sum of their gradients.
+    """
+    varying = [jax.typeof(v).mat.varying for v in arrays]
+    everywhere = frozenset[Any]().union(*varying)
+    return [
+        lax.pcast(v, tuple(everywhere - axes), to="varying") if everywhere - axes else v
+        for v, axes in zip(arrays, varying, strict=True)
+    ]
+
+
+def _native_forward(x: jax.Array, w: jax.Array, window: Window) -> jax.Array:
+    return lax.conv_general_dilated(
+        x, w, window.strides, window.padding, dimension_numbers=cpu.DIMENSIONS
+    )
+
+
+def _native_input_gradient(g: jax.Array, w: jax.Array, window: Window) -> jax.Array:
+    x = jax.ShapeDtypeStruct((g.shape[0], *window.image, w.shape[2]), g.dtype)
+    return jax.linear_transpose(lambda x: _native_forward(x, w, window), x)(g)[0]
+
+
+def _native_kernel_gradient(x: jax.Array, g: jax.Array, window: Window) -> jax.Array:
+    w = jax.ShapeDtypeStruct((*window.kernel, x.shape[3], g.shape[3]), x.dtype)
+    return jax.linear_transpose(lambda w: _native_forward(x, w, window), w)(g)[0]
+
+
+def _over_models(
+    loop: Callable[..., Any], product: Callable[..., jax.Array]
+) -> Callable[..., jax.Array]:
+    """A product of arrays with a leading axis of models, by `loop` unless there is just one."""
+
+    def apply(a: jax.Array, b: jax.Array, *, window: Window) -> jax.Array:
+        if a.shape[0] == 1:
+            return product(a[0], b[0], window)[None]
+        return loop(lambda a, b: product(a, b, window))(a, b)
+
+    return apply
+
+
+def _one_after_another(product: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+    return lambda *arrays: lax.map(lambda pair: product(*pair), arrays)
+
+
+def _primitive(
+    name: str,
+    shape: Callable[..., tuple[int, ...]],
+    on_cpu: Callable[..., jax.Array],
+    elsewhere: Callable[..., jax.Array],
+) -> Primitive:
+    primitive = Primitive(f"jdd_convolution_{name}")
+
+    def abstract(a: Any, b: Any, *, window: Window) -> jax.core.ShapedArray:
+        return a.update(shape=(a.shape[0], *shape(a.shape[1:], b.shape[1:], window)))
+
+    primitive.def_abstract_eval(abstract)
+    primitive.def_impl(jax.jit(primitive.bind, static_argnames="window"))
+    for platform, loop, product in (
+        (None, jax.vmap, elsewhere),
+        ("cpu", _one_after_another, on_cpu),
+    ):
+        rule = mlir.lower_fun(_over_models(loop, product), multiple_results=False)
+        mlir.register_lowering(primitive, rule, platform=platform)
+    return primitive
+
+
+_forward = _primitive(
+    "forward",
+    lambda x, w, window: (x[0], *window.output, w[3]),
+    cpu.forward,
+    _native_forward,
+)
+_input_gradient = _primitive(
+    "input_gradient",
+    lambda g, w, window: (g[0], *window.image, w[2]),
+    cpu.input_gradient,
+    _native_input_gradient,
+)
+_kernel_gradient = _primitive(
+    "kernel_gradient",
+    lambda x, g, window: (*window.kernel, x[3], g[3]),
+    cpu.kernel_gradient,
+    _native_kernel_gradient,
+)
+
+# In each rule the first argument is the cotangent, the other two are the primitive's own.
+ad.defbilinear(
+    _forward,
+    lambda g, x, w, window: _input_gradient.bind(g, w, window=window),
+    lambda g, x, w, window: _kernel_gradient.bind(x, g, window=window),
+)
+ad.defbilinear(
+    _input_gradient,
+    lambda x, g, w, window: _forward.bind(x, w, window=window),
+    lambda x, g, w, window: _kernel_gradient.bind(x, g, window=window),
+)
+ad.defbilinear(
+    _kernel_gradient,
+    lambda w, x, g, window: _input_gradient.bind(g, w, window=window),
+    lambda w, x, g, window: _forward.bind(x, w, window=window),
+)
+
+
+def _batch(
+    primitive: Primitive, images_first: bool, arrays: Any, axes: Any, *, window: Window
+) -> tuple[jax.Array, int]:
+    (a, b), (a_axis, b_axis) = arrays, axes
+    if images_first and b_axis is None:
+        # New axis, models, images, … → models, all the images, …
+        a = jnp.moveaxis(a, a_axis, 1)
+        folded = a.reshape(a.shape[0], -1, *a.shape[3:])
+        out = primitive.bind(folded, b, window=window)
+        return out.reshape(*a.shape[:3], *out.shape[2:]), 1
+    size = next(v.shape[d] for v, d in ((a, a_axis), (b, b_axis)) if d is not None)
+    a, b = (
+        jnp.broadcast_to(v, (size, *v.shape)) if d is None else jnp.moveaxis(v, d, 0)
+        for v, d in ((a, a_axis), (b, b_axis))
+    )
+    out = primitive.bind(*(v.reshape(-1, *v.shape[2:]) for v in (a, b)), window=window)
+    return out.reshape(size, -1, *out.shape[1:]), 0
+
+
+batching.primitive_batchers[_forward] = partial(_batch, _forward, True)
+batching.primitive_batchers[_input_gradient] = partial(_batch, _input_gradient, True)
+batching.primitive_batchers[_kernel_gradient] = partial(_batch, _kernel_gradient, False)

@@ -1,0 +1,56 @@
+"""Pooling over windows of an image; as in PyTorch, windows that do not fit are left out."""
+
+import jax
+import jax.numpy as jnp
+
+
+def avg_pool(x: jax.Array, window: int, stride: int) -> jax.Array:
+    """The mean of every window.
+
+    Args:
+      x: `(n, h, w, c)`.
+      window: height and width of a window.
+      stride: distance between windows.
+
+    Returns:
+      `(n, oh, ow, c)` of the same dtype, with `oh = (h - window) // stride + 1`.
+
+    Raises:
+      ValueError: where not one window fits.
+    """
+    parts = _window_entries(x, window, stride)
+    return sum(parts[1:], parts[0]) / len(parts)
+
+
+def max_pool(x: jax.Array, window: int, stride: int, padding: int = 0) -> jax.Array:
+    """The maximum of every window; of equal entries the first takes the gradient.
+
+    Args:
+      x: `(n, h, w, c)`.
+      window: height and width of a window.
+      stride: distance between windows.
+      padding: rows and columns of minus infinity around the image.
+
+    Returns:
+      `(n, oh, ow, c)` of the same dtype, with `oh = (h + 2 padding - window) // stride + 1`.
+
+    Raises:
+      ValueError: where not one window fits.
+    """
+    pads = ((0, 0), (padding, padding), (padding, padding), (0, 0))
+    x = jnp.pad(x, pads, constant_values=-jnp.inf)
+    first, *others = _window_entries(x, window, stride)
+    for entry in others:
+        first = jnp.where((entry <= first) | jnp.isnan(first), first, entry)
+    return first
+
+
+def _window_entries(x: jax.Array, window: int, stride: int) -> list[jax.Array]:
+    height, width = ((size - window) // stride * stride + 1 for size in x.shape[1:3])
+    if min(height, width) < 1:
+        raise ValueError(f"a window of {window} does not fit an image of {x.shape[1:3]}")
+    return [
+        x[:, i : i + height : stride, j : j + width : stride]
+        for i in range(window)
+        for j in range(window)
+    ]

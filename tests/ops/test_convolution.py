@@ -1,0 +1,233 @@
+"""The convolution against XLA's own, in float64: values and derivatives of the first two orders."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import export, lax
+
+from jdd.ops import conv2d
+
+# n, h, w, c, kernel, o, padding, stride
+CASES = {
+    "3x3": (3, 8, 8, 4, 3, 5, 1, 1),
+    "3x3 odd": (2, 7, 5, 3, 3, 2, 1, 1),
+    "first layer of a grey image": (2, 8, 8, 1, 3, 4, 3, 1),
+    "no padding": (2, 9, 9, 2, 5, 3, 0, 1),
+    "1x1 stride 2": (2, 7, 7, 3, 1, 2, 0, 2),
+    "3x3 stride 2": (2, 8, 9, 3, 3, 2, 1, 2),
+    "5x5": (2, 8, 6, 2, 5, 2, 2, 1),
+    "11x11 stride 4": (1, 19, 21, 2, 11, 2, 2, 4),
+    "1x1": (2, 5, 5, 6, 1, 3, 0, 1),
+    "parts of the batch": (23, 16, 16, 5, 3, 6, 1, 1),
+    "many channels, stride 2": (2, 9, 8, 6, 3, 4, 1, 2),
+    "many channels, much padding": (2, 5, 6, 6, 3, 4, 3, 1),
+    "many channels, uneven": (2, 6, 7, 5, 3, 2, ((0, 2), (1, 0)), (2, 1)),
+    "uneven": (2, 6, 7, 2, 3, 2, ((0, 2), (1, 0)), (2, 1)),
+}
+
+
+@pytest.fixture(autouse=True)
+def float64():
+    with jax.enable_x64(True):
+        yield
+
+
+def reference(x, w, padding=1, stride=1):
+    pads = [(padding, padding)] * 2 if isinstance(padding, int) else padding
+    strides = (stride, stride) if isinstance(stride, int) else stride
+    return lax.conv_general_dilated(x, w, strides, pads, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+def arrays(case):
+    n, h, w, c, kernel, o, padding, stride = CASES[case]
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(n, h, w, c)))
+    k = jnp.asarray(rng.normal(size=(kernel, kernel, c, o)))
+    dx, dk = (jnp.asarray(rng.normal(size=v.shape)) for v in (x, k))
+    return (x, k), (dx, dk), (padding, stride)
+
+
+def energy(conv, options):
+    """A scalar whose second derivatives hold every mixed term."""
+    return lambda x, w: jnp.sum(jnp.sin(conv(x, w, *options)) ** 2)
+
+
+def agree(ours, theirs):
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        assert a.dtype == jnp.float64
+        np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_value_and_gradients(case):
+    point, direction, options = arrays(case)
+    for f in (
+        lambda conv: conv(*point, *options),
+        lambda conv: jax.grad(energy(conv, options), (0, 1))(*point),
+        lambda conv: jax.jvp(energy(conv, options), point, direction),
+    ):
+        agree(jax.jit(lambda f=f: f(conv2d))(), jax.jit(lambda f=f: f(reference))())
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_second_derivatives(case):
+    point, direction, options = arrays(case)
+
+    def slope(conv):
+        def inner(x, w):
+            dx, dw = jax.grad(energy(conv, options), (0, 1))(x, w)
+            return jnp.sum(dx * direction[0]) + jnp.sum(dw * direction[1])
+
+        return inner
+
+    def forward_over_reverse(conv):
+        return jax.jvp(jax.grad(energy(conv, options), (0, 1)), point, direction)
+
+    def reverse_over_reverse(conv):
+        return jax.grad(slope(conv), (0, 1))(*point)
+
+    def reverse_over_forward(conv):
+        return jax.grad(lambda *p: jax.jvp(energy(conv, options), p, direction)[1], (0, 1))(*point)
+
+    for f in (forward_over_reverse, reverse_over_reverse, reverse_over_forward):
+        agree(jax.jit(lambda f=f: f(conv2d))(), jax.jit(lambda f=f: f(reference))())
+
+
+def loss(conv):
+    """A network of two convolutions, its gradient for `(x, w, v)` and that gradient's tangent."""
+
+    def value(x, w, v):
+        return jnp.sum(jnp.tanh(conv(jax.nn.relu(conv(x, w, 1)), v, 1)) ** 2)
+
+    def all_orders(x, w, v):
+        point = (x, w, v)
+        return jax.jvp(jax.grad(value, (0, 1, 2)), point, jax.tree.map(jnp.sin, point))
+
+    return all_orders
+
+
+def network_arrays(n=3, models=None):
+    rng = np.random.default_rng(1)
+    lead = () if models is None else (models,)
+    shapes = (*lead, n, 6, 5, 2), (*lead, 3, 3, 2, 6), (*lead, 3, 3, 6, 3)
+    return [jnp.asarray(rng.normal(size=s)) for s in shapes]
+
+
+@pytest.mark.parametrize("mapped", [(0,), (1,), (0, 1), (1, 2), (0, 1, 2)])
+def test_vmap(mapped):
+    many, one = network_arrays(models=4), network_arrays()
+    args = [many[i] if i in mapped else one[i] for i in range(3)]
+    axes = [0 if i in mapped else None for i in range(3)]
+    ours = jax.jit(jax.vmap(loss(conv2d), axes))(*args)
+    each = [
+        loss(reference)(*(a[k] if d == 0 else a for a, d in zip(args, axes, strict=True)))
+        for k in range(4)
+    ]
+    agree(ours, jax.tree.map(lambda *v: jnp.stack(v), *each))
+
+
+def test_vmap_of_vmap_and_other_axes():
+    x, w, v = network_arrays(models=6)
+    x = x.reshape(2, 3, *x.shape[1:])
+    w = w.reshape(3, 2, *w.shape[1:])
+    inner = jax.vmap(loss(conv2d), (0, 0, None))
+    ours = jax.jit(jax.vmap(inner, (0, 1, 0)))(x, w, v[:2])
+    each = [
+        jax.tree.map(
+            lambda *a: jnp.stack(a), *[loss(reference)(x[i, j], w[j, i], v[i]) for j in range(3)]
+        )
+        for i in range(2)
+    ]
+    agree(ours, jax.tree.map(lambda *a: jnp.stack(a), *each))
+
+
+@pytest.mark.parametrize("checkpoint", [False, True])
+def test_training_unrolled_in_a_scan(checkpoint):
+    """Derivatives of the result of a few steps of SGD, as trajectory matching takes them."""
+    x, w, v = network_arrays()
+
+    def trained(conv):
+        def value(parameters, x):
+            w, v = parameters
+            return jnp.sum(jnp.tanh(conv(jax.nn.relu(conv(x, w, 1)), v, 1)) ** 2)
+
+        def result(x):
+            def turn(parameters, _):
+                grads = jax.grad(value)(parameters, x)
+                return jax.tree.map(lambda p, g: p - 0.01 * g, parameters, grads), None
+
+            turn = jax.checkpoint(turn) if checkpoint else turn
+            return sum(jnp.sum(p**2) for p in jax.lax.scan(turn, (w, v), None, length=3)[0])
+
+        return jax.value_and_grad(result)
+
+    agree(jax.jit(trained(conv2d))(x), jax.jit(trained(reference))(x))
+
+
+@pytest.mark.parametrize("branch", [0, 1])
+def test_cond_and_switch(branch):
+    x, w, v = network_arrays()
+
+    def chosen(conv):
+        def value(x, w, v):
+            a = lax.cond(branch == 0, lambda: conv(x, w, 1), lambda: 2 * conv(x, w, 1))
+            return jnp.sum(lax.switch(branch, [lambda: conv(a, v, 1) ** 2, lambda: conv(a, v, 1)]))
+
+        return jax.grad(value, (0, 1, 2))
+
+    agree(jax.jit(chosen(conv2d))(x, w, v), chosen(reference)(x, w, v))
+
+
+def test_shard_map():
+    """A kernel that all devices share gets the sum of their gradients."""
+    mesh = jax.make_mesh((1,), ("devices",), axis_types=(jax.sharding.AxisType.Auto,))
+    split, shared = jax.sharding.PartitionSpec("devices"), jax.sharding.PartitionSpec()
+    (x, w), _, options = arrays("parts of the batch")
+
+    def gradients(conv):
+        def total(x, w):
+            return lax.psum(energy(conv, options)(x, w), "devices")
+
+        specs = (split, shared)
+        return jax.shard_map(jax.grad(total, (0, 1)), mesh=mesh, in_specs=specs, out_specs=specs)
+
+    agree(jax.jit(gradients(conv2d))(x, w), jax.grad(energy(reference, options), (0, 1))(x, w))
+
+
+def test_elsewhere_xla_convolves():
+    """For a GPU all three products lower to plain XLA convolutions, models to a grouped one."""
+    point, _, options = arrays("3x3")
+    gradients = jax.grad(energy(conv2d, options), (0, 1))
+    models = [jnp.stack([v] * 3) for v in point]
+    for f, args in ((gradients, point), (jax.vmap(gradients), models)):
+        text = export.export(jax.jit(f), platforms=["cuda"])(*args).mlir_module()
+        assert text.count("stablehlo.convolution") == 3
+        assert "stablehlo.while" not in text
+
+
+def test_without_jit():
+    point, _, options = arrays("3x3")
+    agree(jax.grad(energy(conv2d, options))(*point), jax.grad(energy(reference, options))(*point))
+
+
+def test_dtypes():
+    x, w, _ = network_arrays()
+    assert conv2d(x.astype(jnp.float32), w.astype(jnp.float32), 1).dtype == jnp.float32
+    assert conv2d(x.astype(jnp.bfloat16), w.astype(jnp.float32), 1).dtype == jnp.float32
+    low = conv2d(x.astype(jnp.bfloat16), w.astype(jnp.bfloat16), 1)
+    assert low.dtype == jnp.bfloat16
+    np.testing.assert_allclose(low.astype(float), reference(x, w, 1, 1), rtol=0.1, atol=0.3)
+
+
+@pytest.mark.parametrize(
+    ("x", "w", "options", "words"),
+    [
+        ((2, 8, 8, 3), (3, 3, 4, 5), (1, 1), "wants images"),
+        ((8, 8, 3), (3, 3, 3, 5), (1, 1), "wants images"),
+        ((2, 2, 8, 3), (5, 5, 3, 5), (0, 1), "does not fit"),
+    ],
+)
+def test_what_does_not_fit_is_refused(x, w, options, words):
+    with pytest.raises(ValueError, match=words):
+        conv2d(jnp.zeros(x), jnp.zeros(w), *options)

@@ -1,0 +1,81 @@
+"""A mean in parts against the same mean at once, in float64, with two orders of derivative."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jdd.ops import mean_in_parts
+
+
+@pytest.fixture(autouse=True)
+def float64():
+    with jax.enable_x64(True):
+        yield
+
+
+def loss(params, batch):
+    images, labels = batch
+    logits = jnp.tanh(images @ params["hidden"]) @ params["out"]
+    return -jnp.mean(jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], 1))
+
+
+def arrays(examples):
+    rng = np.random.default_rng(0)
+    params = {"hidden": rng.normal(size=(6, 5)), "out": rng.normal(size=(5, 3))}
+    batch = rng.normal(size=(examples, 6)), rng.integers(0, 3, examples)
+    return jax.tree.map(jnp.asarray, (params, batch))
+
+
+def in_parts(params, batch):
+    return mean_in_parts(loss, params, batch, 4)
+
+
+def agree(ours, theirs):
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-13)
+
+
+# 12 and 15 divide into parts of 4 and 3 (or 5); 13 and 4 stay whole.
+@pytest.mark.parametrize("examples", [12, 15, 13, 4])
+def test_value_and_derivatives(examples):
+    params, (images, labels) = arrays(examples)
+
+    def gradient(mean):
+        return lambda p, x: jax.value_and_grad(lambda p, x: mean(p, (x, labels)), (0, 1))(p, x)
+
+    def tangent(mean):
+        direction = jax.tree.map(jnp.cos, (params, images))
+        return jax.jvp(gradient(mean), (params, images), direction)
+
+    def second_gradient(mean):
+        def size(p, x):
+            return sum(jnp.sum(jnp.sin(g)) for g in jax.tree.leaves(gradient(mean)(p, x)[1]))
+
+        return jax.grad(size, (0, 1))(params, images)
+
+    agree(in_parts(params, (images, labels)), loss(params, (images, labels)))
+    for f in (tangent, second_gradient):
+        agree(jax.jit(lambda f=f: f(in_parts))(), jax.jit(lambda f=f: f(loss))())
+
+
+def test_vmap_over_models():
+    params, batch = arrays(12)
+    models = jax.tree.map(lambda v: jnp.stack([v, 2 * v, -v]), params)
+    ours = jax.vmap(jax.grad(in_parts), (0, None))(models, batch)
+    agree(ours, jax.vmap(jax.grad(loss), (0, None))(models, batch))
+
+
+def test_a_part_at_a_time_is_kept():
+    """The point of it: what a gradient holds does not grow with the batch."""
+
+    def held(mean, examples):
+        batch = jnp.zeros((examples, 300)), jnp.zeros(examples, int)
+        params = {"hidden": jnp.zeros((300, 400)), "out": jnp.zeros((400, 3))}
+        compiled = jax.jit(jax.grad(mean)).lower(params, batch).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    if jax.default_backend() != "cpu":
+        pytest.skip("the batch is only divided on a CPU")
+    ten_at_once = held(lambda p, b: mean_in_parts(loss, p, b), 2000)
+    assert held(loss, 2000) > 3 * ten_at_once
