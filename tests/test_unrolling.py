@@ -1,0 +1,213 @@
+"""The student's SGD against a plain loop, finite differences and the published code's numbers."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jdd import networks, unrolling
+from jdd.augment import augment
+from jdd.interop import params_from_torch
+from jdd.losses import cross_entropy, soft_cross_entropy, trajectory_matching
+from tests import parity
+
+STEPS = 4
+NETWORK = networks.create("ConvNet", 3, width=4, depth=2)
+
+
+def loss(params, data, entry):
+    """One student step as the methods have it: batch, DSA, network, soft labels."""
+    chosen, key = entry
+    images = augment(jax.random.wrap_key_data(key), data["images"][chosen], "color_crop_rotate")
+    return soft_cross_entropy64(NETWORK.apply({"params": params}, images), data["labels"][chosen])
+
+
+def soft_cross_entropy64(logits, label_logits):
+    """`soft_cross_entropy` without its float32, which would end the comparison at 1e-7."""
+    target = jax.nn.softmax(label_logits)
+    return -jnp.mean(jnp.sum(target * jax.nn.log_softmax(logits), axis=-1))
+
+
+def problem():
+    rng = np.random.default_rng(0)
+    data = {
+        "images": jnp.asarray(rng.standard_normal((6, 8, 8, 2))),
+        "labels": jnp.asarray(rng.standard_normal((6, 3))),
+    }
+    params = NETWORK.init(jax.random.key(1), jnp.zeros((1, 8, 8, 2)))["params"]
+    params = jax.tree.map(lambda p: p.astype(jnp.float64), params)
+    plan = (
+        unrolling.batch_plan(jax.random.key(2), 6, 4, STEPS),
+        jax.random.key_data(jax.random.split(jax.random.key(3), STEPS)),
+    )
+    weights = jax.tree.map(lambda p: jnp.asarray(rng.standard_normal(p.shape)), params)
+    return params, data, jnp.asarray(0.3), plan, weights
+
+
+def outcome(student, weights):
+    """A scalar whose gradient to the student depends on where the student is."""
+    return sum(
+        jnp.sum(w * p + p**2)
+        for w, p in zip(jax.tree.leaves(weights), jax.tree.leaves(student), strict=True)
+    )
+
+
+def by_adjoint(params, data, rate, plan, weights):
+    return outcome(unrolling.sgd(loss, params, data, rate, plan), weights)
+
+
+def by_loop(params, data, rate, plan, weights):
+    @jax.jit
+    def step(params, data, rate, entry):
+        gradient = jax.grad(loss)(params, data, entry)
+        return jax.tree.map(lambda p, g: p - rate * g, params, gradient)
+
+    for t in range(STEPS):
+        params = step(params, data, rate, jax.tree.map(lambda leaf, t=t: leaf[t], plan))
+    return outcome(params, weights)
+
+
+@pytest.fixture(scope="module")
+def both():
+    with jax.enable_x64(True):
+        arguments = problem()
+        ours = jax.jit(jax.value_and_grad(by_adjoint, argnums=(0, 1, 2)))(*arguments)
+        theirs = jax.value_and_grad(by_loop, argnums=(0, 1, 2))(*arguments)
+    return ours, theirs
+
+
+@pytest.mark.parametrize("stride", [2, 3])  # 3 does not divide the four steps
+def test_keeping_fewer_parameters_changes_nothing(both, stride):
+    def sparsely(params, data, rate, plan, weights):
+        return outcome(unrolling.sgd(loss, params, data, rate, plan, stride), weights)
+
+    with jax.enable_x64(True):
+        found = jax.jit(jax.value_and_grad(sparsely, argnums=(0, 1, 2)))(*problem())
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(both[1]), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
+
+
+def test_memory_hardly_grows_with_the_number_of_steps():
+    def compiled(steps):
+        with jax.enable_x64(True):
+            params, data, rate, _, weights = problem()
+            plan = (
+                unrolling.batch_plan(jax.random.key(2), 6, 4, steps),
+                jax.random.key_data(jax.random.split(jax.random.key(3), steps)),
+            )
+
+            def value(params, data, rate):
+                stride = unrolling.stride_for(steps)
+                return outcome(unrolling.sgd(loss, params, data, rate, plan, stride), weights)
+
+            return jax.jit(jax.grad(value, argnums=(0, 1, 2))).lower(params, data, rate).compile()
+
+    if jax.default_backend() != "cpu":
+        pytest.skip("only a CPU keeps fewer parameters than there are steps")
+    short, long = (compiled(n).memory_analysis().temp_size_in_bytes for n in (20, 80))
+    assert long < 1.5 * short
+
+
+def test_the_student_is_that_of_a_plain_loop(both):
+    np.testing.assert_allclose(both[0][0], both[1][0], rtol=1e-12)
+
+
+@pytest.mark.parametrize("which", ["parameters", "images", "label logits", "step size"])
+def test_gradient_is_that_of_a_plain_loop(both, which):
+    pick = {
+        "parameters": lambda g: jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(g[0])]),
+        "images": lambda g: g[1]["images"],
+        "label logits": lambda g: g[1]["labels"],
+        "step size": lambda g: g[2],
+    }[which]
+    with jax.enable_x64(True):
+        ours, theirs = np.asarray(pick(both[0][1])), np.asarray(pick(both[1][1]))
+    assert np.linalg.norm(theirs) > 1e-3
+    assert np.linalg.norm(ours - theirs) < 1e-10 * np.linalg.norm(theirs)
+
+
+@pytest.mark.parametrize("which", ["parameters", "data", "step size"])
+def test_gradient_is_that_of_finite_differences(both, which):
+    index = ["parameters", "data", "step size"].index(which)
+    with jax.enable_x64(True):
+        arguments = problem()
+        rng = np.random.default_rng(7)
+        way = jax.tree.map(lambda a: jnp.asarray(rng.standard_normal(a.shape)), arguments[index])
+        value = jax.jit(by_adjoint)
+
+        def at(epsilon):
+            moved = jax.tree.map(lambda a, w: a + epsilon * w, arguments[index], way)
+            return float(value(*arguments[:index], moved, *arguments[index + 1 :]))
+
+        epsilon = 1e-5
+        slope = (at(epsilon) - at(-epsilon)) / (2 * epsilon)
+        expected = sum(
+            float(jnp.sum(g * w))
+            for g, w in zip(jax.tree.leaves(both[0][1][index]), jax.tree.leaves(way), strict=True)
+        )
+    assert slope == pytest.approx(expected, rel=1e-5)
+
+
+@parity.needs_parity
+@pytest.mark.parametrize("kind", ["hard", "soft"])
+def test_published_trajectory_matching(kind):
+    """The numbers of the published PyTorch code; see tests/parity.py."""
+    network = networks.create("ConvNet", 10, width=32)
+    first, listed = parity.recipe()["loss_net_1x28"], parity.recipe()["mtt_1x28"]
+    begin = parity.state(first["state"], first["seed"])
+    rng = np.random.default_rng(listed["target_seed"])
+    end = {
+        name: begin[name] + np.float32(0.05) * rng.standard_normal(shape).astype(np.float32)
+        for name, shape in listed["order"]
+    }
+    start, target = (
+        params_from_torch(network, state, (28, 28, 1))["params"] for state in (begin, end)
+    )
+    label_logits = rng.standard_normal((20, 10)).astype(np.float32)
+    labels = {"hard": jnp.arange(20) // 2, "soft": jnp.asarray(label_logits)}[kind]
+    batches = jnp.asarray(parity.outputs()["mtt/1x28/batches"], jnp.int32)
+    data = {"images": jnp.asarray(parity.image(421, 20))}
+    if kind == "soft":
+        data["labels"] = labels
+
+    def step_loss(params, data, batch):
+        logits = network.apply({"params": params}, data["images"][batch])
+        if kind == "soft":
+            return soft_cross_entropy(logits, data["labels"][batch])
+        return cross_entropy(logits, labels[batch])
+
+    @jax.jit
+    def matched(data, rate):
+        student = unrolling.sgd(step_loss, start, data, rate, batches)
+        return trajectory_matching(student, start, target)
+
+    value, (of_data, of_rate) = jax.value_and_grad(matched, argnums=(0, 1))(data, jnp.float32(0.02))
+    expected = {key: parity.outputs()[f"mtt/1x28/{kind}/{key}"] for key in ("loss", "grad_lr")}
+    assert parity.relative_error(value, expected["loss"]) < 1e-5
+    assert parity.relative_error(of_rate, expected["grad_lr"]) < 1e-3
+    stored = parity.outputs()[f"mtt/1x28/{kind}/grad_images"]
+    assert parity.relative_error(of_data["images"], stored) < 2e-3
+    if kind == "soft":
+        stored = parity.outputs()["mtt/1x28/soft/grad_labels"]
+        assert parity.relative_error(of_data["labels"], stored) < 1e-3
+
+
+@pytest.mark.parametrize(("size", "batch", "steps"), [(10, 3, 11), (6, 6, 2), (7, 2, 3)])
+def test_batches_of_a_pass_share_no_example(size, batch, steps):
+    plan = np.asarray(unrolling.batch_plan(jax.random.key(0), size, batch, steps))
+    assert plan.shape == (steps, batch)
+    assert plan.min() >= 0 and plan.max() < size
+    per_pass = size // batch
+    for first in range(0, steps, per_pass):
+        seen = plan[first : first + per_pass].ravel()
+        assert len(set(seen)) == len(seen)
+    passes = [plan[i : i + per_pass].ravel() for i in range(0, steps - per_pass + 1, per_pass)]
+    if len(passes) > 1:
+        assert not np.array_equal(passes[0], passes[1])
+
+
+@pytest.mark.parametrize("batch", [0, 9])
+def test_a_batch_of_all_is_every_example_once(batch):
+    plan = np.asarray(unrolling.batch_plan(jax.random.key(0), 5, batch, 3))
+    for row in plan:
+        assert sorted(row) == list(range(5))
