@@ -1,0 +1,156 @@
+"""How good a set is: train fresh networks on it, test them on real images."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from jdd import training
+from jdd.data import Dataset, Split
+from jdd.errors import UserError
+from jdd.recipe import Recipe
+from jdd.settings import flag
+from jdd.sharding import models_at_once, over_models
+from jdd.training import FitState, Schedule, Trainer, TrainingData
+
+Progress = Callable[[int, int], None]
+"""called with epochs done and epochs in all"""
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """How sets are judged; the defaults are the published ones."""
+
+    eval_networks: int = flag(5, "fresh networks behind every reported accuracy")
+    eval_epochs: int = flag(1000, "epochs of each of them on the set")
+    eval_dsa: bool = flag(True, "DSA while they train")
+    eval_each: bool = flag(
+        False, "instead, a crop, scaling or rotation of each image, as DC is judged on MNIST"
+    )
+    eval_ema: float = flag(0.0, "decay of the averaged weights that are tested; 0: none")
+    eval_every: int = flag(100, "updates between looks at the validation split")
+    validation_networks: int = flag(1, "fresh networks a look")
+    held_out: float = flag(0.1, "share of the real training images kept for validation")
+    whole_epochs: int = flag(50, "epochs of the network trained on all real images; 0: none")
+
+    def check(self) -> None:
+        """Raises `UserError` for values out of range."""
+        for name in ("eval_networks", "eval_epochs", "eval_every", "validation_networks"):
+            if getattr(self, name) < 1:
+                name_of_flag = name.replace("_", "-")
+                raise UserError(f"--{name_of_flag} {getattr(self, name)}: at least 1 is needed")
+        if not 0 < self.held_out < 1:
+            raise UserError(f"--held-out {self.held_out}: a share between 0 and 1")
+        if not 0 <= self.eval_ema < 1:
+            raise UserError(f"--eval-ema {self.eval_ema}: from 0 to below 1")
+        if self.whole_epochs < 0:
+            raise UserError(f"--whole-epochs {self.whole_epochs}: it may not be negative")
+
+    def recipe(self, network: str, options: Mapping[str, Any], strategy: str) -> Recipe:
+        """The recipe that is written on the set; `strategy` is the data set's DSA."""
+        return Recipe(
+            network=network,
+            options=dict(options),
+            epochs=self.eval_epochs,
+            augmentation=training.EACH if self.eval_each else strategy if self.eval_dsa else "none",
+            ema=self.eval_ema,
+        )
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Test accuracies of several fresh networks, fractions of 1."""
+
+    values: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """Their mean."""
+        return float(np.mean(self.values))
+
+    @property
+    def std(self) -> float:
+        """Their standard deviation, as the papers give it (divided by n, 0 for one network)."""
+        return float(np.std(self.values))
+
+    def __str__(self) -> str:
+        return f"{100 * self.mean:.1f} ± {100 * self.std:.1f} %"
+
+    def to_json(self) -> dict[str, Any]:
+        """Fields of a `result.json`."""
+        return {
+            "accuracy_mean": self.mean,
+            "accuracy_std": self.std,
+            "accuracies": list(self.values),
+        }
+
+
+def evaluate(
+    network: nn.Module,
+    recipe: Recipe,
+    train: TrainingData,
+    test: TrainingData,
+    key: jax.Array,
+    networks: int = 5,
+    learning_rate: jax.Array | float | None = None,
+    progress: Progress | None = None,
+) -> Accuracy:
+    """Trains `networks` fresh networks on `train` by `recipe` and tests each on `test`.
+
+    Args:
+      network: the module, for the classes of the sets.
+      recipe: how to train.
+      train: a synthetic set, or a real one.
+      test: real images with int32 labels.
+      key: random key; network i is drawn from `fold_in(key, i)`, so more networks keep the first.
+      networks: how many.
+      learning_rate: the set's own learned step size, in place of the recipe's.
+      progress: told the epochs trained so far, over all networks.
+
+    Returns:
+      One accuracy for each network.
+    """
+    trainer = Trainer.of(network, recipe, train.images.shape[0])
+    rates = training.schedule(recipe, learning_rate)
+    shape = train.images.shape[1:]
+    at_once = models_at_once(networks)
+    pieces = np.diff(np.linspace(0, recipe.epochs, min(recipe.epochs, 10) + 1).astype(int))
+    values: list[float] = []
+    for first in range(0, networks, at_once):
+        members = range(first, min(first + at_once, networks))
+        states = _stack(
+            [training.init(trainer, jax.random.fold_in(key, i), shape) for i in members]
+        )
+        done = 0
+        for piece in pieces:
+            states = jax.block_until_ready(_run_many(trainer, states, train, rates, int(piece)))
+            done += int(piece)
+            if progress is not None:
+                progress(first * recipe.epochs + done * len(members), networks * recipe.epochs)
+        for i in range(len(members)):
+            state = jax.tree.map(lambda leaf, i=i: leaf[i], states)
+            variables = training.tested_variables(trainer, state)
+            values.append(training.accuracy(network, variables, test))
+    return Accuracy(tuple(values))
+
+
+def real(split: Split, dataset: Dataset) -> TrainingData:
+    """Real images on the device, still uint8, as something to train on or to test with."""
+    return TrainingData(
+        jax.numpy.asarray(split.images), jax.numpy.asarray(split.labels), dataset.preprocess
+    )
+
+
+@partial(jax.jit, static_argnums=(0,))
+def _run_many(
+    trainer: Trainer, states: FitState, data: TrainingData, rates: Schedule, epochs: jax.Array
+) -> FitState:
+    return over_models(lambda state: training.run(trainer, state, data, rates, epochs))(states)
+
+
+def _stack(states: list[FitState]) -> FitState:
+    return jax.tree.map(lambda *leaves: jax.numpy.stack(leaves), *states)

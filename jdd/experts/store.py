@@ -1,0 +1,260 @@
+"""Expert trajectories on disk: one array, of which one (expert, epoch) is read by itself."""
+
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import tensorstore as ts
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from jdd import storage
+from jdd.errors import UserError
+from jdd.experts.settings import ExpertSpec
+
+_CACHE_BYTES = 1_000_000_000
+_UNFINISHED = ("parameters", "progress.json", ".lock")  # what is there before store.json is
+
+
+def _unfinished(parameters: Path) -> bool:
+    """Whether there is nothing, or only what a store leaves that was stopped while being made."""
+    return not parameters.exists() or {p.name for p in parameters.glob("*")} <= {"zarr.json"}
+
+
+class Segment(NamedTuple):
+    """Pieces of expert trajectories: where the student starts, and where it should arrive.
+
+    Both are parameter pytrees in Flax layout whose leaves have a leading axis of segments.
+    """
+
+    start: Any
+    target: Any
+
+
+class ExpertStore:
+    """A directory with `store.json` (what the experts are), `progress.json` and `parameters/`.
+
+    `parameters/` is a Zarr array `(experts, epochs + 1, parameters)`, one chunk with a checksum for
+    each (expert, epoch), written by TensorStore. Entry 0 of the middle axis is the initialisation.
+    """
+
+    def __init__(self, directory: Path, header: dict[str, Any]) -> None:
+        self.directory = directory
+        self.spec = ExpertSpec.from_json(header["spec"])
+        self._shapes = {tuple(name): tuple(shape) for name, shape in header["parameters"]}
+        self._array: Any = None
+
+    @classmethod
+    def create(cls, directory: Path, spec: ExpertSpec, params: Any) -> "ExpertStore":
+        """Starts a store for experts whose parameters look like `params`."""
+        directory.mkdir(parents=True, exist_ok=True)
+        shapes = [[list(k), list(v.shape)] for k, v in sorted(flatten_dict(params).items())]
+        header = {
+            "format_version": storage.FORMAT_VERSION,
+            "spec": spec.to_json(),
+            "parameters": shapes,
+        }
+        store = cls(directory, header)
+        store._open(create=True)
+        storage.write_json(directory / "progress.json", {"accuracies": []})
+        storage.write_json(directory / "store.json", header)
+        return store
+
+    @classmethod
+    def open(cls, directory: Path) -> "ExpertStore | None":
+        """The store in `directory`, or None where there is none and one may be made.
+
+        Raises:
+          UserError: there is one, but damaged or of another format version; or the directory holds
+            something else.
+        """
+        if not (directory / "store.json").exists():
+            if directory.exists() and not directory.is_dir():
+                raise UserError(f"--experts {directory} is a file: give a directory")
+            foreign = [p.name for p in directory.glob("*") if p.name not in _UNFINISHED]
+            if foreign or not _unfinished(directory / "parameters"):
+                raise UserError(
+                    f"{directory} holds no experts but other files "
+                    f"({(foreign or ['parameters'])[0]}): choose another --experts directory"
+                )
+            return None
+        header = storage.read_json(directory / "store.json")
+        if not isinstance(header, dict):
+            raise UserError(f"{directory / 'store.json'} is damaged: train them again")
+        version = header.get("format_version")
+        if version != storage.FORMAT_VERSION:
+            raise UserError(
+                f"the experts in {directory} have format version {version}, this jdd reads version "
+                f"{storage.FORMAT_VERSION}: train them again in another directory"
+            )
+        try:
+            store = cls(directory, header)
+        except (KeyError, TypeError, ValueError):
+            raise UserError(f"{directory / 'store.json'} is damaged: train them again") from None
+        store._open(create=False)
+        return store
+
+    def extend(self, experts: int) -> None:
+        """Makes room for `experts` experts in all."""
+        if experts > self._array.shape[0]:
+            self._array = self._array.resize(exclusive_max=[experts, None, None]).result()
+
+    @property
+    def complete(self) -> int:
+        """How many experts are trained to their end."""
+        return len(self.accuracies)
+
+    @property
+    def accuracies(self) -> list[float]:
+        """Validation accuracy of each complete expert, fractions of 1."""
+        path = self.directory / "progress.json"
+        try:
+            return [float(value) for value in storage.read_json(path)["accuracies"]]
+        except (KeyError, TypeError, ValueError) as error:
+            why = f": {error}" if isinstance(error, UserError) else " is damaged"
+            raise UserError(
+                f"{path}{why}; remove {self.directory} and train its experts again"
+            ) from None
+
+    def finish(self, accuracies: list[float]) -> None:
+        """Marks further experts, as many as there are accuracies, as complete."""
+        progress = {"accuracies": self.accuracies + accuracies}
+        storage.write_json(self.directory / "progress.json", progress)
+
+    def write(self, expert: int, epoch: int, params: Any) -> None:
+        """Stores the parameters of one (expert, epoch)."""
+        flat = flatten_dict(params)
+        vector = np.concatenate([np.asarray(flat[name]).reshape(-1) for name in self._shapes])
+        try:
+            self._array[expert, epoch].write(vector.astype(self._array.dtype.numpy_dtype)).result()
+        except (ValueError, OSError) as error:
+            raise UserError(f"{self.directory} cannot be written ({str(error)[:160]})") from None
+
+    def read(self, expert: int, epoch: int) -> Any:
+        """The parameters of one (expert, epoch), float32 NumPy arrays in Flax layout.
+
+        Raises:
+          UserError: they are not there, or damaged.
+        """
+        try:
+            vector = self._array[expert, epoch].read().result()
+        except (ValueError, OSError) as error:
+            raise UserError(
+                f"the experts in {self.directory} are damaged at expert {expert}, epoch {epoch} "
+                f"({str(error)[:120]}): remove the directory and train them again"
+            ) from None
+        vector = np.asarray(vector, np.float32)
+        if not np.isfinite(vector).all():  # a chunk that is not there reads as NaN
+            raise UserError(
+                f"the experts in {self.directory} lack expert {expert}, epoch {epoch}: remove the "
+                "directory and train them again"
+            )
+        sizes = [int(np.prod(shape)) for shape in self._shapes.values()]
+        parts = np.split(vector, np.cumsum(sizes)[:-1])
+        return unflatten_dict(
+            {n: p.reshape(s) for (n, s), p in zip(self._shapes.items(), parts, strict=True)}
+        )
+
+    def _open(self, create: bool) -> None:
+        settings = self.spec.settings
+        size = sum(int(np.prod(shape)) for shape in self._shapes.values())
+        spec: dict[str, Any] = {
+            "driver": "zarr3",
+            "kvstore": {"driver": "file", "path": str((self.directory / "parameters").absolute())},
+            "context": {"cache_pool": {"total_bytes_limit": _CACHE_BYTES}},
+            "recheck_cached_data": False,
+        }
+        if create:
+            spec["metadata"] = {
+                "shape": [settings.num_experts, settings.train_epochs + 1, size],
+                "data_type": settings.expert_dtype,
+                "chunk_grid": {
+                    "name": "regular",
+                    "configuration": {"chunk_shape": [1, 1, size]},
+                },
+                "codecs": [
+                    {"name": "bytes", "configuration": {"endian": "little"}},
+                    {"name": "crc32c"},
+                ],
+                # A chunk that is not there must not pass for parameters.
+                "fill_value": "NaN",
+            }
+        try:
+            self._array = ts.open(
+                spec, create=create, delete_existing=create, open=not create
+            ).result()
+        except (ValueError, OSError) as error:
+            raise UserError(
+                f"the experts in {self.directory} cannot be opened ({str(error)[:120]}): remove "
+                "the directory and train them again"
+            ) from None
+
+
+def check_window(train_epochs: int, expert_epochs: int, max_start_epoch: int) -> None:
+    """Raises `UserError` where a segment would reach past the end of its expert."""
+    most = train_epochs - expert_epochs + 1
+    if most < 1:
+        raise UserError(
+            f"--expert-epochs {expert_epochs} is more than the experts' --train-epochs "
+            f"{train_epochs}"
+        )
+    if max_start_epoch > most:
+        raise UserError(
+            f"--max-start-epoch {max_start_epoch} with --expert-epochs {expert_epochs} reaches "
+            f"past the experts' {train_epochs} epochs: at most {most} here, or more --train-epochs"
+        )
+
+
+class SegmentSource:
+    """Draws segments for each iteration, in a thread of its own, ahead of their use."""
+
+    def __init__(
+        self,
+        store: ExpertStore,
+        *,
+        experts: int,
+        expert_epochs: int,
+        start_epochs: tuple[int, int],
+        segments: int,
+        seed: int,
+    ) -> None:
+        low, high = start_epochs
+        check_window(store.spec.settings.train_epochs, expert_epochs, high)
+        self._store = store
+        self._experts, self._span = experts, expert_epochs
+        self._low, self._high = low, high
+        self._segments, self._seed = segments, seed
+
+    def draw(self, iteration: int) -> Segment:
+        """The segments of `iteration`: a function of it and the seed, so a resumed run agrees."""
+        rng = np.random.default_rng([self._seed, zlib.crc32(b"segments"), iteration])
+        pairs = []
+        for _ in range(self._segments):
+            expert = int(rng.integers(self._experts))
+            start = int(rng.integers(self._low, self._high))
+            pairs.append((expert, start))
+        starts = [self._store.read(e, s) for e, s in pairs]
+        targets = [self._store.read(e, s + self._span) for e, s in pairs]
+        return Segment(_stack(starts), _stack(targets))
+
+    def chunks(self, first: int, last: int, size: int) -> Iterator[Segment]:
+        """Segments of iterations `first` … `last` − 1, `size` of them stacked on a leading axis."""
+
+        def load(at: int) -> Segment:
+            return _stack([self.draw(i) for i in range(at, min(at + size, last))])
+
+        with ThreadPoolExecutor(1) as pool:
+            starts = range(first, last, size)
+            ahead = [pool.submit(load, at) for at in starts[:2]]
+            for at in starts[2:]:
+                yield ahead.pop(0).result()
+                ahead.append(pool.submit(load, at))
+            for future in ahead:
+                yield future.result()
+
+
+def _stack(trees: list[Any]) -> Any:
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)

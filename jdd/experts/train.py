@@ -1,0 +1,155 @@
+"""Trains experts and stores each epoch's parameters; interrupted, it goes on to the same bits."""
+
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from jdd import storage, training
+from jdd.errors import Interrupted, UserError
+from jdd.experts.settings import ExpertSpec
+from jdd.experts.store import ExpertStore
+from jdd.sharding import models_at_once, over_models
+from jdd.training import FitState, Schedule, Trainer, TrainingData
+
+SAVE_SECONDS = 30.0
+
+Progress = Callable[[int, int, str], None]
+"""called with expert epochs done, expert epochs in all, and a line about the newest"""
+
+
+def fitting(directory: Path, spec: ExpertSpec) -> ExpertStore | None:
+    """The store in `directory`, or None where there is none; nothing is written.
+
+    Raises:
+      UserError: there is one that does not fit `spec`, or settings that no expert can be trained
+        with; the message names the difference.
+    """
+    settings = spec.settings
+    for name in ("num_experts", "train_epochs", "batch_train"):
+        if getattr(settings, name) < 1:
+            flag = name.replace("_", "-")
+            raise UserError(f"--{flag} {getattr(settings, name)}: at least 1 is needed")
+    if settings.real_images < 0 or settings.epoch_steps < 0:
+        raise UserError("--real-images and --epoch-steps may not be negative")
+    if not 0 < settings.lr_teacher < np.inf:
+        raise UserError(f"--lr-teacher {settings.lr_teacher}: it must be above 0")
+    if not 0 <= settings.mom_teacher < 1:
+        raise UserError(f"--mom-teacher {settings.mom_teacher}: from 0 to below 1")
+    if not 0 <= settings.expert_seed < 2**32:
+        raise UserError(f"--expert-seed {settings.expert_seed}: from 0 to {2**32 - 1}")
+    if settings.expert_dtype not in ("float32", "bfloat16"):
+        raise UserError(f"--expert-dtype {settings.expert_dtype}: choose float32 or bfloat16")
+    store = ExpertStore.open(directory)
+    found = spec.differences(store.spec) if store is not None else []
+    if found:
+        raise UserError(
+            f"the experts in {directory} do not fit: {'; '.join(found)}; "
+            "choose another --experts directory or the stored settings"
+        )
+    return store
+
+
+def prepare(directory: Path, spec: ExpertSpec, network: nn.Module) -> ExpertStore:
+    """The store in `directory` where it fits `spec`, a new one where there is none.
+
+    Raises:
+      UserError: see `fitting`.
+    """
+    store = fitting(directory, spec)
+    if store is None:
+        shape = tuple(spec.preprocessing["image_shape"])
+        images = jax.ShapeDtypeStruct((1, *shape), np.float32)
+        variables = jax.eval_shape(network.init, jax.random.key(0), images)
+        store = ExpertStore.create(directory, spec, variables["params"])
+    store.extend(spec.settings.num_experts)
+    return store
+
+
+def train_experts(
+    store: ExpertStore,
+    network: nn.Module,
+    strategy: str,
+    data: TrainingData,
+    validation: TrainingData,
+    wanted: int,
+    *,
+    should_stop: Callable[[], bool] = lambda: False,
+    progress: Progress = lambda done, total, line: None,
+) -> None:
+    """Trains experts until the store holds `wanted` of them.
+
+    Expert i is a function of the store's settings and i alone, so that more can be added later.
+
+    Raises:
+      Interrupted: `should_stop()` said so after an epoch; the state is stored.
+    """
+    settings = store.spec.settings
+    recipe = settings.recipe(store.spec.network, store.spec.options, strategy)
+    trainer = Trainer.of(network, recipe, data.images.shape[0], settings.epoch_steps)
+    rates = training.schedule(recipe)
+    keeper = storage.StateKeeper(store.directory / "state")
+    root = jax.random.key(settings.expert_seed)
+    epochs = settings.train_epochs
+    while (first := store.complete) < wanted:
+        members = list(range(first, min(first + models_at_once(wanted - first), wanted)))
+        states = _stack(
+            [training.init(trainer, jax.random.fold_in(root, i), _shape(data)) for i in members]
+        )
+        saved = keeper.newest(states, {"members": members})
+        if saved is not None:
+            states = jax.tree.map(jax.numpy.asarray, saved[0])
+        else:
+            _write(store, members, states, 0)
+        at = int(states.epoch[0])
+        saved_at = time.monotonic()
+        while at < epochs:
+            states = jax.block_until_ready(_epoch(trainer, states, data, rates))
+            at += 1
+            if not np.isfinite(states.loss).all():
+                raise UserError(
+                    f"expert {members[0] + 1} or a later one diverged in epoch {at}: lower "
+                    f"--lr-teacher {settings.lr_teacher} (with --experts, in another directory)"
+                )
+            _write(store, members, states, at)
+            line = f"expert {members[-1] + 1}/{wanted}, epoch {at}: loss {states.loss.mean():.3f}"
+            progress(first * epochs + at * len(members), wanted * epochs, line)
+            stop = should_stop() and at < epochs
+            if stop or time.monotonic() - saved_at > SAVE_SECONDS:
+                keeper.save(first * epochs + at, states, {"members": members})
+                saved_at = time.monotonic()
+            if stop:
+                raise Interrupted
+        accuracies = []
+        for i in range(len(members)):
+            state = jax.tree.map(lambda leaf, i=i: leaf[i], states)
+            variables = training.tested_variables(trainer, state)
+            accuracies.append(training.accuracy(network, variables, validation))
+        store.finish(accuracies)
+        keeper.clear()
+        if should_stop() and store.complete < wanted:
+            raise Interrupted
+
+
+@partial(jax.jit, static_argnums=(0,))
+def _epoch(trainer: Trainer, states: FitState, data: TrainingData, rates: Schedule) -> FitState:
+    return over_models(lambda state: training.run(trainer, state, data, rates, 1))(states)
+
+
+def _write(store: ExpertStore, members: list[int], states: FitState, epoch: int) -> None:
+    params = jax.device_get(states.params)
+    for i, expert in enumerate(members):
+        store.write(expert, epoch, jax.tree.map(lambda leaf, i=i: leaf[i], params))
+
+
+def _shape(data: TrainingData) -> tuple[int, ...]:
+    return tuple(data.images.shape[1:])
+
+
+def _stack(states: list[FitState]) -> Any:
+    return jax.tree.map(lambda *leaves: jax.numpy.stack(leaves), *states)

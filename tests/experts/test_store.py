@@ -1,0 +1,249 @@
+"""The store of experts: rounding, damage, what does not fit, segments."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from jdd.errors import UserError
+from jdd.experts import (
+    ExpertSettings,
+    ExpertSpec,
+    ExpertStore,
+    SegmentSource,
+    check_window,
+    default_directory,
+    fitting,
+)
+
+EXPERTS, EPOCHS = 3, 4
+STANDARD = {"kind": "standard", "image_shape": [8, 8, 1], "mean": [0.3], "std": [0.4]}
+
+
+def spec_of(**changes):
+    settings = {"num_experts": EXPERTS, "train_epochs": EPOCHS, **changes.pop("settings", {})}
+    values = {
+        "dataset": "digits",
+        "preprocessing": STANDARD,
+        "network": "ConvNet",
+        "options": {"width": 8, "depth": 2},
+        "held_out": 0.1,
+        **changes,
+    }
+    return ExpertSpec(settings=ExpertSettings(**settings), **values)
+
+
+def params(expert, epoch):
+    rng = np.random.default_rng([expert, epoch])
+    return {
+        "block": {"kernel": rng.standard_normal((3, 2)).astype(np.float32)},
+        "classifier": {
+            "kernel": rng.standard_normal((2, 4)).astype(np.float32),
+            "bias": rng.standard_normal(4).astype(np.float32),
+        },
+    }
+
+
+def filled(directory, dtype="float32"):
+    store = ExpertStore.create(directory, spec_of(settings={"expert_dtype": dtype}), params(0, 0))
+    for expert in range(EXPERTS):
+        for epoch in range(EPOCHS + 1):
+            store.write(expert, epoch, params(expert, epoch))
+    store.finish([0.5, 0.6, 0.7])
+    return ExpertStore.open(directory)
+
+
+def leaves(tree):
+    return [tree["block"]["kernel"], tree["classifier"]["bias"], tree["classifier"]["kernel"]]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_each_epoch_comes_back_rounded_to_the_stored_type(tmp_path, dtype):
+    store = filled(tmp_path, dtype)
+    kind = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16}[dtype]
+    for expert, epoch in [(0, 0), (2, 4), (1, 3)]:
+        for found, given in zip(
+            leaves(store.read(expert, epoch)), leaves(params(expert, epoch)), strict=True
+        ):
+            assert found.dtype == np.float32
+            np.testing.assert_array_equal(found, given.astype(kind).astype(np.float32))
+    assert store.complete == 3 and store.accuracies == [0.5, 0.6, 0.7]
+
+
+def chunk(directory, expert, epoch):
+    return directory / "parameters" / "c" / str(expert) / str(epoch) / "0"
+
+
+def test_one_epoch_is_one_file(tmp_path):
+    filled(tmp_path)
+    sizes = {
+        chunk(tmp_path, e, t).stat().st_size for e in range(EXPERTS) for t in range(EPOCHS + 1)
+    }
+    assert sizes == {18 * 4 + 4}  # the parameters and a checksum
+
+
+@pytest.mark.parametrize("damage", ["cut off", "one byte flipped", "empty", "missing"])
+def test_a_damaged_epoch_is_refused_and_the_others_are_read(tmp_path, damage):
+    filled(tmp_path)
+    file = chunk(tmp_path, 1, 2)
+    content = bytearray(file.read_bytes())
+    if damage == "one byte flipped":
+        content[17] ^= 1
+    else:
+        content = content[: {"cut off": len(content) // 2, "empty": 0, "missing": 0}[damage]]
+    file.write_bytes(content)
+    if damage == "missing":
+        file.unlink()
+    store = ExpertStore.open(tmp_path)
+    with pytest.raises(UserError, match=r"expert 1, epoch 2.*train them again") as caught:
+        store.read(1, 2)
+    assert "\n" not in str(caught.value)
+    np.testing.assert_array_equal(leaves(store.read(1, 3))[0], leaves(params(1, 3))[0])
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "words"),
+    [
+        ("store.json", '{"format_version": 1, "spec"', "store.json cannot be read"),
+        ("store.json", '{"format_version": 1}', "store.json is damaged"),
+        ("store.json", "[]", "store.json is damaged"),
+        ("store.json", '{"format_version": 7}', "format version 7, this jdd reads version 1"),
+        ("progress.json", "{}", r"progress\.json is damaged; remove"),
+        ("progress.json", None, "does not exist; remove"),
+        ("parameters/zarr.json", "{", "cannot be opened"),
+        ("parameters/zarr.json", None, "cannot be opened"),
+    ],
+)
+def test_a_damaged_description_is_refused_in_one_line(tmp_path, file, content, words):
+    filled(tmp_path)
+    if content is None:
+        (tmp_path / file).unlink()
+    else:
+        (tmp_path / file).write_text(content)
+    with pytest.raises(UserError, match=words) as caught:
+        _ = ExpertStore.open(tmp_path).complete
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"dataset": "mnist"}, "stored for data set digits, asked for mnist"),
+        ({"preprocessing": {**STANDARD, "mean": [0.5]}}, r"stored with mean \[0.3\]"),
+        ({"preprocessing": {**STANDARD, "kind": "zca"}}, "stored with standard"),
+        ({"network": "MLP"}, "stored with network ConvNet, asked for MLP"),
+        ({"options": {"width": 16, "depth": 2}}, "stored with width 8, asked for 16"),
+        ({"held_out": 0.2}, "stored with held_out 0.1, asked for 0.2"),
+        ({"settings": {"train_epochs": 5}}, "stored with --train-epochs 4, asked for 5"),
+        ({"settings": {"lr_teacher": 0.5}}, "stored with --lr-teacher 0.01, asked for 0.5"),
+        ({"settings": {"expert_dsa": False}}, "stored with --expert-dsa True, asked for False"),
+        ({"settings": {"expert_seed": 1}}, "stored with --expert-seed 0, asked for 1"),
+        ({"settings": {"real_images": 9}}, "stored with --real-images 0, asked for 9"),
+        ({"settings": {"expert_dtype": "bfloat16"}}, "stored with --expert-dtype float32"),
+    ],
+)
+def test_experts_that_do_not_fit_are_refused_with_the_difference(tmp_path, change, words):
+    filled(tmp_path)
+    with pytest.raises(UserError, match=words):
+        fitting(tmp_path, spec_of(**change))
+    assert default_directory(Path("out"), spec_of(**change)) != default_directory(
+        Path("out"), spec_of()
+    )
+
+
+def test_more_or_fewer_experts_fit(tmp_path):
+    filled(tmp_path)
+    for count in (1, EXPERTS, 20):
+        wanted = spec_of(settings={"num_experts": count})
+        assert fitting(tmp_path, wanted) is not None
+        assert default_directory(tmp_path, wanted) == default_directory(tmp_path, spec_of())
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("num_experts", 0),
+        ("train_epochs", 0),
+        ("batch_train", -1),
+        ("real_images", -1),
+        ("epoch_steps", -1),
+        ("lr_teacher", 0.0),
+        ("lr_teacher", float("nan")),
+        ("mom_teacher", 1.0),
+        ("expert_seed", -1),
+        ("expert_dtype", "float16"),
+    ],
+)
+def test_settings_out_of_range_are_named_and_leave_nothing(tmp_path, name, value):
+    with pytest.raises(UserError, match="--" + name.replace("_", "-")):
+        fitting(tmp_path / "experts", spec_of(settings={name: value}))
+    assert not list(tmp_path.iterdir())
+
+
+def test_making_room_keeps_what_is_there(tmp_path):
+    store = filled(tmp_path)
+    store.extend(5)
+    store.write(4, 0, params(4, 0))
+    store = ExpertStore.open(tmp_path)
+    for expert, epoch in [(2, 4), (4, 0)]:
+        np.testing.assert_array_equal(
+            leaves(store.read(expert, epoch))[2], leaves(params(expert, epoch))[2]
+        )
+    with pytest.raises(UserError, match="expert 3, epoch 1"):
+        store.read(3, 1)
+
+
+def test_segments_are_what_is_stored_and_a_function_of_the_iteration(tmp_path):
+    store = filled(tmp_path)
+    source = SegmentSource(
+        store, experts=2, expert_epochs=2, start_epochs=(1, 3), segments=3, seed=5
+    )
+    known = {
+        leaves(params(e, t))[0].tobytes(): (e, t) for e in range(EXPERTS) for t in range(EPOCHS + 1)
+    }
+    seen = set()
+    for iteration in range(40):
+        drawn = source.draw(iteration)
+        for i in range(3):
+            start = known[leaves(drawn.start)[0][i].tobytes()]
+            target = known[leaves(drawn.target)[0][i].tobytes()]
+            assert target == (start[0], start[1] + 2)
+            seen.add(start)
+    assert seen == {(e, t) for e in range(2) for t in (1, 2)}
+    chunked = list(source.chunks(3, 10, 4))
+    assert [len(leaves(c.start)[0]) for c in chunked] == [4, 3]
+    rows = np.concatenate([leaves(c.target)[1] for c in chunked])
+    for row, iteration in zip(rows, range(3, 10), strict=True):
+        np.testing.assert_array_equal(row, leaves(source.draw(iteration).target)[1])
+
+
+@pytest.mark.parametrize(
+    ("window", "words"),
+    [
+        ((4, 5, 1), "--expert-epochs 5 is more than the experts' --train-epochs 4"),
+        ((4, 2, 4), "--max-start-epoch 4 with --expert-epochs 2 .*: at most 3 here"),
+    ],
+)
+def test_segments_that_would_reach_past_the_end_are_refused(window, words):
+    check_window(4, 2, 3)
+    with pytest.raises(UserError, match=words):
+        check_window(*window)
+
+
+def test_the_spec_survives_json():
+    spec = spec_of()
+    assert ExpertSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
+    assert dataclasses.replace(spec, held_out=0.3).differences(spec)
+
+
+@pytest.mark.parametrize("foreign", ["settings.json", "parameters/mine.txt", "state/7/x"])
+def test_a_directory_of_something_else_is_not_taken_for_experts(tmp_path, foreign):
+    path = tmp_path / foreign
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("mine")
+    with pytest.raises(UserError, match="holds no experts but other files"):
+        ExpertStore.open(tmp_path)
+    assert path.read_text() == "mine"

@@ -1,0 +1,186 @@
+"""Training experts: the same bits interrupted or not, added later or at once, killed or not."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from jdd import data, evaluation, experts, networks, storage, training
+from jdd.errors import Interrupted, UserError
+from jdd.experts import ExpertSettings, ExpertSpec, ExpertStore
+from jdd.experts import train as module
+
+ROOT = Path(__file__).resolve().parents[2]
+EPOCHS = 3
+NETWORK = networks.create("MLP", 10, width=8)
+
+
+def setup(directory, count, **changes):
+    digits = data.load("digits")
+    train, validation = data.hold_out(digits.train, 0.1, seed=0)
+    train = data.subset(train, 200, seed=0)
+    settings = {"train_epochs": EPOCHS, "batch_train": 10, "lr_teacher": 0.5, **changes}
+    spec = ExpertSpec(
+        dataset="digits",
+        preprocessing=digits.preprocess.spec(),
+        network="MLP",
+        options={"width": 8},
+        held_out=0.1,
+        settings=ExpertSettings(num_experts=count, **settings),
+    )
+    store = experts.prepare(directory, spec, NETWORK)
+    return store, evaluation.real(train, digits), evaluation.real(validation, digits)
+
+
+def trained(directory, count, **options):
+    store, train, validation = setup(directory, count, **options.pop("settings", {}))
+    experts.train_experts(store, NETWORK, "crop_scale", train, validation, count, **options)
+    return ExpertStore.open(directory)
+
+
+def content(store, count):
+    return [
+        np.concatenate([leaf.ravel() for leaf in jax.tree.leaves(store.read(e, t))]).tobytes()
+        for e in range(count)
+        for t in range(EPOCHS + 1)
+    ]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Two experts, trained at once."""
+    store = trained(tmp_path_factory.mktemp("whole"), 2)
+    return content(store, 2), store.accuracies
+
+
+def test_an_expert_is_the_training_loops_trajectory(tmp_path):
+    """Epoch t of expert i: t epochs of the loop that evaluation is trained by."""
+    store, train, validation = setup(tmp_path, 1)
+    experts.train_experts(store, NETWORK, "crop_scale", train, validation, 1)
+    recipe = store.spec.settings.recipe("MLP", {"width": 8}, "crop_scale")
+    trainer = training.Trainer.of(NETWORK, recipe, 200)
+    key = jax.random.fold_in(jax.random.key(0), 0)
+    begun = training.init(trainer, key, (8, 8, 1))
+    for epoch in range(EPOCHS + 1):
+        state = training.run_jit(trainer, begun, train, training.schedule(recipe), epoch)
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
+            store.read(0, epoch),
+            dict(state.params),
+        )
+    variables = {"params": state.params}
+    expected = training.accuracy(NETWORK, variables, validation)
+    assert store.accuracies == pytest.approx([expected], abs=0.01)
+
+
+def test_experts_differ_and_learn(whole):
+    bits, accuracies = whole
+    assert len(set(bits)) == len(bits)
+    assert len(accuracies) == 2 and min(accuracies) > 0.2
+
+
+def test_interrupted_at_every_epoch_it_ends_in_the_same_bits(tmp_path, whole):
+    stops = 0
+    while stops < 20:
+        try:
+            store = trained(tmp_path, 2, should_stop=lambda: True)
+            break
+        except Interrupted:
+            stops += 1
+            assert list(tmp_path.glob("state/*")) or ExpertStore.open(tmp_path).complete
+    assert stops == 2 * (EPOCHS - 1) + 1
+    assert (content(store, 2), store.accuracies) == whole
+    assert not (tmp_path / "state").exists()
+
+
+def test_experts_added_later_are_those_trained_at_once(tmp_path, whole):
+    first = trained(tmp_path, 1)
+    assert first.complete == 1
+    store = trained(tmp_path, 2)
+    assert (content(store, 2), store.accuracies) == whole
+    again = trained(tmp_path, 1)
+    assert again.complete == 2
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("moment", range(6))
+def test_killed_at_any_write_it_goes_on_to_the_same_bits(tmp_path, whole, monkeypatch, moment):
+    """Raises, as a kill would end it, in the middle of a sequence of writes to the store."""
+    count = 0
+
+    def dying(original):
+        def write(*arguments):
+            nonlocal count
+            count += 1
+            if count == 2 * moment + 1:
+                raise Killed
+            return original(*arguments)
+
+        return write
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "SAVE_SECONDS", 0.0)
+        for owner, name in [
+            (ExpertStore, "write"),
+            (ExpertStore, "finish"),
+            (storage.StateKeeper, "save"),
+            (storage.StateKeeper, "clear"),
+        ]:
+            patched.setattr(owner, name, dying(getattr(owner, name)))
+        with pytest.raises(Killed):
+            trained(tmp_path, 2)
+    store = trained(tmp_path, 2)
+    assert (content(store, 2), store.accuracies) == whole
+
+
+def test_killed_by_a_signal_it_goes_on_to_the_same_bits(tmp_path, whole):
+    program = (
+        "import sys, pathlib\n"
+        "from tests.experts import test_train as t\n"
+        "t.module.SAVE_SECONDS = 0.0\n"
+        "t.trained(pathlib.Path(sys.argv[1]), 2)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path)], cwd=ROOT, env=environment
+    )
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("parameters/c/0/2/0")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    store = trained(tmp_path, 2)
+    assert (content(store, 2), store.accuracies) == whole
+
+
+def test_a_state_of_other_experts_is_not_taken(tmp_path, whole, monkeypatch):
+    """As where a GPU trains several at once: the state of five is no start for eight."""
+    with pytest.raises(Interrupted):
+        trained(tmp_path, 1, should_stop=lambda: True)
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "models_at_once", lambda wanted: wanted)
+        store = trained(tmp_path, 2)
+    assert store.complete == 2
+    assert content(store, 2) == whole[0]
+
+
+def test_a_diverging_expert_is_said(tmp_path):
+    with pytest.raises(UserError, match=r"diverged in epoch .*: lower --lr-teacher"):
+        trained(tmp_path, 1, settings={"lr_teacher": 1e20})
+
+
+def test_a_store_of_half_written_experts_is_started_again(tmp_path):
+    """Killed before the description was written: what is there is no store yet."""
+    store, *_ = setup(tmp_path, 1)
+    (tmp_path / "store.json").unlink()
+    store = trained(tmp_path, 1)
+    assert store.complete == 1

@@ -1,0 +1,205 @@
+"""The training loop against PyTorch's formulas written out in NumPy, and on real digits."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax.traverse_util import flatten_dict
+
+from jdd import data, evaluation, networks, training
+from jdd.augment import augment, augment_each
+from jdd.errors import UserError
+from jdd.recipe import Recipe
+from jdd.training import Trainer, TrainingData
+
+SIZE, SIDE, CLASSES, HIDDEN = 7, 2, 3, 5
+NETWORK = networks.create("MLP", CLASSES, width=HIDDEN)
+
+
+def examples(seed=0):
+    rng = np.random.default_rng(seed)
+    images = rng.standard_normal((SIZE, SIDE, SIDE, 1)).astype(np.float32)
+    return TrainingData(jnp.asarray(images), jnp.asarray(rng.integers(0, CLASSES, SIZE)))
+
+
+def gradient(weights, x, labels):
+    """Mean cross-entropy and its gradient to an MLP's ((W, b), …), by hand, in float64."""
+    inputs, hidden = [x], x
+    for w, b in weights[:-1]:
+        hidden = np.maximum(hidden @ w + b, 0)
+        inputs.append(hidden)
+    logits = hidden @ weights[-1][0] + weights[-1][1]
+    p = np.exp(logits - logits.max(1, keepdims=True))
+    p /= p.sum(1, keepdims=True)
+    n = len(labels)
+    loss = -np.mean(np.log(p[np.arange(n), labels]))
+    back = (p - np.eye(CLASSES)[labels]) / n
+    found = []
+    for (w, _), entering in zip(reversed(weights), reversed(inputs), strict=True):
+        found.append((entering.T @ back, back.sum(0)))
+        back = (back @ w.T) * (entering > 0)
+    return loss, found[::-1]
+
+
+def layers(params):
+    """An MLP's Flax parameters as ((W, b), …) in float64."""
+    flat = flatten_dict(params)
+    names = sorted({name[:-1] for name in flat})  # block_0, block_1, classifier
+    return [
+        tuple(np.asarray(flat[*name, kind], np.float64) for kind in ("kernel", "bias"))
+        for name in names
+    ]
+
+
+@pytest.mark.parametrize(
+    ("momentum", "decay", "ema", "decay_after"),
+    [(0.9, 0.01, 0.0, 0.5), (0.0, 0.1, 0.9, 1.0), (0.9, 0.0, 0.5, 0.4), (0.0, 0.0, 0.0, 0.0)],
+)
+def test_training_is_pytorchs_sgd(momentum, decay, ema, decay_after):
+    """torch.optim.SGD: g ← g + λθ; v ← μv + g; θ ← θ − αv, with α a tenth late in training."""
+    epochs, rate = 5, 0.2
+    recipe = Recipe(
+        epochs=epochs,
+        batch_size=SIZE,
+        learning_rate=rate,
+        momentum=momentum,
+        weight_decay=decay,
+        decay_after=decay_after,
+        ema=ema,
+    )
+    shown = examples()
+    trainer = Trainer.of(NETWORK, recipe, SIZE)
+    state = training.init(trainer, jax.random.key(0), (SIDE, SIDE, 1))
+    x, labels = np.asarray(shown.images, np.float64).reshape(SIZE, -1), np.asarray(shown.labels)
+    weights = layers(state.params)
+    average, velocity = weights, [(0.0, 0.0)] * len(weights)
+    for epoch in range(epochs):
+        alpha = rate * (0.1 if decay_after < 1 and epoch >= epochs * decay_after else 1.0)
+        loss, found = gradient(weights, x, labels)
+        pairs = zip(velocity, found, weights, strict=True)
+        velocity = [
+            tuple(momentum * v + g + decay * t for v, g, t in zip(*pair, strict=True))
+            for pair in pairs
+        ]
+        weights = [
+            tuple(t - alpha * v for t, v in zip(*pair, strict=True))
+            for pair in zip(weights, velocity, strict=True)
+        ]
+        average = [
+            tuple(ema * a + (1 - ema) * t for a, t in zip(*pair, strict=True))
+            for pair in zip(average, weights, strict=True)
+        ]
+    ended = training.run_jit(trainer, state, shown, training.schedule(recipe), epochs)
+    for ours, theirs in zip(layers(ended.params), weights, strict=True):
+        np.testing.assert_allclose(ours[0], theirs[0], rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(ours[1], theirs[1], rtol=1e-4, atol=1e-6)
+    assert float(ended.loss) == pytest.approx(loss, rel=1e-5)
+    tested = layers(training.tested_variables(trainer, ended)["params"])
+    for ours, theirs in zip(tested, average if ema else weights, strict=True):
+        np.testing.assert_allclose(ours[0], theirs[0], rtol=1e-4, atol=1e-6)
+
+
+def test_a_set_may_bring_its_own_step_size():
+    recipe = Recipe(epochs=10, learning_rate=0.5, decay_after=0.3)
+    own = training.schedule(recipe, jnp.float32(0.07))
+    assert float(own.learning_rate) == pytest.approx(0.07) and float(own.decay_epoch) == 3.0
+    assert float(training.schedule(recipe).learning_rate) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("size", "batch", "steps", "expected"),
+    [(500, 256, 0, (250, 2)), (10, 256, 0, (10, 1)), (7, 3, 0, (2, 3)), (1000, 100, 4, (100, 4))],
+)
+def test_batches_are_equal_in_size(size, batch, steps, expected):
+    trainer = Trainer.of(NETWORK, Recipe(batch_size=batch), size, steps)
+    assert (trainer.batch, trainer.steps) == expected
+
+
+def test_an_epoch_sees_every_example_once():
+    """With a step size of 0, the mean loss of an epoch of batches is that of all examples."""
+    shown = examples()._replace(labels=jnp.asarray([0, 0, 0, 1, 1, 2]))
+    shown = shown._replace(images=shown.images[:6])
+    recipe = Recipe(batch_size=2, weight_decay=0.0)
+    trainer = Trainer.of(NETWORK, recipe, 6)
+    state = training.init(trainer, jax.random.key(0), (SIDE, SIDE, 1))
+    x = np.asarray(shown.images, np.float64).reshape(6, -1)
+    loss, _ = gradient(layers(state.params), x, np.asarray(shown.labels))
+    still = training.schedule(recipe, 0.0)
+    for epochs in (1, 3):
+        ended = training.run_jit(trainer, state, shown, still, epochs)
+        assert float(ended.loss) == pytest.approx(loss, rel=1e-5)
+
+
+def test_training_in_pieces_is_training_at_once():
+    recipe = Recipe(batch_size=3, ema=0.9, augmentation="crop_scale")
+    trainer = Trainer.of(NETWORK, recipe, SIZE)
+    state = training.init(trainer, jax.random.key(0), (SIDE, SIDE, 1))
+    rates = training.schedule(recipe)
+    whole = training.run_jit(trainer, state, examples(), rates, 5)
+    parts = training.run_jit(trainer, state, examples(), rates, 2)
+    parts = training.run_jit(trainer, parts, examples(), rates, 3)
+    jax.tree.map(np.testing.assert_array_equal, whole, parts)
+
+
+def test_peaked_label_logits_are_hard_labels():
+    hard = examples()
+    soft = hard._replace(labels=1e4 * jax.nn.one_hot(hard.labels, CLASSES))
+    recipe = Recipe(batch_size=3)
+    trainer = Trainer.of(NETWORK, recipe, SIZE)
+    state = training.init(trainer, jax.random.key(0), (SIDE, SIDE, 1))
+    rates = training.schedule(recipe)
+    a, b = (training.run_jit(trainer, state, shown, rates, 4).params for shown in (hard, soft))
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-7), a, b)
+
+
+def test_predictions_are_those_of_the_network_in_order(monkeypatch):
+    monkeypatch.setattr(training, "TEST_BATCH", 3)
+    shown = examples()
+    variables = NETWORK.init(jax.random.key(0), shown.images)
+    expected = NETWORK.apply(variables, shown.images)
+    jax.clear_caches()
+    ours = training.predict(NETWORK, variables, shown)
+    np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-6)
+    right = np.mean(np.argmax(expected, 1) == np.asarray(shown.labels))
+    assert training.accuracy(NETWORK, variables, shown) == pytest.approx(right)
+
+
+@pytest.mark.parametrize("name", ["MLP", "ConvNet"])
+def test_real_digits_are_learned(name):
+    digits = data.load("digits")
+    options = {"width": 64} if name == "MLP" else {"width": 16, "depth": 2}
+    network = networks.create(name, 10, **options)
+    recipe = Recipe(name, options, epochs=10, batch_size=32, learning_rate=0.05)
+    accuracy = evaluation.evaluate(
+        network,
+        recipe,
+        evaluation.real(digits.train, digits),
+        evaluation.real(digits.test, digits),
+        jax.random.key(0),
+        networks=1,
+    )
+    assert accuracy.mean >= 0.95
+
+
+def test_batch_statistics_are_trained_and_tested():
+    network = networks.create("ConvNet", CLASSES, width=4, depth=1, norm="batch")
+    recipe = Recipe(batch_size=4, epochs=3)
+    trainer = Trainer.of(network, recipe, SIZE)
+    state = training.init(trainer, jax.random.key(0), (SIDE, SIDE, 1))
+    ended = training.run_jit(trainer, state, examples(), training.schedule(recipe), 3)
+    before, after = jax.tree.leaves(state.batch_stats), jax.tree.leaves(ended.batch_stats)
+    assert before and all(not np.array_equal(a, b) for a, b in zip(before, after, strict=True))
+    variables = training.tested_variables(trainer, ended)
+    assert training.predict(network, variables, examples()).shape == (SIZE, CLASSES)
+
+
+def test_augmentation_by_name_is_each_images_own_or_dsa():
+    images = jax.random.normal(jax.random.key(1), (4, 8, 8, 1))
+    key = jax.random.key(2)
+    each = training.augmented(key, images, training.EACH)
+    np.testing.assert_array_equal(each, augment_each(key, images, "crop_scale_rotate"))
+    np.testing.assert_array_equal(
+        training.augmented(key, images, "crop_scale"), augment(key, images, "crop_scale")
+    )
+    with pytest.raises(UserError, match="did you mean 'crop'"):
+        training.augmented(key, images, "each_crob")
