@@ -1,0 +1,140 @@
+"""Presets: the published figures, names that exist, what goes over what."""
+
+import itertools
+
+import pytest
+
+from jdd import data
+from jdd.errors import UserError
+from jdd.methods import presets, registry
+from jdd.runs import settings as run_settings
+
+
+def built(dataset, ipc, preset="paper", said=None, method="mtt"):
+    return run_settings.build(
+        method, dataset, ipc, "real", "ConvNet", preset, 0, {} if said is None else said
+    )
+
+
+def test_what_the_paper_gives_for_cifar10():
+    """Cazenavette et al. 2022, section 4 and appendix A.1."""
+    for ipc, steps, start, batch in [(1, 50, 2, 0), (10, 30, 20, 0), (50, 30, 40, 128)]:
+        run = built("cifar10", ipc)
+        ours = run.method_settings
+        assert (ours.syn_steps, ours.max_start_epoch, ours.batch_syn) == (steps, start, batch)
+        assert (ours.expert_epochs, ours.iterations, ours.mom_img) == (2, 5000, 0.5)
+        assert (ours.lr_img, ours.lr_lr, ours.lr_init, ours.dsa) == (1000.0, 1e-5, 0.01, True)
+        experts = run.experts
+        assert (experts.num_experts, experts.train_epochs, experts.batch_train) == (100, 50, 256)
+        assert (experts.lr_teacher, experts.mom_teacher, experts.expert_dsa) == (0.01, 0.0, True)
+        assert run.loop.preprocessing == "zca"
+        assert (run.options["width"], run.options["depth"]) == (128, 3)
+        recipe = run.recipe("color")
+        assert (recipe.epochs, recipe.momentum, recipe.weight_decay) == (1000, 0.9, 5e-4)
+
+
+def test_what_the_papers_give_for_matching_class_by_class():
+    """Zhao et al. 2021, 2021, 2023 and Sajedi et al. 2023; loops by images per class."""
+    loops = {1: (1, 1), 10: (10, 50), 20: (20, 25), 30: (30, 20), 40: (40, 15), 50: (50, 10)}
+    for method in ("dc", "dsa"):
+        for ipc, wanted in loops.items():
+            ours = built("cifar10", ipc, method=method).method_settings
+            assert (ours.outer_loop, ours.inner_loop) == wanted
+            assert (ours.iterations, ours.lr_img, ours.mom_img, ours.lr_net) == (
+                1000,
+                0.1,
+                0.5,
+                0.01,
+            )
+            assert (ours.batch_real, ours.batch_train) == (256, 256)
+    for ipc, rate in [(1, 1.0), (50, 1.0), (100, 10.0)]:
+        ours = built("cifar10", ipc, method="dm").method_settings
+        assert (ours.lr_img, ours.mom_img, ours.iterations, ours.dsa) == (rate, 0.5, 20000, True)
+    for ipc, rate in [(1, 1.0), (50, 1.0), (51, 10.0)]:
+        ours = built("cifar10", ipc, method="datadam").method_settings
+        assert (ours.lr_img, ours.mom_img, ours.iterations, ours.dsa) == (rate, 0.5, 8000, True)
+        assert (ours.power, ours.balance, ours.loss_scale) == (4.0, 0.01, 1.0)
+    assert built("mhist", 10, method="datadam").method_settings.balance == 0.02
+    released = built("cifar10", 10, "released", method="datadam").method_settings
+    assert (released.power, released.batch_real, released.iterations) == (1.0, 64, 20000)
+    assert (released.balance, released.loss_scale) == (0.01, 100.0)
+
+
+def test_each_method_is_judged_as_its_paper_says():
+    for method, dataset, wanted in [
+        ("dc", "mnist", ("each_crop_scale_rotate", 1000)),
+        ("dc", "cifar10", ("none", 300)),
+        ("dsa", "mnist", ("color", 1000)),
+        ("dm", "mnist", ("color", 1000)),
+        ("datadam", "cifar10", ("color", 1000)),
+    ]:
+        recipe = built(dataset, 1, method=method).recipe("color")
+        assert (recipe.augmentation, recipe.epochs) == wanted
+
+
+def test_coresets_choose_real_images_from_no_start():
+    assert built("digits", 1, method="herding").iterations == 0
+    with pytest.raises(UserError, match="--init noise: herding chooses real images"):
+        run_settings.build("herding", "digits", 1, "noise", "ConvNet", "quick", 0, {})
+
+
+def test_grey_images_are_not_whitened():
+    for dataset in ("mnist", "fashion_mnist", "digits"):
+        for preset in presets.NAMES:
+            assert built(dataset, 1, preset).loop.preprocessing == "standard"
+
+
+@pytest.mark.parametrize("preset", presets.NAMES)
+def test_every_name_in_a_preset_is_a_setting(preset):
+    known = {
+        name
+        for method in registry.names()
+        for group in run_settings.defaults(method, "mnist", 1, "ConvNet", preset).values()
+        for name in group
+    }
+    for method in registry.names():
+        for dataset in data.NAMES:
+            for ipc in (1, 10, 50):
+                assert set(presets.preset(preset, method, dataset, ipc)) <= known
+
+
+@pytest.mark.parametrize("dataset", data.NAMES)
+@pytest.mark.parametrize("preset", presets.NAMES)
+def test_every_preset_makes_a_run(preset, dataset):
+    """Values are of their fields' types, and segments end where their experts do."""
+    from jdd.experts import check_window
+
+    for method, ipc in itertools.product(registry.names(), (1, 10, 50)):
+        run = built(dataset, ipc, preset, method=method)
+        found = run_settings.defaults(method, dataset, ipc, "ConvNet", preset)
+        for title, kind in run_settings.groups(method).items():
+            for name, default in found[title].items():
+                assert type(default) is type(kind.__dataclass_fields__[name].default), name
+        registry.create(method, run.method_settings, None)
+        if registry.entry(method).trajectories:
+            check_window(
+                run.experts.train_epochs,
+                run.method_settings.expert_epochs,
+                run.method_settings.max_start_epoch,
+            )
+
+
+def test_what_the_user_says_goes_over_the_preset():
+    run = built("digits", 1, "quick", {"syn_steps": 7, "width": 9, "lr_teacher": 0.3})
+    assert run.method_settings.syn_steps == 7 and run.options["width"] == 9
+    assert run.experts.lr_teacher == 0.3 and run.preset == "quick"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"preset": "fast"}, "unknown preset 'fast'.*choose from paper, quick"),
+        ({"method": "mt"}, "unknown method 'mt': did you mean 'mtt'"),
+        ({"said": {"syn_step": 3}}, "unknown setting 'syn_step': did you mean 'syn_steps'"),
+        ({"said": {"chunk": 0}}, "--chunk starts at 1"),
+        ({"ipc": 0}, "--ipc 0: at least 1"),
+    ],
+)
+def test_unknown_names_are_told_with_the_nearest(change, words):
+    with pytest.raises(UserError, match=words):
+        built(**{"dataset": "digits", "ipc": 1, **change})
