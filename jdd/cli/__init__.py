@@ -1,0 +1,1 @@
+"""The command line that the scripts in bin/ share."""

@@ -1,0 +1,111 @@
+"""The flags that name a run, and the run's settings from them."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jdd.cli.arguments import Parser, add_settings, integer, seed, settings_words
+from jdd.errors import UserError, unknown
+
+
+def add_run_flags(parser: argparse.ArgumentParser) -> None:
+    """What is distilled, how, and from where."""
+    parser.add_argument("--method", default="mtt", metavar="NAME", help="default: mtt")
+    parser.add_argument(
+        "--dataset", default="mnist", metavar="NAME", help="default: mnist; digits needs no files"
+    )
+    parser.add_argument("--ipc", type=integer, metavar="N", help="images per class (default: 1)")
+    parser.add_argument(
+        "--init",
+        default="real",
+        metavar="real|noise|PATH",
+        help="start from real images (default), noise, or a stored set",
+    )
+    parser.add_argument("--network", default="ConvNet", metavar="NAME", help="default: ConvNet")
+    parser.add_argument("--seed", type=seed, default=0, metavar="N", help="default: 0")
+    parser.add_argument(
+        "--preset",
+        metavar="quick|paper",
+        help="settings for two CPU cores, or as published (default: quick on a CPU, else paper); "
+        "released: as paper, but what the released code has where it differs",
+    )
+    parser.add_argument(
+        "--data-dir",
+        metavar="DIR",
+        help="where the data set's files are (default: JDD_DATA_DIR, else TensorFlow Datasets)",
+    )
+    parser.add_argument(
+        "--experts",
+        metavar="DIR",
+        help="the experts' store, made where there is none (default: in experts/ beside --out)",
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print the result as one JSON object, the last line"
+    )
+
+
+def parse(
+    parser: Parser, arguments: Sequence[str] | None
+) -> tuple[argparse.Namespace, dict[str, Any]]:
+    """Parses in two steps, as the flags and defaults depend on the method, data set and preset.
+
+    Returns:
+      The namespace, and the settings that the user gave a value, by field name.
+
+    Raises:
+      UserError: a name or flag that is not known, or a value that is no number.
+    """
+    from jdd import data, networks
+    from jdd.methods import registry
+    from jdd.runs import settings as run_settings
+
+    first = Parser(add_help=False)
+    add_run_flags(first)
+    named, _ = first.parse_known_args(arguments)
+    if named.dataset not in data.NAMES:
+        raise unknown("data set", named.dataset, data.NAMES)
+    registry.entry(named.method)
+    preset = named.preset or default_preset()
+    ipc = named.ipc if named.ipc is not None else _ipc_of(named.init)
+    values = run_settings.defaults(named.method, named.dataset, ipc, named.network, preset)
+    words = settings_words(list(run_settings.groups(named.method).values()))
+    for title, group in values.items():
+        add_settings(
+            parser,
+            f"{title} settings (preset {preset}, {named.dataset}, {ipc} per class)",
+            group,
+            words,
+        )
+    parser.epilog = (
+        f"methods: {', '.join(registry.names())}. data sets: {', '.join(data.NAMES)}. "
+        f"networks: {', '.join(networks.names())}."
+    )
+    found = parser.parse_args(arguments)
+    found.preset, found.ipc = preset, ipc
+    if found.init not in ("real", "noise"):
+        found.init = str(Path(found.init).resolve())  # the same run from any current directory
+    fields = [name for group in values.values() for name in group]
+    return found, {name: getattr(found, name) for name in fields if hasattr(found, name)}
+
+
+def default_preset() -> str:
+    """quick on a CPU, paper on an accelerator."""
+    import jax
+
+    return "quick" if jax.default_backend() == "cpu" else "paper"
+
+
+def default_out(dataset: str, method: str, ipc: int, seed: int) -> Path:
+    """Where a run is written by default, under the current directory."""
+    return Path("checkpoints") / dataset / f"{method}-ipc{ipc}-seed{seed}"
+
+
+def _ipc_of(init: str) -> int:
+    if init in ("real", "noise"):
+        return 1
+    if not Path(init).exists():
+        raise UserError(f"--init {init}: choose real, noise, or the path of a stored set")
+    from jdd.synthetic import SyntheticSet
+
+    return SyntheticSet.load(init).info.ipc

@@ -1,0 +1,120 @@
+"""`distill.py`: turns a data set into a few synthetic images, and says how good they are."""
+
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jdd.cli.arguments import Parser, tune_xla
+from jdd.cli.program import Stopper, print_json, run_script
+
+DESCRIPTION = (
+    "Distils a data set: makes a few synthetic images on which a fresh network trains almost as "
+    "well as on all real ones. Leaves the set, its pictures and its accuracy in --out."
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the script and returns its exit code."""
+    tune_xla()
+    return run_script(lambda stopper: _work(arguments, stopper), "the same command with --resume")
+
+
+def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
+    began = time.monotonic()
+    from jdd.cli import common
+
+    parser = Parser(prog="distill.py", description=DESCRIPTION)
+    common.add_run_flags(parser)
+    parser.add_argument(
+        "--out",
+        metavar="DIR",
+        help="the run's directory (default: checkpoints/<dataset>/<method>-ipc<n>-seed<s>/)",
+    )
+    there = parser.add_mutually_exclusive_group()
+    there.add_argument(
+        "--resume", action="store_true", help="go on with the run in --out, if one is there"
+    )
+    there.add_argument(
+        "--overwrite", action="store_true", help="replace the run in --out, if one is there"
+    )
+    given, said = common.parse(parser, arguments)
+
+    from jdd.report.console import say
+    from jdd.runs import run
+    from jdd.runs import settings as run_settings
+
+    settings = run_settings.build(
+        given.method,
+        given.dataset,
+        given.ipc,
+        given.init,
+        given.network,
+        given.preset,
+        given.seed,
+        said,
+    )
+    out = Path(given.out or common.default_out(given.dataset, given.method, given.ipc, given.seed))
+    say(
+        f"{given.method} on {given.dataset}, {given.ipc} per class from {given.init}, preset "
+        f"{given.preset}: {settings.iterations} iterations into {out}"
+    )
+    result = run(
+        settings,
+        out,
+        data_dir=given.data_dir,
+        experts_dir=Path(given.experts) if given.experts else None,
+        resume=given.resume,
+        overwrite=given.overwrite,
+        should_stop=stopper,
+        began=began,
+        command=command(sys.argv[1:] if arguments is None else arguments, given.preset),
+    )
+    print(summary(result, out))
+    if given.json:
+        print_json(result)
+
+
+def command(arguments: Sequence[str], preset: str) -> str:
+    """What makes the same run on another machine: without the flags that say where things lie."""
+    kept, places = [], {"--out", "--data-dir", "--experts"}
+    left = iter(arguments)
+    for argument in left:
+        name, assigned, _ = argument.partition("=")
+        if name in places:
+            if not assigned:
+                next(left)
+        elif name not in ("--json", "--resume", "--overwrite"):
+            kept.append(argument)
+    if not any(argument.partition("=")[0] == "--preset" for argument in kept):
+        kept += ["--preset", preset]  # the default depends on the machine
+    return shlex.join(["python", "bin/distill.py", *kept])
+
+
+def summary(result: dict[str, Any], out: Path) -> str:
+    """The result for a reader."""
+
+    def percent(value: dict[str, Any]) -> str:
+        return f"{100 * value['accuracy_mean']:5.1f} ± {100 * value['accuracy_std']:.1f} %"
+
+    images = result["ipc"] * result["classes"]
+    rows = [(f"{images} distilled images", percent(result["best"]))]
+    if result["final"]["iteration"] != result["best"]["iteration"]:
+        rows.append(("  at the last iteration", percent(result["final"])))
+    rows.append((f"{images} random real images", percent(result["baselines"]["random"])))
+    if "whole" in result["baselines"]:
+        whole = result["baselines"]["whole"]
+        rows.append(
+            (f"all {whole['images']} real images", f"{100 * whole['accuracy_mean']:5.1f} %")
+        )
+    width = max(len(name) for name, _ in rows)
+    lines = [f"test accuracy of fresh {result['network']}s trained on"]
+    lines += [f"  {name:<{width}}  {value}" for name, value in rows]
+    lines += [
+        f"pictures: {out / 'images'}",
+        f"set: {out / 'synthetic'}",
+        f"{result['seconds']:.0f} s in all",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,128 @@
+"""`evaluate.py RUN`: trains fresh networks on a stored set and tests them on real images."""
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from jdd.cli.arguments import Parser, add_settings, integer, seed, settings_words, tune_xla
+from jdd.cli.program import Stopper, print_json, run_script
+from jdd.errors import Interrupted, UserError, unknown
+
+DESCRIPTION = (
+    "Trains fresh networks on a stored set, by the recipe that is written on it, and tests them on "
+    "the data set's test images."
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the script and returns its exit code."""
+    tune_xla()
+    return run_script(lambda stopper: _work(arguments, stopper))
+
+
+def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
+    began = time.monotonic()
+    parser = Parser(prog="evaluate.py", description=DESCRIPTION)
+    parser.add_argument("set", metavar="RUN", help="a run's directory, or its synthetic/ folder")
+    parser.add_argument("--networks", type=integer, default=5, metavar="N", help="default: 5")
+    parser.add_argument("--seed", type=seed, metavar="N", help="default: the set's own")
+    parser.add_argument(
+        "--preset",
+        metavar="quick|paper",
+        help="quick: 300 epochs without augmentation; paper: 1,000 with DSA (default: neither, but "
+        "the recipe that is written on the set)",
+    )
+    parser.add_argument(
+        "--data-dir",
+        metavar="DIR",
+        help="where the data set's files are (default: JDD_DATA_DIR, else TensorFlow Datasets)",
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print the result as one JSON object, the last line"
+    )
+
+    from jdd.recipe import Recipe
+    from jdd.synthetic import SyntheticSet
+
+    fields = {f.name: f.default for f in dataclasses.fields(Recipe) if f.name != "options"}
+    add_settings(
+        parser,
+        "recipe, in place of what is written on the set (shown: the published one)",
+        fields,
+        settings_words([Recipe]),
+    )
+    given = parser.parse_args(arguments)
+    if given.networks < 1:
+        raise UserError(f"--networks {given.networks}: at least 1 is needed")
+
+    from jdd import data, evaluation, networks, randomness
+    from jdd.report.console import Stage
+    from jdd.training import TrainingData
+
+    stored = SyntheticSet.load(given.set)
+    chosen_seed = stored.info.seed if given.seed is None else given.seed
+    said: dict[str, Any] = {name: getattr(given, name) for name in fields if hasattr(given, name)}
+    if given.preset is not None:
+        said = {**_preset(given.preset, stored.info.dataset), **said}
+    recipe = dataclasses.replace(stored.info.recipe, **said)
+    if recipe.network != stored.info.recipe.network:
+        recipe = dataclasses.replace(recipe, options={})
+    recipe.check()
+    size = int(stored.images.shape[1])
+    dataset = data.load(
+        stored.info.dataset,
+        given.data_dir,
+        size if stored.images.shape[1] == stored.images.shape[2] else None,
+        stored.info.preprocessing["kind"],
+    )
+    stored.check_fits(dataset, given.set)
+    network = networks.create(recipe.network, dataset.num_classes, **recipe.options)
+
+    def progress(done: int, total: int) -> None:
+        stage.at(done, total)
+        if stopper():
+            raise Interrupted
+
+    with Stage("epochs") as stage:
+        accuracy = evaluation.evaluate(
+            network,
+            recipe,
+            TrainingData(stored.images, stored.labels),
+            evaluation.real(dataset.test, dataset),
+            randomness.key(chosen_seed, "test"),
+            given.networks,
+            None if "learning_rate" in said else stored.learning_rate,
+            progress,
+        )
+    print(
+        f"{given.set}: {stored.info.method} on {stored.info.dataset}, {stored.info.ipc} per class"
+    )
+    print(f"  {accuracy} of {len(dataset.test)} test images, {given.networks} {recipe.network}s")
+    if given.json:
+        print_json(
+            {
+                "method": stored.info.method,
+                "dataset": stored.info.dataset,
+                "ipc": stored.info.ipc,
+                "seed": chosen_seed,
+                "iterations": stored.info.settings.get("iterations", 0),
+                "resumed_from": 0,
+                "devices": len(stored.images.sharding.device_set),
+                **accuracy.to_json(),
+                "recipe": recipe.to_json(),
+                "seconds": round(time.monotonic() - began, 2),
+            }
+        )
+
+
+def _preset(name: str, dataset: str) -> dict[str, Any]:
+    from jdd.augment import strategy_for
+
+    recipes = {
+        "quick": {"epochs": 300, "augmentation": "none"},
+        "paper": {"epochs": 1000, "augmentation": strategy_for(dataset)},
+    }
+    if name not in recipes:
+        raise unknown("preset", name, recipes)
+    return recipes[name]

@@ -1,0 +1,87 @@
+"""What every script's `main` does around its work: signals, errors, exit codes, JSON."""
+
+import errno
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+from jdd.cli.arguments import say_error
+from jdd.errors import Interrupted, UserError
+
+USER_ERROR = 2
+_MENDABLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+class Stopper:
+    """Turns the first Ctrl-C or SIGTERM into a request to stop; a second one stops at once."""
+
+    def __init__(self, keeps_state: bool = True) -> None:
+        self.signal = 0
+        self._note = "the state will be stored (again: at once, unstored)" if keeps_state else ""
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "Stopper":
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._received)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def __call__(self) -> bool:
+        """Whether to stop."""
+        return self.signal != 0
+
+    def _received(self, number: int, _: FrameType | None) -> None:
+        if self.signal:
+            raise KeyboardInterrupt
+        self.signal = number
+        text = ", ".join(filter(None, ("stopping after this step", self._note)))
+        print(f"\n{text}", file=sys.stderr, flush=True)
+
+
+def run_script(work: Callable[[Stopper], Any], again: str = "") -> int:
+    """Runs a script's work and returns its exit code.
+
+    0: done. 2: something the user can mend, said in one line on standard error. 130 or 143: stopped
+    by Ctrl-C or SIGTERM, with the state stored.
+
+    Args:
+      work: given a `Stopper`, which it asks whether to stop.
+      again: the command that goes on from the stored state, in words; empty where none is stored.
+    """
+    with Stopper(keeps_state=bool(again)) as stopper:
+        try:
+            work(stopper)
+            return 0
+        except UserError as error:
+            say_error(error)
+            return USER_ERROR
+        except Interrupted:
+            text = f"the state is stored, {again} goes on from it" if again else "nothing is stored"
+            print(f"stopped: {text}", file=sys.stderr)
+        except KeyboardInterrupt:
+            text = f": {again} goes on from the last stored state" if again else ""
+            print(f"stopped at once{text}", file=sys.stderr)
+            # An orderly exit would take XLA's threads down in the middle of a step: a crash.
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(128 + (stopper.signal or signal.SIGINT))
+        except BrokenPipeError:  # the reader of our output went away
+            return 1
+        except OSError as error:
+            if error.errno not in _MENDABLE:
+                raise
+            say_error(UserError(f"{error.filename or 'a file'}: {error.strerror}"))
+            return USER_ERROR
+    return 128 + (stopper.signal or signal.SIGINT)
+
+
+def print_json(value: Any) -> None:
+    """A result as one JSON object: the last line of standard output."""
+    print(json.dumps(value), flush=True)

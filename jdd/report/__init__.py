@@ -1,0 +1,1 @@
+"""What a run shows: pictures, tables, lines of progress."""
