@@ -1,0 +1,194 @@
+"""Bad input: exit code 2, a line that says what to do, nothing left behind, nothing lost."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from jdd.cli import distill, evaluate, train_experts
+from tests.cli.running import ROOT, SMALL, call, content
+
+
+def refused(main, capfd, base, words, *arguments):
+    """Runs it and checks how it ends; `base` holds every path that it is given."""
+    before = content(base)
+    folders = {path for path in base.rglob("*") if path.is_dir()}
+    code, _, err = call(main, capfd, *arguments)
+    assert code == 2, err
+    assert len(err) <= 4 and err[-1].startswith("error: "), err
+    assert words in err[-1]
+    assert not any("Traceback" in line for line in err)
+    assert len(err[-1]) < 600
+    assert content(base) == before
+    assert {path for path in base.rglob("*") if path.is_dir()} == folders
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("--method mt", "unknown method 'mt': did you mean 'mtt'?"),
+        ("--dataset digit", "unknown data set 'digit': did you mean 'digits'?"),
+        ("--network convnet3", "unknown network 'convnet3': did you mean 'ConvNet'?"),
+        ("--preset fast", "unknown preset 'fast'"),
+        ("--syn-step 3", "unknown argument '--syn-step': did you mean --syn-steps?"),
+        ("--metod mtt", "unknown argument '--metod': did you mean --method?"),
+        ("digits", "unexpected argument 'digits'; --help lists the flags"),
+        ("--ipc", "argument --ipc: expected one argument"),
+        ("--ipc 0", "--ipc 0: at least 1 image per class is needed"),
+        ("--ipc -1", "--ipc -1: at least 1 image per class is needed"),
+        ("--ipc 1000", "--ipc 1000 is more than class"),
+        ("--ipc one", "argument --ipc: 'one' is not a whole number"),
+        ("--iterations 1.5", "argument --iterations: '1.5' is not a whole number"),
+        ("--iterations 0", "--iterations 0: at least 1"),
+        ("--lr-img much", "argument --lr-img: 'much' is not a number"),
+        ("--lr-img nan", "--lr-img nan: it must be above 0"),
+        ("--lr-teacher -1", "--lr-teacher -1.0: it must be above 0"),
+        ("--mom-teacher 1", "--mom-teacher 1.0: from 0 to below 1"),
+        ("--seed -1", "argument --seed: '-1' is not from 0 to 4294967295"),
+        ("--seed 4294967296", "argument --seed: '4294967296' is not from 0"),
+        ("--expert-seed -1", "--expert-seed -1: from 0 to"),
+        ("--init reel", "--init reel: choose real, noise, or the path of a stored set"),
+        ("--norm instanz", "did you mean 'instance'?"),
+        ("--width 0", "width and depth start at 1, not 0 and 2"),
+        ("--network MLP --width 0", "width starts at 1, not 0"),
+        ("--depth 0", "width and depth start at 1, not 8 and 0"),
+        ("--depth 5", "does not fit 8×8 images: the smallest that do are 28×28"),
+        ("--max-start-epoch 40", "--max-start-epoch 40 with --expert-epochs 2 reaches past"),
+        ("--expert-epochs 50", "--expert-epochs 50 is more than the experts' --train-epochs 40"),
+        ("--min-start-epoch 4", "--min-start-epoch 4 must be below --max-start-epoch 4"),
+        ("--expert-dtype float16", "--expert-dtype float16: choose float32 or bfloat16"),
+        ("--real-images 5000", "--real-images 5000: the training split has 1293 here"),
+        ("--image-size -1", "--image-size"),
+        ("--preprocessing zca", "'zca' is for RGB images"),
+        ("--held-out 1", "--held-out 1.0: a share between 0 and 1"),
+        ("--chunk 0", "--chunk starts at 1"),
+        ("--batch-train 0", "--batch-train 0: at least 1"),
+        ("--eval-networks 0", "--eval-networks 0: at least 1"),
+        ("--resume --overwrite", "not allowed with argument"),
+    ],
+)
+def test_a_bad_value_is_named(tmp_path, capfd, arguments, words):
+    places = ["--out", tmp_path / "run", "--experts", tmp_path / "experts"]
+    refused(distill.main, capfd, tmp_path, words, *SMALL, *places, *arguments.split())
+
+
+def test_methods_without_experts_have_none_to_train(tmp_path, capfd):
+    places = ["--dataset", "digits", "--experts", tmp_path / "experts"]
+    words = "--method dm needs no experts"
+    refused(train_experts.main, capfd, tmp_path, words, *places, "--method", "dm")
+
+
+@pytest.mark.parametrize("main", [distill.main, train_experts.main])
+def test_the_data_set_is_looked_for_first(tmp_path, capfd, main):
+    places = ["--out", tmp_path / "run"] if main is distill.main else []
+    places += ["--dataset", "mnist", "--experts", tmp_path / "experts", "--data-dir"]
+    refused(main, capfd, tmp_path, "does not exist", *places, tmp_path / "none")
+    (tmp_path / "data").mkdir()
+    refused(main, capfd, tmp_path, "(it is empty)", *places, tmp_path / "data")
+    for part in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
+        (tmp_path / "data" / f"{part}-ubyte").write_bytes(bytes([0, 0, 8, 3, 0, 0, 1]))
+    refused(main, capfd, tmp_path, "idx", *places, tmp_path / "data")
+
+
+def test_a_place_that_is_none_is_named(tmp_path, capfd):
+    (tmp_path / "file").write_text("mine")
+    file, other = tmp_path / "file", tmp_path / "both"
+    places = ["--out", file, "--experts", tmp_path / "experts"]
+    refused(distill.main, capfd, tmp_path, f"{file} cannot be written", *SMALL, *places)
+    places = ["--out", other, "--experts", other]
+    refused(distill.main, capfd, tmp_path, "--experts and --out are both", *SMALL, *places)
+    places = ["--out", "/proc/nothing/run", "--experts", tmp_path / "experts"]
+    refused(distill.main, capfd, tmp_path, "/proc/nothing/run cannot be", *SMALL, *places)
+
+
+@pytest.mark.parametrize("flag", [[], ["--resume"], ["--overwrite"]])
+def test_a_directory_of_other_things_is_left_alone(tmp_path, capfd, flag):
+    (tmp_path / "mine" / "images").mkdir(parents=True)
+    (tmp_path / "mine" / "images" / "holiday.png").write_text("sun")
+    places = ["--out", tmp_path / "mine", "--experts", tmp_path / "experts"]
+    words = "holds images but no settings.json of a run"
+    refused(distill.main, capfd, tmp_path, words, *SMALL, *places, *flag)
+    (tmp_path / "mine" / "settings.json").write_text('{"theme": "dark"}')
+    words = "holds a run already" if not flag else "is not a run's"
+    refused(distill.main, capfd, tmp_path, words, *SMALL, *places, *flag)
+
+
+@pytest.fixture
+def broken(finished, tmp_path):
+    """A copy of the finished run, to be damaged."""
+    return shutil.copytree(finished.out, tmp_path / "broken")
+
+
+def of_version_99(folder):
+    file = folder / "info" / "metadata"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "format_version": 99}))
+
+
+def cut_off(folder):
+    file = max((folder / "arrays" / "d").iterdir(), key=lambda path: path.stat().st_size)
+    file.write_bytes(file.read_bytes()[:100])
+
+
+def half_gone(folder):
+    shutil.rmtree(folder / "arrays")
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (of_version_99, "has format version 99, this jdd reads version 1"),
+        (cut_off, "is damaged or was cut off"),
+        (half_gone, "holds no checkpoint, or one that was cut off"),
+    ],
+)
+def test_a_damaged_checkpoint_is_refused(finished, broken, tmp_path, capfd, damage, words):
+    damage(broken / "synthetic")
+    refused(evaluate.main, capfd, tmp_path, words, broken)
+    experts = ["--experts", finished.experts]
+    places = ["--out", tmp_path / "run", "--init", broken]
+    refused(distill.main, capfd, tmp_path, words, *SMALL, *experts, *places)
+    (broken / "result.json").unlink()
+    damage(broken / "state" / "20")
+    damage(broken / "state" / "40")
+    (broken / ".lock").touch()
+    refused(distill.main, capfd, tmp_path, words, *SMALL, *experts, "--out", broken, "--resume")
+
+
+@pytest.mark.parametrize("name", ["settings.json", "result.json"])
+@pytest.mark.parametrize("text", ['{"iterations": 4', "[1, 2]", "{}"])
+def test_a_damaged_description_is_refused(finished, broken, tmp_path, capfd, name, text):
+    (broken / name).write_text(text)
+    places = ["--out", broken, "--experts", finished.experts, "--resume"]
+    refused(distill.main, capfd, tmp_path, name, *SMALL, *places)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nowhere"], "does not exist"),
+        (["RUN", "--networks", 0], "--networks 0: at least 1"),
+        (["RUN", "--network", "ConvNot"], "unknown network 'ConvNot'"),
+        (["RUN", "--epochs", 0], "--epochs 0: at least 1"),
+        (["RUN", "--augmentation", "colour"], "did you mean 'color'?"),
+        (["RUN", "--seed", "x"], "'x' is not a whole number"),
+        (["RUN", "RUN"], "unexpected argument"),
+        ([], "the following arguments are required: RUN"),
+    ],
+)
+def test_what_evaluate_cannot_do_is_said(finished, tmp_path, capfd, arguments, words):
+    given = [finished.out if a == "RUN" else a for a in arguments]
+    refused(evaluate.main, capfd, tmp_path, words, *given)
+
+
+def test_the_script_itself_ends_with_2_and_no_traceback(tmp_path):
+    done = subprocess.run(
+        [sys.executable, ROOT / "bin" / "distill.py", "--metod", "mtt"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr == "error: unknown argument '--metod': did you mean --method?\n"
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,139 @@
+"""What distill.py, train_experts.py and evaluate.py leave and say, on real digits."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jdd import SyntheticSet, storage
+from jdd.cli import distill, evaluate, train_experts
+from tests.cli.running import PROMISED, SMALL, call, content
+
+
+def stored(directory):
+    return json.loads((directory / "result.json").read_text())
+
+
+@pytest.fixture
+def copied(finished, tmp_path):
+    return shutil.copytree(finished.out, tmp_path / "run")
+
+
+def test_what_a_run_leaves(finished):
+    result = stored(finished.out)
+    assert result.keys() >= PROMISED
+    assert (result["method"], result["dataset"], result["ipc"]) == ("mtt", "digits", 1)
+    assert (result["iterations"], result["resumed_from"], result["devices"]) == (40, 0, 1)
+    assert result["accuracy_mean"] == pytest.approx(np.mean(result["accuracies"]))
+    assert result["accuracy_std"] == pytest.approx(np.std(result["accuracies"]))
+    assert len(result["accuracies"]) == 2 and all(0 <= a <= 1 for a in result["accuracies"])
+    assert result["baselines"].keys() == {"random", "whole"}
+    rows = [json.loads(line) for line in (finished.out / "metrics.jsonl").open()]
+    assert [r["iteration"] for r in rows if "loss" in r] == list(range(1, 41))
+    looks = {r["iteration"]: r["validation_accuracy"] for r in rows if "validation_accuracy" in r}
+    assert list(looks) == [0, 20, 40]
+    best = max(looks, key=lambda i: (looks[i], i))
+    assert result["best"]["iteration"] == best
+    assert result["best"]["validation_accuracy"] == looks[best]
+    made = SyntheticSet.load(finished.out)
+    assert made.images.shape == (10, 8, 8, 1) and made.info.method == "mtt"
+    names = {path.name for path in (finished.out / "images").iterdir()}
+    assert names == {"000000.png", "000020.png", "000040.png", "best.png"}
+    with Image.open(finished.out / "images" / "best.png") as picture:
+        assert picture.size == (10 * 68 + 4, 72)
+    assert json.loads((finished.out / "settings.json").read_text())["ipc"] == 1
+    assert not [p for p in finished.out.rglob(".*") if p.name != ".lock"]
+
+
+def test_evaluating_the_set_reproduces_the_runs_accuracy(finished, capfd):
+    code, found, _ = call(evaluate.main, capfd, finished.out, "--networks", 2, "--json")
+    assert code == 0 and found.keys() >= PROMISED
+    assert found["accuracies"] == stored(finished.out)["accuracies"]
+    code, other, _ = call(
+        evaluate.main, capfd, finished.out, "--networks", 1, "--epochs", 1, "--json"
+    )
+    assert code == 0 and other["recipe"]["epochs"] == 1
+    assert other["accuracies"][0] != found["accuracies"][0]
+
+
+def test_a_finished_run_is_given_back(finished, copied, capfd):
+    before = content(copied)
+    arguments = [*SMALL, "--out", copied, "--experts", finished.experts, "--resume", "--json"]
+    code, result, _ = call(distill.main, capfd, *arguments)
+    assert code == 0 and result == stored(finished.out) and content(copied) == before
+
+
+def test_more_iterations_go_on_from_the_state(finished, copied, capfd):
+    more = [*SMALL, "--iterations", 45, "--out", copied, "--experts", finished.experts]
+    code, result, _ = call(distill.main, capfd, *more, "--resume", "--json")
+    assert code == 0 and (result["iterations"], result["resumed_from"]) == (45, 40)
+    assert storage.StateKeeper(copied / "state").iterations() == [40, 45]
+    assert (
+        (copied / "metrics.jsonl")
+        .read_text()
+        .startswith((finished.out / "metrics.jsonl").read_text())
+    )
+    before = content(copied)
+    code, _, err = call(
+        distill.main, capfd, *SMALL, "--out", copied, "--experts", finished.experts, "--resume"
+    )
+    assert code == 2 and "with 45 iterations already" in err[-1] and content(copied) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), "holds a run already: add --resume to go on with it, --overwrite to replace it"),
+        (("--resume", "--seed", 1), "holds another run: seed is 0 there, 1 here"),
+        (("--resume", "--syn-steps", 6), "syn_steps is 5 there, 6 here"),
+        (("--resume", "--ipc", 2), "ipc is 1 there, 2 here"),
+        (("--resume", "--width", 9), "do not fit: stored with width 8, asked for 9"),
+        (("--resume", "--iterations", 20), "with 40 iterations already"),
+    ],
+)
+def test_another_run_is_refused_and_nothing_changed(finished, copied, capfd, arguments, words):
+    before = content(copied)
+    shared = ["--out", copied, "--experts", finished.experts]
+    code, _, err = call(distill.main, capfd, *SMALL, *shared, *arguments)
+    assert code == 2 and len(err) <= 4 and words in err[-1]
+    assert content(copied) == before
+
+
+def test_overwriting_replaces_the_run_and_keeps_other_files(finished, copied, capfd):
+    (copied / "notes.txt").write_text("mine")
+    shared = ["--out", copied, "--experts", finished.experts, "--init", "noise", "--overwrite"]
+    code, result, _ = call(distill.main, capfd, *SMALL, *shared, "--iterations", 1, "--json")
+    assert code == 0 and (result["init"], result["iterations"]) == ("noise", 1)
+    assert (copied / "notes.txt").read_text() == "mine"
+    assert not (copied / "images" / "000020.png").exists()
+    assert storage.StateKeeper(copied / "state").iterations() == [1]
+
+
+def test_a_run_goes_on_from_a_stored_set(finished, tmp_path, capfd):
+    shared = ["--experts", finished.experts, "--iterations", 1, "--init", finished.out, "--json"]
+    code, result, _ = call(distill.main, capfd, *SMALL, *shared, "--out", tmp_path / "run")
+    assert code == 0 and result["ipc"] == 1
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").open()]
+    rate = float(SyntheticSet.load(finished.out).learning_rate)
+    assert rows[1]["learning_rate"] == pytest.approx(rate, rel=0.1) and rate != 0.02
+    assert rows[0]["validation_accuracy"] == stored(finished.out)["best"]["validation_accuracy"]
+
+
+def test_a_directory_in_use_is_refused(finished, copied, capfd):
+    with storage.locked(copied):
+        code, _, err = call(
+            distill.main, capfd, *SMALL, "--out", copied, "--experts", finished.experts,
+            "--resume", "--iterations", 41,
+        )  # fmt: skip
+    assert code == 2 and "being written by another process" in err[-1]
+
+
+def test_experts_can_be_trained_beforehand(finished, capfd):
+    code, result, err = call(
+        train_experts.main, capfd, *SMALL, "--experts", finished.experts, "--json"
+    )
+    assert code == 0 and any("experts: 1 in" in line for line in err)
+    assert result["num_experts"] == 1 and len(result["validation_accuracies"]) == 1
+    assert 0.3 < result["validation_accuracies"][0] <= 1

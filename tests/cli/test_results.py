@@ -1,0 +1,74 @@
+"""The table of results: what each cell comes from, and runs of methods without experts."""
+
+import json
+
+import pytest
+
+from jdd.cli import distill, results
+from tests.cli.running import PROMISED, call
+
+FEW = ["--dataset", "digits", "--preset", "quick", "--width", "8", "--eval-epochs", "10"]
+FEW += ["--eval-networks", "2", "--whole-epochs", "0"]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    base = tmp_path_factory.mktemp("runs")
+    few = [*FEW, "--out", str(base / "dm"), "--iterations", "4", "--batch-real", "9"]
+    assert distill.main(["--method", "dm", *few]) == 0
+    assert distill.main(["--method", "random", *FEW, f"--out={base / 'random'}", "--json"]) == 0
+    return base
+
+
+def stored(runs, name):
+    return json.loads((runs / name / "result.json").read_text())
+
+
+def test_methods_without_experts_leave_what_the_others_do(runs):
+    found = stored(runs, "dm")
+    assert found.keys() >= PROMISED and found["iterations"] == 4
+    assert not (runs / "experts").exists()
+    assert found["command"] == " ".join(
+        ["python bin/distill.py --method dm", *FEW, "--iterations 4 --batch-real 9"]
+    )
+    assert "JAX" in found["machine"]
+    found = stored(runs, "random")
+    assert (found["iterations"], found["best"]["iteration"]) == (0, 0)
+    assert found["command"] == " ".join(["python bin/distill.py --method random", *FEW])
+
+
+def test_a_finished_coreset_is_given_back(runs, capfd):
+    arguments = ["--method", "random", *FEW, "--out", runs / "random", "--resume", "--json"]
+    code, found, _ = call(distill.main, capfd, *arguments)
+    assert code == 0 and found == stored(runs, "random")
+    (runs / "random" / "result.json").unlink()
+    code, again, _ = call(distill.main, capfd, *arguments)
+    assert code == 0 and again["accuracies"] == found["accuracies"]
+
+
+def test_each_run_is_a_row_with_its_figures_and_command(runs, tmp_path, capfd):
+    mnist = {**stored(runs, "dm"), "dataset": "mnist", "ipc": 10}
+    (tmp_path / "result.json").write_text(json.dumps(mnist))
+    page = tmp_path / "RESULTS.md"
+    code, found, _ = call(results.main, capfd, runs, tmp_path, runs, "--out", page, "--json")
+    assert code == 0 and len(found["runs"]) == 3
+    text = page.read_text()
+    assert text.index("## digits") < text.index("## mnist")
+    rows = [line.split(" | ") for line in text.splitlines() if line.startswith(("| dm", "| ran"))]
+    assert [row[0] for row in rows] == ["| dm", "| random", "| dm"]
+    for row, run in zip(rows, (stored(runs, "dm"), stored(runs, "random"), mnist), strict=True):
+        mean, std = 100 * run["accuracy_mean"], 100 * run["accuracy_std"]
+        assert row[3] == f"{mean:.1f} ± {std:.1f} (2)"
+        assert run["command"] in row[-1]
+        assert row[6] == str(run["iterations"]) and row[9] == run["machine"]
+    assert [row[5] for row in rows] == ["–", "–", "97.5"]
+    assert rows[0][7] == "ConvNet (width 8, depth 2), 10 epochs, DSA"
+
+
+def test_what_is_no_result_is_named(runs, tmp_path, capfd):
+    code, _, err = call(results.main, capfd, tmp_path)
+    assert code == 2 and "holds no result.json" in err[-1]
+    (tmp_path / "result.json").write_text('{"method": "dm"}')
+    code, _, err = call(results.main, capfd, tmp_path, "--out", tmp_path / "page")
+    assert code == 2 and "is not the result of a run" in err[-1]
+    assert not (tmp_path / "page").exists()
