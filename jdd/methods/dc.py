@@ -15,6 +15,7 @@ import optax
 from jdd import ops
 from jdd.augment import strategy_for
 from jdd.data import RealData
+from jdd.errors import UserError
 from jdd.experts import Segment
 from jdd.losses import cross_entropy, gradient_matching
 from jdd.methods import matching
@@ -42,6 +43,11 @@ class DcSettings:
     lr_img: float = flag(0.1, "rate at which images are updated, pixels per unit of gradient")
     mom_img: float = flag(0.5, "momentum of the images' updates")
     lr_net: float = flag(0.01, "rate at which the network is trained on the set")
+    mom_net: float = flag(0.5, "momentum of the network's training")
+    statistics: float = flag(
+        1.0,
+        "how far batch norm's statistics move to those of real images; the released code has 0.1",
+    )
     metric: str = flag("layerwise_cosine", "distance of gradients: layerwise_cosine, mse or cosine")
 
 
@@ -76,6 +82,10 @@ def _gradient_matching(settings: DcSettings, network: nn.Module, augmented: bool
         **{"iterations": 1, "outer_loop": 1, "inner_loop": 0, "batch_real": 1, "batch_train": 1},
         **{"lr_img": 0.0, "lr_net": 0.0},
     )
+    if not 0 <= settings.mom_net < 1:
+        raise UserError(f"--mom-net {settings.mom_net}: from 0 to below 1")
+    if not 0 <= settings.statistics <= 1:
+        raise UserError(f"--statistics {settings.statistics}: a share from 0 to 1")
     optimizer = matching.optimizer(settings.lr_img, settings.mom_img)
     _check_metric(settings.metric)
 
@@ -96,7 +106,7 @@ def _gradient_matching(settings: DcSettings, network: nn.Module, augmented: bool
             network,
             Recipe(
                 batch_size=settings.batch_train,
-                momentum=0.0,
+                momentum=settings.mom_net,
                 weight_decay=0.0,
                 augmentation=strategy,
             ),
@@ -107,13 +117,15 @@ def _gradient_matching(settings: DcSettings, network: nn.Module, augmented: bool
         def step(carry: tuple[Any, ...], at: tuple[jax.Array, jax.Array]) -> tuple[Any, jax.Array]:
             images, momentum, fit = carry
             number, key = at
-            match_key, train_key = jax.random.split(key)
+            match_key, train_key, real_key = jax.random.split(key, 3)
             # Trained before every update but the first, which is between the updates.
             epochs = jnp.where(number > 0, settings.inner_loop, 0)
             fit = fit._replace(key=jax.random.key_data(train_key))
             fit = train(trainer, fit, TrainingData(images, synthetic.labels), rate, epochs)
+            stats = held_statistics(settings, network, fit, data, real_key)
+            fit = fit._replace(batch_stats=stats)
             loss, gradient = image_gradient(
-                settings, network, fit.params, fit.batch_stats, images, data, match_key, strategy
+                settings, network, fit.params, stats, images, data, match_key, strategy
             )
             change, momentum = optimizer.update(gradient, momentum, images)
             return (optax.apply_updates(images, change), momentum, fit), loss
@@ -160,7 +172,7 @@ def image_gradient(
     Args:
       settings: of the method.
       network: the module.
-      params, batch_stats: of the network; where it has batch norm its statistics are set anew.
+      params, batch_stats: of the network; the latter as `held_statistics` gives them.
       images: `(n, h, w, c)`, class by class.
       data: real images.
       key: of this update.
@@ -170,8 +182,7 @@ def image_gradient(
       The loss, a scalar, and the gradient `(n, h, w, c)`.
     """
     classes = data.num_classes
-    statistics_key, key = jax.random.split(key)
-    held = _held_statistics(network, params, batch_stats, data, statistics_key)
+    held = {"batch_stats": batch_stats} if batch_stats else {}
 
     def of_class(own: jax.Array, label: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
         real_key, transform = jax.random.split(key)
@@ -201,26 +212,30 @@ def image_gradient(
     return jnp.sum(losses), gradients.reshape(images.shape)
 
 
-def _held_statistics(
-    network: nn.Module, params: Any, batch_stats: Any, data: RealData, key: jax.Array
-) -> dict[str, Any]:
-    """Batch norm's statistics on real images of all classes, which the gradients are then taken at.
+def held_statistics(
+    settings: DcSettings, network: nn.Module, fit: FitState, data: RealData, key: jax.Array
+) -> Any:
+    """Batch norm's statistics, at which both gradients of an update are then taken.
 
-    Set to those of one batch. A pass in training mode instead would move the running statistics by
-    a tenth of the way only; which of the two the released code does has yet to be compared.
+    They come from 16 real images of every class, as a few synthetic ones would give none that are
+    worth having. With `statistics` at 1 they are those images' own. The released code makes one
+    pass in training mode instead, which moves the running statistics by a tenth of the way.
+
+    Returns:
+      The network's `batch_stats`; empty where it has no batch norm.
     """
-    if not batch_stats:
-        return {}
+    if not fit.batch_stats:
+        return fit.batch_stats
     classes = jnp.arange(data.num_classes, dtype=jnp.int32)
     real = matching.over_classes(
         lambda label, k: matching.real_images(k, data, label, STATISTICS_IMAGES),
         classes,
         jax.random.split(key, data.num_classes),
     )
-    zeros = jax.tree.map(jnp.zeros_like, batch_stats)
     real = real.reshape(-1, *real.shape[2:])
-    _, moved = apply_training(network, params, zeros, real)
-    return {"batch_stats": jax.tree.map(lambda s: s / BATCH_MOMENTUM, moved)}
+    _, moved = apply_training(network, fit.params, fit.batch_stats, real)
+    share = settings.statistics / BATCH_MOMENTUM
+    return jax.tree.map(lambda old, new: old + share * (new - old), fit.batch_stats, moved)
 
 
 def _check_metric(metric: str) -> None:

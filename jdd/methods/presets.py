@@ -98,6 +98,7 @@ _RELEASED = (
         {"power": 1.0, "batch_real": 64, "iterations": 20000, "loss_scale": 100.0},
         method="datadam",
     ),
+    *(Rule({"statistics": 0.1}, method=method) for method in ("dc", "dsa")),
 )
 
 # Found by trying, on two cores; docs/presets.md has what each try gave.

@@ -52,7 +52,7 @@ def plain_loss(images, network, variables, of, ipc):
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3, 4))
-def plain_training(network, variables, images, ipc, epochs, rate):
+def plain_training(network, variables, images, ipc, epochs, rate, velocity):
     def loss(params):
         labels = range(small.CLASSES)
         parts = [images[label * ipc : (label + 1) * ipc] for label in labels]
@@ -61,8 +61,9 @@ def plain_training(network, variables, images, ipc, epochs, rate):
 
     params = variables["params"]
     for _ in range(epochs):
-        params = jax.tree.map(lambda p, g: p - rate * g, params, jax.grad(loss)(params))
-    return {"params": params}
+        velocity = jax.tree.map(lambda v, g: 0.4 * v + g, velocity, jax.grad(loss)(params))
+        params = jax.tree.map(lambda p, v: p - rate * v, params, velocity)
+    return {"params": params}, velocity
 
 
 @pytest.mark.parametrize("ipc", [1, 3])
@@ -81,15 +82,18 @@ def test_two_updates_are_those_of_plain_differentiation(ipc):
 def test_the_network_is_trained_on_the_set_between_the_images_updates():
     """Three updates of the images at one network, two epochs before the second and the third."""
     of, ipc = small.digits(20), 2
-    settings = dataclasses.replace(SETTINGS, outer_loop=3, inner_loop=2)
+    settings = dataclasses.replace(SETTINGS, outer_loop=3, inner_loop=2, mom_net=0.4)
     seen = small.two_updates(dc(settings, NETWORK), small.start(ipc), of)
     velocity = 0.0
     for (images, state, _), (after, _, loss) in itertools.pairwise(seen):
         variables = small.fresh(NETWORK, state)
+        of_network = jax.tree.map(jnp.zeros_like, variables["params"])
         values = []
         for outer in range(3):
             if outer:
-                variables = plain_training(NETWORK, variables, images, ipc, 2, 0.05)
+                variables, of_network = plain_training(
+                    NETWORK, variables, images, ipc, 2, 0.05, of_network
+                )
             value, gradient = plain_loss(images, NETWORK, variables, of, ipc)
             velocity = 0.5 * velocity + gradient
             images = images - 0.3 * velocity
@@ -101,11 +105,12 @@ def test_the_network_is_trained_on_the_set_between_the_images_updates():
     assert np.abs(other[1][0] - seen[1][0]).max() > 1e-3
 
 
-def test_batch_norms_statistics_are_those_of_sixteen_real_images_a_class():
+@pytest.mark.parametrize("share", [1.0, 0.1])
+def test_batch_norms_statistics_come_from_sixteen_real_images_a_class(share):
     """Set before the gradients are taken, then held: by hand on a network of one block."""
     network = networks.create("ConvNet", small.CLASSES, width=8, depth=1, norm="batch")
     of, ipc = small.digits(16), 2
-    settings = dataclasses.replace(SETTINGS, batch_real=16)
+    settings = dataclasses.replace(SETTINGS, batch_real=16, statistics=share)
     seen = small.two_updates(dc(settings, network), small.start(ipc), of)
     (before, state, _), (after, _, loss), _ = seen
     params = small.fresh(network, state)["params"]
@@ -115,7 +120,8 @@ def test_batch_norms_statistics_are_those_of_sixteen_real_images_a_class():
         every, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
     flat = np.asarray(convolved + bias).reshape(-1, 8)
-    held = {"mean": jnp.asarray(flat.mean(0)), "var": jnp.asarray(flat.var(0, ddof=1))}
+    mean, var = share * flat.mean(0), (1 - share) + share * flat.var(0, ddof=1)
+    held = {"mean": jnp.asarray(mean), "var": jnp.asarray(var)}
     variables = {"params": params, "batch_stats": {"block_0": {"norm": held}}}
     value, gradient = plain_loss(before, network, variables, of, ipc)
     assert loss == pytest.approx(float(value), rel=1e-4)
@@ -200,6 +206,8 @@ def test_sets_of_other_methods_are_put_in_order():
         ("lr_img", float("nan")),
         ("lr_net", -1.0),
         ("mom_img", 1.0),
+        ("mom_net", -0.5),
+        ("statistics", 1.5),
         ("metric", "cosin"),
     ],
 )
