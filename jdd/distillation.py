@@ -194,6 +194,26 @@ def _chunks(
     return zip(sizes, source.chunks(first, last, size), strict=True)
 
 
+def compile_chunk(
+    method: Method,
+    synthetic: SyntheticSet,
+    state: Any,
+    data: RealData,
+    segments: Segment | None,
+    size: int,
+) -> Any:
+    """The program that `size` updates of a run are, compiled; it gives set and state's memory away.
+
+    Args:
+      method: whose updates.
+      synthetic, state: from its `init`.
+      data: real images.
+      segments: one for each update, on a leading axis; None for methods without.
+      size: how many updates.
+    """
+    return _run.lower(method, synthetic, state, data, segments, size).compile()
+
+
 @partial(jax.jit, static_argnums=(0, 5), donate_argnums=(1, 2))
 def _run(
     method: Method,

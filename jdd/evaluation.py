@@ -34,6 +34,8 @@ class EvaluationSettings:
     eval_ema: float = flag(0.0, "decay of the averaged weights that are tested; 0: none")
     eval_every: int = flag(100, "updates between looks at the validation split")
     validation_networks: int = flag(1, "fresh networks a look")
+    validation_epochs: int = flag(0, "epochs of each of them; 0: as many as --eval-epochs")
+    eval_random: bool = flag(True, "also test as many random real images, to compare with")
     held_out: float = flag(0.1, "share of the real training images kept for validation")
     whole_epochs: int = flag(50, "epochs of the network trained on all real images; 0: none")
 
@@ -47,8 +49,11 @@ class EvaluationSettings:
             raise UserError(f"--held-out {self.held_out}: a share between 0 and 1")
         if not 0 <= self.eval_ema < 1:
             raise UserError(f"--eval-ema {self.eval_ema}: from 0 to below 1")
-        if self.whole_epochs < 0:
-            raise UserError(f"--whole-epochs {self.whole_epochs}: it may not be negative")
+        for name in ("whole_epochs", "validation_epochs"):
+            if getattr(self, name) < 0:
+                raise UserError(
+                    f"--{name.replace('_', '-')} {getattr(self, name)}: it may not be negative"
+                )
 
     def recipe(self, network: str, options: Mapping[str, Any], strategy: str) -> Recipe:
         """The recipe that is written on the set; `strategy` is the data set's DSA."""

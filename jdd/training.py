@@ -1,5 +1,6 @@
 """Fit a classifier: one compiled loop that experts, evaluation and tasks share."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from jdd.recipe import Recipe
 TEST_BATCH = 500
 _PARTS = range(8, 13)
 _EACH = "each_"
+_TINY = 1e-12  # as the released code of GSAM adds to lengths
 EACH = _EACH + "crop_scale_rotate"  # the augmentation that DC is judged with on MNIST
 
 
@@ -55,6 +57,23 @@ class Schedule(NamedTuple):
     decay_epoch: jax.Array  # () float32, from here on a tenth of it
 
 
+class Gsam(NamedTuple):
+    """Sharpness-aware gradients with the surrogate gap: Zhuang et al., "Surrogate Gap Minimization
+    Improves Sharpness-Aware Training", ICLR 2022, algorithm 1.
+
+    With g the gradient at θ and gₚ the one at the perturbed weights θ + ε, the step is taken along
+    gₚ − α g⊥, where g⊥ is the part of g that stands at a right angle to gₚ.
+    """
+
+    rho: float
+    """radius of the perturbation: ε = ρ g / ‖g‖"""
+    alpha: float
+    """weight of the surrogate gap"""
+    adaptive: bool = True
+    """whether the radius scales with the weights: ε = ρ θ² g / ‖|θ| g‖, as the released code has it
+    (Kwon et al., "ASAM", ICML 2021)"""
+
+
 class Trainer(NamedTuple):
     """The static part of a training: a hashable argument of its compiled functions.
 
@@ -68,6 +87,7 @@ class Trainer(NamedTuple):
     weight_decay: float = 0.0
     augmentation: str = "none"
     ema: float = 0.0
+    gsam: Gsam | None = None
 
     @classmethod
     def of(cls, network: nn.Module, recipe: Recipe, size: int, steps: int = 0) -> "Trainer":
@@ -183,11 +203,25 @@ def init(trainer: Trainer, key: jax.Array, image_shape: tuple[int, int, int]) ->
 
 
 def run(
-    trainer: Trainer, state: FitState, data: TrainingData, rates: Schedule, epochs: int | jax.Array
+    trainer: Trainer,
+    state: FitState,
+    data: TrainingData,
+    rates: Schedule,
+    epochs: int | jax.Array,
+    eligible: jax.Array | None = None,
 ) -> FitState:
     """Trains for `epochs` more epochs; one compiled program for any number of them.
 
     Not jitted itself, so that it can be mapped over models; see `run_jit`.
+
+    Args:
+      trainer: what and how; static.
+      state: where to go on from.
+      data: the set.
+      rates: step sizes.
+      epochs: how many more.
+      eligible: bool `(n,)`, the examples that these epochs are made of; an epoch then has as many
+        steps as they fill batches, at least one. None: all of them.
     """
     optimizer = trainer.optimizer()
     size = data.images.shape[0]
@@ -202,6 +236,10 @@ def run(
             return batch_loss(trainer.network, params, carry.batch_stats, images, labels)
 
         (value, stats), gradient = jax.value_and_grad(loss, has_aux=True)(carry.params)
+        if trainer.gsam is not None:
+            gradient = _surrogate_gap(
+                trainer.gsam, lambda p: jax.grad(loss, has_aux=True)(p)[0], carry.params, gradient
+            )
         direction, moments = optimizer.update(gradient, carry.optimizer, carry.params)
         late = carry.epoch.astype(jnp.float32) >= rates.decay_epoch
         rate = rates.learning_rate * jnp.where(late, 0.1, 1.0)
@@ -216,13 +254,43 @@ def run(
     def epoch(_: jax.Array, carry: FitState) -> FitState:
         key = jax.random.fold_in(jax.random.wrap_key_data(carry.key), carry.epoch)
         shuffle, transforms = jax.random.split(key)
-        order = jax.random.permutation(shuffle, size)[: trainer.steps * trainer.batch]
         keys = jax.random.split(transforms, trainer.steps)
+        if eligible is None:
+            order = jax.random.permutation(shuffle, size)[: trainer.steps * trainer.batch]
+            batches = order.reshape(trainer.steps, trainer.batch)
+            carry, losses = jax.lax.scan(step, carry, (batches, keys))
+            return carry._replace(epoch=carry.epoch + 1, loss=jnp.mean(losses))
+
+        # Those that are not eligible go last, and the steps that would reach them are not taken.
+        draws = jnp.where(eligible, jax.random.uniform(shuffle, (size,)), 2.0)
+        order = jnp.argsort(draws)[: trainer.steps * trainer.batch]
         batches = order.reshape(trainer.steps, trainer.batch)
-        carry, losses = jax.lax.scan(step, carry, (batches, keys))
-        return carry._replace(epoch=carry.epoch + 1, loss=jnp.mean(losses))
+        taken = jnp.clip(jnp.sum(eligible) // trainer.batch, 1, trainer.steps)
+
+        def some(i: jax.Array, so_far: tuple[FitState, jax.Array]) -> tuple[FitState, jax.Array]:
+            carry, total = so_far
+            carry, value = step(carry, (batches[i], keys[i]))
+            return carry, total + value
+
+        carry, total = jax.lax.fori_loop(0, taken, some, (carry, jnp.float32(0)))
+        return carry._replace(epoch=carry.epoch + 1, loss=total / taken)
 
     return jax.lax.fori_loop(0, epochs, epoch, state)
+
+
+def _surrogate_gap(
+    gsam: Gsam, gradient_at: Callable[[Any], Any], params: Any, gradient: Any
+) -> Any:
+    if gsam.adaptive:
+        reach = jax.tree.map(lambda p, g: p * p * g, params, gradient)
+        length = optax.tree.norm(jax.tree.map(lambda p, g: p * g, params, gradient))
+    else:
+        reach, length = gradient, optax.tree.norm(gradient)
+    scale = gsam.rho / (length + _TINY)
+    perturbed = gradient_at(jax.tree.map(lambda p, r: p + scale * r, params, reach))
+    # The part of the gradient along the perturbed one is ⟨g, gₚ⟩ / ‖gₚ‖² of it.
+    share = optax.tree.vdot(gradient, perturbed) / (optax.tree.norm(perturbed) ** 2 + _TINY)
+    return jax.tree.map(lambda g, p: p - gsam.alpha * (g - share * p), gradient, perturbed)
 
 
 run_jit = jax.jit(run, static_argnums=(0,))

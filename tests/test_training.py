@@ -203,3 +203,64 @@ def test_augmentation_by_name_is_each_images_own_or_dsa():
     )
     with pytest.raises(UserError, match="did you mean 'crop'"):
         training.augmented(key, images, "each_crob")
+
+
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_a_step_of_gsam_is_the_formulas(adaptive):
+    """Zhuang et al. 2022, algorithm 1, written out in float64: one step along gₚ − α g⊥."""
+    given, rho, alpha = examples(), 0.3, 0.4
+    trainer = Trainer(NETWORK, SIZE, 1, gsam=training.Gsam(rho, alpha, adaptive))
+    state = training.init(trainer, jax.random.key(3), (SIDE, SIDE, 1))
+    rates = training.Schedule(jnp.float32(0.5), jnp.float32(np.inf))
+    after = training.run_jit(trainer, state, given, rates, 1)
+    weights = layers(state.params)
+    x = np.asarray(given.images, np.float64).reshape(SIZE, -1)
+    labels = np.asarray(given.labels)
+
+    def joined(pairs):
+        return np.concatenate([part.ravel() for pair in pairs for part in pair])
+
+    def split(row):
+        found, at = [], 0
+        for pair in weights:
+            parts = []
+            for part in pair:
+                parts.append(row[at : at + part.size].reshape(part.shape))
+                at += part.size
+            found.append(tuple(parts))
+        return found
+
+    theta = joined(weights)
+    g = joined(gradient(weights, x, labels)[1])
+    way = theta**2 * g / np.linalg.norm(theta * g) if adaptive else g / np.linalg.norm(g)
+    g_p = joined(gradient(split(theta + rho * way), x, labels)[1])
+    upright = g - (g @ g_p) / (g_p @ g_p) * g_p
+    assert abs(upright @ g_p) < 1e-9 and np.linalg.norm(upright) > 1e-3
+    expected = theta - 0.5 * (g_p - alpha * upright)
+    np.testing.assert_allclose(joined(layers(after.params)), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_an_epoch_of_eligible_examples_sees_no_other():
+    """The others may be anything; and it has as many steps as the eligible fill batches."""
+    digits = data.load("digits")
+    train = evaluation.real(data.subset(digits.train, 60, seed=0), digits)
+    mask = np.arange(60) % 3 != 0  # 40 of them: four batches of ten
+    trainer = Trainer(networks.create("MLP", 10, width=8), 10, 6)
+    rates = training.Schedule(jnp.float32(0.1), jnp.float32(np.inf))
+    spoiled = train._replace(images=jnp.where(mask[:, None, None, None], train.images, 255))
+    found = []
+    for shown in (train, spoiled):
+        state = training.init(trainer, jax.random.key(0), (8, 8, 1))
+        found.append(training.run_jit(trainer, state, shown, rates, 2, jnp.asarray(mask)))
+    for a, b in zip(*(jax.tree.leaves(state.params) for state in found), strict=True):
+        np.testing.assert_array_equal(a, b)
+    # With one step in all of it, the change is that of one step.
+    few = jnp.asarray(np.arange(60) < 12)
+    state = training.init(trainer, jax.random.key(0), (8, 8, 1))
+    one = training.run_jit(trainer, state, train, rates, 1, few)
+    moved = [
+        float(jnp.abs(a - b).sum())
+        for a, b in zip(jax.tree.leaves(one.params), jax.tree.leaves(state.params), strict=True)
+    ]
+    assert max(moved) > 0 and int(one.epoch) == 1
+    assert np.isfinite(one.loss) and float(one.loss) > 1

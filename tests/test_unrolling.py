@@ -76,10 +76,10 @@ def both():
     return ours, theirs
 
 
-@pytest.mark.parametrize("stride", [2, 3])  # 3 does not divide the four steps
-def test_keeping_fewer_parameters_changes_nothing(both, stride):
+@pytest.mark.parametrize("strides", [(2,), (3,), (3, 2)])  # 3 does not divide the four steps
+def test_keeping_fewer_parameters_changes_nothing(both, strides):
     def sparsely(params, data, rate, plan, weights):
-        return outcome(unrolling.sgd(loss, params, data, rate, plan, stride), weights)
+        return outcome(unrolling.sgd(loss, params, data, rate, plan, strides), weights)
 
     with jax.enable_x64(True):
         found = jax.jit(jax.value_and_grad(sparsely, argnums=(0, 1, 2)))(*problem())
@@ -87,25 +87,74 @@ def test_keeping_fewer_parameters_changes_nothing(both, stride):
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
 
 
-def test_memory_hardly_grows_with_the_number_of_steps():
-    def compiled(steps):
-        with jax.enable_x64(True):
-            params, data, rate, _, weights = problem()
-            plan = (
-                unrolling.batch_plan(jax.random.key(2), 6, 4, steps),
-                jax.random.key_data(jax.random.split(jax.random.key(3), steps)),
-            )
+def memory(steps, kind):
+    """Bytes of temporary memory of the compiled gradient through `steps` steps."""
+    network = networks.create("ConvNet", 3, width=8, depth=1, norm="none")
+    data = jnp.ones((6, 16, 16, 1))
+    params = network.init(jax.random.key(0), data)["params"]
 
-            def value(params, data, rate):
-                stride = unrolling.stride_for(steps)
-                return outcome(unrolling.sgd(loss, params, data, rate, plan, stride), weights)
+    def step_loss(params, data, entry):
+        logits = network.apply({"params": params}, entry * data)
+        return cross_entropy(logits, jnp.arange(6) % 3)
 
-            return jax.jit(jax.grad(value, argnums=(0, 1, 2))).lower(params, data, rate).compile()
+    def value(params, data, rate):
+        plan = jnp.linspace(0.9, 1.1, steps)
+        if kind == "tesla":
+            student = unrolling.tesla(step_loss, params, data, rate, plan)
+        else:
+            strides = unrolling.strides_for(steps, kind)
+            student = unrolling.sgd(step_loss, params, data, rate, plan, strides)
+        return sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(student))
 
-    if jax.default_backend() != "cpu":
+    compiled = jax.jit(jax.grad(value, argnums=(0, 1, 2))).lower(params, data, 0.1).compile()
+    return compiled.memory_analysis().temp_size_in_bytes
+
+
+@pytest.mark.parametrize(("kind", "most"), [("auto", 1.5), ("constant", 1.25), ("tesla", 1.05)])
+def test_memory_hardly_grows_with_the_number_of_steps(kind, most):
+    if kind == "auto" and jax.default_backend() != "cpu":
         pytest.skip("only a CPU keeps fewer parameters than there are steps")
-    short, long = (compiled(n).memory_analysis().temp_size_in_bytes for n in (20, 80))
-    assert long < 1.5 * short
+    assert memory(80, kind) < most * memory(20, kind)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 9, 10, 50, 160])
+def test_strides_keep_few_sets(steps):
+    """Never more than three cube roots, where two strides are allowed; all of a few steps."""
+    strides = unrolling.strides_for(steps, "constant")
+    kept, left = 0, steps
+    for stride in strides:
+        kept += -(-left // stride)
+        left = stride
+    assert kept + left <= max(3 * steps ** (1 / 3) + 1, 3)
+    assert unrolling.strides_for(steps, "all") == ()
+
+
+def test_teslas_gradient_holds_each_steps_parameters_constant():
+    """Plain differentiation of θ_0 − α Σ ∇ℓ(θ_t, data), every θ_t behind a stop_gradient."""
+
+    def by_sum(params, data, rate, plan, weights):
+        total, current = params, params
+        for t in range(STEPS):
+            entry = jax.tree.map(lambda leaf, t=t: leaf[t], plan)
+            held = jax.lax.stop_gradient(current)
+            gradient = jax.grad(loss)(held, data, entry)
+            total = jax.tree.map(lambda p, g: p - rate * g, total, gradient)
+            current = jax.lax.stop_gradient(total)
+        return outcome(total, weights)
+
+    def by_tesla(params, data, rate, plan, weights):
+        return outcome(unrolling.tesla(loss, params, data, rate, plan), weights)
+
+    with jax.enable_x64(True):
+        arguments = problem()
+        ours, theirs, exact = (
+            jax.jit(jax.value_and_grad(f, argnums=(0, 1, 2)))(*arguments)
+            for f in (by_tesla, by_sum, by_adjoint)
+        )
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
+    a, b = (np.asarray(found[1][1]["images"]) for found in (ours, exact))
+    assert 0.01 < np.linalg.norm(a - b) / np.linalg.norm(b) < 1
 
 
 def test_the_student_is_that_of_a_plain_loop(both):

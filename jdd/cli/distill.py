@@ -40,6 +40,11 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     there.add_argument(
         "--overwrite", action="store_true", help="replace the run in --out, if one is there"
     )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print what the run will take: parameters, memory, time; write nothing",
+    )
     given, said = common.parse(parser, arguments)
 
     from jdd.report.console import say
@@ -56,6 +61,14 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
         given.seed,
         said,
     )
+    if given.dry_run:
+        from jdd.runs.estimate import estimate
+
+        found = estimate(settings, given.data_dir)
+        print(expected(found))
+        if given.json:
+            print_json(found)
+        return
     out = Path(given.out or common.default_out(given.dataset, given.method, given.ipc, given.seed))
     say(
         f"{given.method} on {given.dataset}, {given.ipc} per class from {given.init}, preset "
@@ -93,6 +106,42 @@ def command(arguments: Sequence[str], preset: str) -> str:
     return shlex.join(["python", "bin/distill.py", *kept])
 
 
+def expected(found: dict[str, Any]) -> str:
+    """What a run will take, for a reader."""
+    seconds = found["seconds"]
+    rows = [
+        ("parameters of the network", f"{found['parameters']:,}"),
+        ("numbers learned in the set", f"{found['learned']:,}"),
+    ]
+    if "peak_bytes" in found:
+        rows += [
+            ("memory of an update", f"{found['peak_bytes'] / 2**20:,.0f} MiB"),
+            ("time of an update", f"{found['seconds_per_update']:.3g} s"),
+            (f"{found['iterations']} updates", _duration(seconds["distilling"])),
+        ]
+    if "experts_bytes" in found:
+        rows += [
+            ("experts, where none are there", _duration(seconds["experts"])),
+            ("  on disk", f"{found['experts_bytes'] / 2**20:,.0f} MiB"),
+        ]
+    rows += [
+        ("evaluating", _duration(seconds["evaluating"])),
+        ("in all, without compiling", _duration(seconds["total"])),
+    ]
+    width = max(len(name) for name, _ in rows)
+    title = f"{found['method']} on {found['dataset']}, {found['ipc']} per class, on "
+    return "\n".join(
+        [f"{title}{found['machine']}", *(f"  {name:<{width}}  {value}" for name, value in rows)]
+    )
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("days", 86400), ("hours", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:,.1f} {unit}"
+    return f"{seconds:,.0f} s"
+
+
 def summary(result: dict[str, Any], out: Path) -> str:
     """The result for a reader."""
 
@@ -103,7 +152,8 @@ def summary(result: dict[str, Any], out: Path) -> str:
     rows = [(f"{images} distilled images", percent(result["best"]))]
     if result["final"]["iteration"] != result["best"]["iteration"]:
         rows.append(("  at the last iteration", percent(result["final"])))
-    rows.append((f"{images} random real images", percent(result["baselines"]["random"])))
+    if "random" in result["baselines"]:
+        rows.append((f"{images} random real images", percent(result["baselines"]["random"])))
     if "whole" in result["baselines"]:
         whole = result["baselines"]["whole"]
         rows.append(

@@ -56,8 +56,9 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     if given.networks < 1:
         raise UserError(f"--networks {given.networks}: at least 1 is needed")
 
-    from jdd import data, evaluation, networks, randomness
+    from jdd import evaluation, networks, randomness
     from jdd.report.console import Stage
+    from jdd.runs import pipeline
     from jdd.training import TrainingData
 
     stored = SyntheticSet.load(given.set)
@@ -69,14 +70,7 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     if recipe.network != stored.info.recipe.network:
         recipe = dataclasses.replace(recipe, options={})
     recipe.check()
-    size = int(stored.images.shape[1])
-    dataset = data.load(
-        stored.info.dataset,
-        given.data_dir,
-        size if stored.images.shape[1] == stored.images.shape[2] else None,
-        stored.info.preprocessing["kind"],
-    )
-    stored.check_fits(dataset, given.set)
+    dataset = pipeline.dataset_of(stored, given.set, given.data_dir)
     network = networks.create(recipe.network, dataset.num_classes, **recipe.options)
 
     def progress(done: int, total: int) -> None:

@@ -116,7 +116,7 @@ def _cells(result: Mapping[str, Any]) -> tuple[str, ...]:
         str(result["ipc"]),
         init,
         _percent(result["best"]),
-        _percent(result["baselines"]["random"]),
+        _percent(result["baselines"]["random"]) if "random" in result["baselines"] else "–",
         _paper(result["method"], result["dataset"], result["ipc"]),
         str(result["iterations"]),
         _recipe(result["recipe"]),

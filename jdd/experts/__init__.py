@@ -1,5 +1,8 @@
 """Expert trajectories: train many, store them, sample segments."""
 
+from jdd.experts.labels import class_means as class_means
+from jdd.experts.labels import label_logits as label_logits
+from jdd.experts.labels import rightly_classified as rightly_classified
 from jdd.experts.settings import ExpertSettings as ExpertSettings
 from jdd.experts.settings import ExpertSpec as ExpertSpec
 from jdd.experts.settings import default_directory as default_directory

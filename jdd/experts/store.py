@@ -16,7 +16,12 @@ from jdd.errors import UserError
 from jdd.experts.settings import ExpertSpec
 
 _CACHE_BYTES = 1_000_000_000
-_UNFINISHED = ("parameters", "progress.json", ".lock")  # what is there before store.json is
+_UNFINISHED = (
+    "parameters",
+    "difficulty",
+    "progress.json",
+    ".lock",
+)  # what is there before store.json is
 
 
 def _unfinished(parameters: Path) -> bool:
@@ -209,7 +214,11 @@ def check_window(train_epochs: int, expert_epochs: int, max_start_epoch: int) ->
 
 
 class SegmentSource:
-    """Draws segments for each iteration, in a thread of its own, ahead of their use."""
+    """Draws segments for each iteration, in a thread of its own, ahead of their use.
+
+    They start from an epoch of the window `start_epochs`, (first, end). DATM's window grows: its
+    end is `first_high` at the first iteration and has grown evenly to its own by `grown_by`.
+    """
 
     def __init__(
         self,
@@ -220,13 +229,23 @@ class SegmentSource:
         start_epochs: tuple[int, int],
         segments: int,
         seed: int,
+        first_high: int = 0,
+        grown_by: int = 0,
     ) -> None:
         low, high = start_epochs
         check_window(store.spec.settings.train_epochs, expert_epochs, high)
         self._store = store
         self._experts, self._span = experts, expert_epochs
         self._low, self._high = low, high
+        self._first_high, self._grown_by = first_high or high, grown_by
         self._segments, self._seed = segments, seed
+
+    def below(self, iteration: int) -> int:
+        """The epoch that segments of this iteration start before."""
+        if iteration >= self._grown_by:
+            return self._high
+        grown = (self._high - self._first_high) * iteration // self._grown_by
+        return self._first_high + grown
 
     def draw(self, iteration: int) -> Segment:
         """The segments of `iteration`: a function of it and the seed, so a resumed run agrees."""
@@ -234,7 +253,7 @@ class SegmentSource:
         pairs = []
         for _ in range(self._segments):
             expert = int(rng.integers(self._experts))
-            start = int(rng.integers(self._low, self._high))
+            start = int(rng.integers(self._low, self.below(iteration)))
             pairs.append((expert, start))
         starts = [self._store.read(e, s) for e, s in pairs]
         targets = [self._store.read(e, s + self._span) for e, s in pairs]

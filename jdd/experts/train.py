@@ -30,21 +30,7 @@ def fitting(directory: Path, spec: ExpertSpec) -> ExpertStore | None:
       UserError: there is one that does not fit `spec`, or settings that no expert can be trained
         with; the message names the difference.
     """
-    settings = spec.settings
-    for name in ("num_experts", "train_epochs", "batch_train"):
-        if getattr(settings, name) < 1:
-            flag = name.replace("_", "-")
-            raise UserError(f"--{flag} {getattr(settings, name)}: at least 1 is needed")
-    if settings.real_images < 0 or settings.epoch_steps < 0:
-        raise UserError("--real-images and --epoch-steps may not be negative")
-    if not 0 < settings.lr_teacher < np.inf:
-        raise UserError(f"--lr-teacher {settings.lr_teacher}: it must be above 0")
-    if not 0 <= settings.mom_teacher < 1:
-        raise UserError(f"--mom-teacher {settings.mom_teacher}: from 0 to below 1")
-    if not 0 <= settings.expert_seed < 2**32:
-        raise UserError(f"--expert-seed {settings.expert_seed}: from 0 to {2**32 - 1}")
-    if settings.expert_dtype not in ("float32", "bfloat16"):
-        raise UserError(f"--expert-dtype {settings.expert_dtype}: choose float32 or bfloat16")
+    spec.settings.check()
     store = ExpertStore.open(directory)
     found = spec.differences(store.spec) if store is not None else []
     if found:
@@ -79,6 +65,7 @@ def train_experts(
     validation: TrainingData,
     wanted: int,
     *,
+    ranks: np.ndarray | None = None,
     should_stop: Callable[[], bool] = lambda: False,
     progress: Progress = lambda done, total, line: None,
 ) -> None:
@@ -86,12 +73,29 @@ def train_experts(
 
     Expert i is a function of the store's settings and i alone, so that more can be added later.
 
+    Args:
+      store: where to.
+      network: the module.
+      strategy: the data set's DSA.
+      data: real images.
+      validation: others, that each expert is tested on.
+      wanted: experts in all.
+      ranks: `jdd.difficulty.ranks` of the real images, where the schedule goes by it.
+      should_stop: asked after every epoch.
+      progress: told how it goes.
+
     Raises:
+      ValueError: the schedule goes by difficulty, and there are no ranks.
       Interrupted: `should_stop()` said so after an epoch; the state is stored.
     """
     settings = store.spec.settings
     recipe = settings.recipe(store.spec.network, store.spec.options, strategy)
     trainer = Trainer.of(network, recipe, data.images.shape[0], settings.epoch_steps)
+    trainer = trainer._replace(gsam=settings.gsam())
+    if settings.schedule == "all":
+        ranks = None
+    elif ranks is None:
+        raise ValueError(f"the schedule {settings.schedule} needs the images' ranks")
     rates = training.schedule(recipe)
     keeper = storage.StateKeeper(store.directory / "state")
     root = jax.random.key(settings.expert_seed)
@@ -109,7 +113,8 @@ def train_experts(
         at = int(states.epoch[0])
         saved_at = time.monotonic()
         while at < epochs:
-            states = jax.block_until_ready(_epoch(trainer, states, data, rates))
+            eligible = None if ranks is None else jax.numpy.asarray(settings.eligible(ranks, at))
+            states = jax.block_until_ready(_epoch(trainer, states, data, rates, eligible))
             at += 1
             if not np.isfinite(states.loss).all():
                 raise UserError(
@@ -137,8 +142,14 @@ def train_experts(
 
 
 @partial(jax.jit, static_argnums=(0,))
-def _epoch(trainer: Trainer, states: FitState, data: TrainingData, rates: Schedule) -> FitState:
-    return over_models(lambda state: training.run(trainer, state, data, rates, 1))(states)
+def _epoch(
+    trainer: Trainer,
+    states: FitState,
+    data: TrainingData,
+    rates: Schedule,
+    eligible: jax.Array | None,
+) -> FitState:
+    return over_models(lambda state: training.run(trainer, state, data, rates, 1, eligible))(states)
 
 
 def _write(store: ExpertStore, members: list[int], states: FitState, epoch: int) -> None:

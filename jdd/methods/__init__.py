@@ -8,6 +8,8 @@ from jdd.methods.coresets import k_center as k_center
 from jdd.methods.coresets import random as random
 from jdd.methods.datadam import DatadamSettings as DatadamSettings
 from jdd.methods.datadam import datadam as datadam
+from jdd.methods.datm import DatmSettings as DatmSettings
+from jdd.methods.datm import datm as datm
 from jdd.methods.dc import DcSettings as DcSettings
 from jdd.methods.dc import dc as dc
 from jdd.methods.dc import dsa as dsa
@@ -15,5 +17,7 @@ from jdd.methods.dm import DmSettings as DmSettings
 from jdd.methods.dm import dm as dm
 from jdd.methods.mtt import MttSettings as MttSettings
 from jdd.methods.mtt import mtt as mtt
+from jdd.methods.pad import PadSettings as PadSettings
+from jdd.methods.pad import pad as pad
 from jdd.methods.registry import create as create
 from jdd.methods.registry import names as names

@@ -18,7 +18,8 @@ class Rule:
     """Values for the runs that it matches; None matches every one."""
 
     values: Mapping[str, Any]
-    method: str | None = None
+    method: str | tuple[str, ...] | None = None
+    """one, or several"""
     dataset: str | None = None
     ipc: tuple[int, int] | None = None
     """smallest and largest number of images per class"""
@@ -26,13 +27,21 @@ class Rule:
     def matches(self, method: str, dataset: str, ipc: int) -> bool:
         """Whether the rule speaks of this run."""
         return (
-            self.method in (None, method)
+            (self.method is None or method in _several(self.method))
             and self.dataset in (None, dataset)
             and (self.ipc is None or self.ipc[0] <= ipc <= self.ipc[1])
         )
 
 
+def _several(names: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else names
+
+
 _MANY = 10**9
+_TRAJECTORIES = ("mtt", "datm", "pad")
+_LABELS = ("datm", "pad")  # those that learn labels
+_GRADIENTS = ("dc", "dsa")
+_CORESETS = ("herding", "k_center")
 NETWORK = "ConvNet"  # the one that the rules' options are for
 
 # Cazenavette et al. 2022; CIFAR-100's are those that reproductions name. Their other data sets are
@@ -79,8 +88,7 @@ _PAPER = (
 _LOOPS = ((10, 10, 50), (20, 20, 25), (30, 30, 20), (40, 40, 15), (50, 50, 10))
 _MATCHING = (
     *(
-        Rule({"outer_loop": outer, "inner_loop": inner}, method=method, ipc=(least, _MANY))
-        for method in ("dc", "dsa")
+        Rule({"outer_loop": outer, "inner_loop": inner}, method=_GRADIENTS, ipc=(least, _MANY))
         for least, outer, inner in _LOOPS
     ),
     Rule({"eval_dsa": False, "eval_epochs": 300}, method="dc"),
@@ -92,20 +100,51 @@ _MATCHING = (
     Rule({"balance": 0.02}, method="datadam", dataset="mhist"),
 )
 
+# Guo et al. 2024 (DATM), Li et al. 2024 (PAD): the settings files of their repositories. Experts
+# are FTD's: GSAM for 100 epochs; PAD's are trained by difficulty. Data sets that they do not have
+# are given the settings of CIFAR-10.
+_SOFT = (
+    Rule({"train_epochs": 100, "teacher": "gsam", "eval_every": 500}, method=_LABELS),
+    Rule({"preprocessing": "zca"}, method=_LABELS, dataset="cifar10"),
+    Rule({"preprocessing": "zca"}, method=_LABELS, dataset="cifar100"),
+    Rule(
+        {"max_start_epoch": 4, "first_max_start_epoch": 0, "threshold": 1.1}
+        | {"lr_label": 5.0, "lr_lr": 1e-7, "eval_ema": 0.995},
+        method=_LABELS,
+        ipc=(1, 9),
+    ),
+    Rule({"eval_ema": 0.9995}, method=_LABELS, ipc=(10, 49)),
+    Rule(
+        {"first_max_start_epoch": 20, "max_start_epoch": 40, "window_grown_by": 2000}
+        | {"lr_img": 1000.0, "batch_syn": 500, "eval_ema": 0.995},
+        method=_LABELS,
+        ipc=(50, _MANY),
+    ),
+    Rule({"batch_train": 64, "batch_syn": 0}, method=_LABELS, dataset="mhist"),
+    Rule({"schedule": "pad"}, method="pad"),
+    Rule({"drop": 0.0}, method="pad", ipc=(1, 9)),
+    Rule({"drop": 0.25, "expert_epochs": 3}, method="pad", ipc=(50, _MANY)),
+)
+
 # What released code has where it is not what its paper says.
 _RELEASED = (
     Rule(
         {"power": 1.0, "batch_real": 64, "iterations": 20000, "loss_scale": 100.0},
         method="datadam",
     ),
-    *(Rule({"statistics": 0.1}, method=method) for method in ("dc", "dsa")),
+    Rule({"statistics": 0.1}, method=_GRADIENTS),
+    Rule({"filter": "loss"}, method="pad"),
+    Rule({"drop": 0.5, "expert_epochs": 2}, method="pad", ipc=(50, _MANY)),
 )
 
 # Found by trying, on two cores; docs/presets.md has what each try gave.
-_QUICK = (
+_QUICK: tuple[Rule, ...] = (
     Rule({"width": 32, "eval_epochs": 300, "eval_dsa": False, "whole_epochs": 1}),
     Rule({"width": 64, "depth": 2, "eval_dsa": True, "whole_epochs": 30}, dataset="digits"),
     Rule({"width": 16, "depth": 5}, dataset="mhist"),
+)
+
+_QUICK_TRAJECTORIES = (
     Rule(
         {
             "num_experts": 6,
@@ -126,9 +165,9 @@ _QUICK = (
             "eval_every": 100,
             "whole_epochs": 1,
         },
-        method="mtt",
+        method=_TRAJECTORIES,
     ),
-    Rule({"iterations": 300, "chunk": 1}, method="mtt", ipc=(10, _MANY)),
+    Rule({"iterations": 300, "chunk": 1}, method=_TRAJECTORIES, ipc=(10, _MANY)),
     Rule(
         {
             "num_experts": 8,
@@ -142,7 +181,7 @@ _QUICK = (
             "iterations": 400,
             "whole_epochs": 30,
         },
-        method="mtt",
+        method=_TRAJECTORIES,
         dataset="digits",
     ),
     Rule(
@@ -158,43 +197,51 @@ _QUICK = (
             "eval_epochs": 600,
             "eval_every": 150,
         },
-        method="mtt",
+        method=_TRAJECTORIES,
         dataset="digits",
         ipc=(10, _MANY),
     ),
-    Rule({"batch_train": 32, "real_images": 0}, method="mtt", dataset="mhist"),
+    Rule({"batch_train": 32, "real_images": 0}, method=_TRAJECTORIES, dataset="mhist"),
+)
+
+# Soft labels start from experts that know the images, so a student starts nearer to its target.
+_QUICK_SOFT = (
+    Rule({"first_max_start_epoch": 0, "threshold": 1.5, "lr_label": 5.0}, method=_LABELS),
+    Rule(
+        {"first_max_start_epoch": 8, "window_grown_by": 100},
+        method=_LABELS,
+        dataset="digits",
+        ipc=(10, _MANY),
+    ),
+    Rule(
+        {"schedule": "pad", "score_networks": 3, "score_epochs": 2, "score_lr": 0.02},
+        method="pad",
+    ),
+    Rule({"drop": 0.0}, method="pad", ipc=(1, 9)),
+    Rule({"drop": 0.25}, method="pad", ipc=(10, _MANY)),
 )
 
 # Losses of features and gradients sum over channels: width 32 wants four times the rate of 128.
 _QUICK_MATCHING = (
-    *(
-        Rule({"iterations": 200, "batch_real": 64, "lr_img": 0.4, "chunk": 10}, method=method)
-        for method in ("dc", "dsa")
-    ),
-    *(
-        Rule(
-            {"iterations": 20, "outer_loop": 10, "inner_loop": 10, "chunk": 1, "eval_every": 10},
-            method=method,
-            ipc=(10, _MANY),
-        )
-        for method in ("dc", "dsa")
+    Rule({"iterations": 200, "batch_real": 64, "lr_img": 0.4, "chunk": 10}, method=_GRADIENTS),
+    Rule(
+        {"iterations": 20, "outer_loop": 10, "inner_loop": 10, "chunk": 1, "eval_every": 10},
+        method=_GRADIENTS,
+        ipc=(10, _MANY),
     ),
     Rule({"iterations": 500, "batch_real": 64, "lr_img": 4.0, "chunk": 10}, method="dm"),
     Rule({"iterations": 500, "batch_real": 64, "lr_img": 10.0, "chunk": 10}, method="datadam"),
-    *(Rule({"feature_epochs": 2}, method=method) for method in ("herding", "k_center")),
-    *(Rule({"lr_img": 0.1}, method=method, dataset="digits") for method in ("dc", "dsa")),
+    Rule({"feature_epochs": 2}, method=_CORESETS),
+    Rule({"lr_img": 0.1}, method=_GRADIENTS, dataset="digits"),
     Rule({"iterations": 300, "lr_img": 3.0}, method="dm", dataset="digits"),
     Rule({"iterations": 300, "lr_img": 30.0}, method="datadam", dataset="digits"),
-    *(
-        Rule({"feature_epochs": 20}, method=method, dataset="digits")
-        for method in ("herding", "k_center")
-    ),
+    Rule({"feature_epochs": 20}, method=_CORESETS, dataset="digits"),
 )
 
 _RULES = {
-    "quick": _QUICK + _QUICK_MATCHING,
-    "paper": _PAPER + _MATCHING,
-    "released": _PAPER + _MATCHING + _RELEASED,
+    "quick": _QUICK + _QUICK_TRAJECTORIES + _QUICK_SOFT + _QUICK_MATCHING,
+    "paper": _PAPER + _MATCHING + _SOFT,
+    "released": _PAPER + _MATCHING + _SOFT + _RELEASED,
 }
 
 

@@ -8,9 +8,11 @@ from jdd.errors import unknown
 from jdd.methods import coresets
 from jdd.methods.base import Method
 from jdd.methods.datadam import DatadamSettings, datadam
+from jdd.methods.datm import DatmSettings, datm
 from jdd.methods.dc import DcSettings, dc, dsa
 from jdd.methods.dm import DmSettings, dm
 from jdd.methods.mtt import MttSettings, mtt
+from jdd.methods.pad import PadSettings, pad
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,8 @@ class Entry:
     """whether its updates are given segments of expert trajectories"""
     chooses: bool = False
     """whether it chooses real images: whatever the start, and without any updates"""
+    soft: bool = False
+    """whether it learns label logits, which start from the experts'"""
 
 
 METHODS: dict[str, Entry] = {
@@ -34,6 +38,8 @@ METHODS: dict[str, Entry] = {
     "dm": Entry(dm, DmSettings),
     "datadam": Entry(datadam, DatadamSettings),
     "mtt": Entry(mtt, MttSettings, trajectories=True),
+    "datm": Entry(datm, DatmSettings, trajectories=True, soft=True),
+    "pad": Entry(pad, PadSettings, trajectories=True, soft=True),
 }
 
 

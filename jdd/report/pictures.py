@@ -1,15 +1,19 @@
 """A synthetic set as a picture."""
 
 from pathlib import Path
+from typing import Any
 
+import jax
 import numpy as np
 from PIL import Image
 
+from jdd.data import Split
 from jdd.preprocessing import Preprocess
 from jdd.synthetic import SyntheticSet
 
 _SIDE = 64  # pixels of one image in the picture, at least
 _GAP = 4
+_STRIP = 8  # height of the strip that shows a soft label
 _MOST_A_CLASS = 10
 
 
@@ -17,19 +21,65 @@ def grid(synthetic: SyntheticSet, preprocess: Preprocess) -> Image.Image:
     """The set's images, enlarged by whole pixels.
 
     Up to three images per class: one column a class and one row for each image. More: one row a
-    class, with the first ten.
+    class, with the first ten. Soft labels are shown below each image as one field for each class,
+    from the first to the last: white is none of the label, black all of it.
     """
     pixels = np.asarray(preprocess.invert(synthetic.images))
+    enlarge = max(1, -(-_SIDE // pixels.shape[1]))
+    pixels = pixels.repeat(enlarge, axis=1).repeat(enlarge, axis=2)
     labels = np.asarray(synthetic.hard_labels())
+    if synthetic.labels.ndim == 2:
+        pixels = np.concatenate([pixels, _label_strips(synthetic.labels, pixels)], axis=1)
+        if len(labels) == synthetic.num_classes * synthetic.info.ipc:
+            # Its place tells an image's class; the largest label logit may have become another.
+            labels = np.repeat(np.arange(synthetic.num_classes), synthetic.info.ipc)
     rows = [pixels[labels == c][:_MOST_A_CLASS] for c in range(synthetic.num_classes)]
+    return _sheet(rows, across=max(len(row) for row in rows) <= 3)
+
+
+def _label_strips(logits: Any, pixels: np.ndarray) -> np.ndarray:
+    """A strip for each image, as wide as it: `(n, height, w, c)`."""
+    shares = np.asarray(jax.nn.softmax(logits))
+    n, _, width, channels = pixels.shape
+    field = np.arange(width) * shares.shape[1] // width
+    strip = 1 - shares[:, field]
+    return np.broadcast_to(strip[:, None, :, None], (n, _STRIP, width, channels))
+
+
+def extremes(split: Split, ranks: np.ndarray, classes: int, each: int = 8) -> Image.Image:
+    """The easiest and, behind a gap, the hardest images of each class, one row a class.
+
+    Args:
+      split: real images.
+      ranks: `jdd.difficulty.ranks` of them.
+      classes: how many there are.
+      each: easiest, and hardest, images of a class.
+    """
+    enlarge = max(1, -(-_SIDE // split.images.shape[1]))
+    rows = []
+    for label in range(classes):
+        members = np.flatnonzero(split.labels == label)
+        order = members[np.argsort(ranks[members], kind="stable")]
+        blank = np.ones((1, *split.images.shape[1:]), np.float32)
+        easy, hard = (split.images[at] / np.float32(255) for at in (order[:each], order[-each:]))
+        row = np.concatenate([easy, blank, hard])
+        rows.append(row.repeat(enlarge, axis=1).repeat(enlarge, axis=2))
+    return _sheet(rows, across=False)
+
+
+def save_extremes(path: Path, split: Split, ranks: np.ndarray, classes: int) -> None:
+    """Writes `extremes` as a PNG."""
+    _save(extremes(split, ranks, classes), path)
+
+
+def _sheet(rows: list[np.ndarray], across: bool) -> Image.Image:
+    """Rows of images `(k, h, w, c)` in [0, 1] with gaps between; `across` makes them columns."""
     columns = max(len(row) for row in rows)
-    cells = np.ones((len(rows), columns, *pixels.shape[1:]), np.float32)
+    cells = np.ones((len(rows), columns, *rows[0].shape[1:]), np.float32)
     for c, row in enumerate(rows):
         cells[c, : len(row)] = row
-    if columns <= 3:
+    if across:
         cells = cells.swapaxes(0, 1)
-    enlarge = max(1, -(-_SIDE // pixels.shape[1]))
-    cells = cells.repeat(enlarge, axis=2).repeat(enlarge, axis=3)
     margins = [(0, 0), (0, 0), (0, _GAP), (0, _GAP), (0, 0)]
     cells = np.pad(cells, margins, constant_values=1.0)
     r, k, h, w, channels = cells.shape
@@ -41,7 +91,11 @@ def grid(synthetic: SyntheticSet, preprocess: Preprocess) -> Image.Image:
 
 def save_picture(path: Path, synthetic: SyntheticSet, preprocess: Preprocess) -> None:
     """Writes `grid` as a PNG."""
+    _save(grid(synthetic, preprocess), path)
+
+
+def _save(picture: Image.Image, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}")
-    grid(synthetic, preprocess).save(part, format="PNG")
+    picture.save(part, format="PNG")
     part.replace(path)

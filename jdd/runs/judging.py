@@ -30,15 +30,17 @@ def validator(
 ) -> Callable[[SyntheticSet], float]:
     """How good a set is on the validation split, by which the best one is chosen."""
     key = randomness.key(settings.seed, "validation")
+    epochs = settings.evaluation.validation_epochs
 
     def progress(done: int, total: int) -> None:
         if should_stop():
             raise Interrupted
 
     def accuracy(candidate: SyntheticSet) -> float:
+        recipe = candidate.info.recipe
         return evaluation.evaluate(
             network,
-            candidate.info.recipe,
+            dataclasses.replace(recipe, epochs=epochs) if epochs else recipe,
             TrainingData(candidate.images, candidate.labels),
             validation,
             key,
@@ -82,15 +84,16 @@ def judge(
     last = best
     if outcome.best_iteration != settings.iterations:
         last = of_set("the last set", outcome.final)
-    rng = randomness.generator(settings.seed, "random baseline")
-    drawn = synthetic.from_real(train, dataset, settings.ipc, rng)
-    random = accuracy("random images", recipe, TrainingData(*drawn), how_many.eval_networks)
-    baselines: dict[str, Any] = {"random": random.to_json()}
+    baselines: dict[str, Any] = {}
+    if how_many.eval_random:
+        rng = randomness.generator(settings.seed, "random baseline")
+        drawn = synthetic.from_real(train, dataset, settings.ipc, rng)
+        random = accuracy("random images", recipe, TrainingData(*drawn), how_many.eval_networks)
+        baselines["random"] = random.to_json()
     if how_many.whole_epochs:
-        how = dataclasses.replace(
-            recipe, epochs=how_many.whole_epochs, batch_size=128, augmentation="none"
+        whole = accuracy(
+            "all real images", settings.whole_recipe(), evaluation.real(dataset.train, dataset), 1
         )
-        whole = accuracy("all real images", how, evaluation.real(dataset.train, dataset), 1)
         baselines["whole"] = {**whole.to_json(), "images": len(dataset.train)}
     return {
         "method": settings.method,

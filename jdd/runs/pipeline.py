@@ -8,13 +8,15 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import numpy as np
 
 from jdd import data as real_data
-from jdd import evaluation, experts, networks, randomness, storage, synthetic
+from jdd import difficulty, evaluation, experts, networks, randomness, storage, synthetic
 from jdd.augment import strategy_for
 from jdd.data import Dataset
+from jdd.difficulty import DifficultySpec
 from jdd.distillation import Loop, distill
-from jdd.errors import UserError
+from jdd.errors import Interrupted, UserError
 from jdd.experts import ExpertSpec, ExpertStore, SegmentSource
 from jdd.methods import registry
 from jdd.report import pictures
@@ -25,6 +27,7 @@ from jdd.runs.settings import RunSettings
 from jdd.synthetic import SetInfo, SyntheticSet
 
 Stop = Callable[[], bool]
+_EXAMPLES = 20  # real images a class whose mean logits stand for the class
 
 
 def run(
@@ -68,7 +71,7 @@ def run(
     )
     train, validation = split(settings, dataset)
     network = fitting_network(settings, dataset)
-    start = _start(settings, dataset, train)
+    start = start_of(settings, dataset, train)
     method = registry.create(settings.method, settings.method_settings, network)
     spec = settings.expert_spec(dataset.preprocess.spec())
     experts_dir = experts_dir or experts.default_directory(out, spec)
@@ -97,6 +100,8 @@ def run(
                 settings, experts_dir, spec, network, dataset, train, validation, should_stop
             )
             segments = segments_of(settings, store)
+            if registry.entry(settings.method).soft:
+                start = _with_soft_labels(settings, dataset, train, network, store, start)
         rundir.claim(out, settings.to_json(), overwrite=overwrite)
         watch = _Watch(out, dataset, settings)
         with watch.stage:
@@ -129,9 +134,31 @@ def run(
 def fitting_network(settings: RunSettings, dataset: Dataset) -> nn.Module:
     """The run's network; raises `UserError` where it does not fit the data set's images."""
     network = networks.create(settings.network, dataset.num_classes, **settings.options)
+    check_network(network, dataset)
+    return network
+
+
+def check_network(network: nn.Module, dataset: Dataset) -> None:
+    """Raises `UserError` where the network does not fit the data set's images."""
     images = jax.ShapeDtypeStruct((1, *dataset.image_shape), jax.numpy.float32)
     jax.eval_shape(network.init, jax.random.key(0), images)
-    return network
+
+
+def dataset_of(stored: SyntheticSet, where: str, data_dir: str | None) -> Dataset:
+    """The data set that a stored set is of, preprocessed as it was.
+
+    Raises:
+      UserError: it cannot be loaded, or is not as it was.
+    """
+    height, width = stored.images.shape[1:3]
+    dataset = real_data.load(
+        stored.info.dataset,
+        data_dir,
+        height if height == width else None,
+        stored.info.preprocessing["kind"],
+    )
+    stored.check_fits(dataset, where)
+    return dataset
 
 
 def split(settings: RunSettings, dataset: Dataset) -> tuple[real_data.Split, real_data.Split]:
@@ -160,20 +187,66 @@ def ready_experts(
         missing = wanted - store.complete
         say(f"experts: training {missing} of {epochs} epochs into {directory}")
         began = time.monotonic()
+        images = expert_images(settings, train)
+        ranks = None
+        if (scored := spec.difficulty_spec()) is not None:
+            scores = difficulty_of(
+                directory / "difficulty", scored, network, dataset, images, should_stop
+            )
+            ranks = difficulty.ranks(scores, images.labels)
         with Stage("experts' epochs") as stage:
             experts.train_experts(
                 store,
                 network,
                 strategy_for(settings.dataset),
-                evaluation.real(expert_images(settings, train), dataset),
+                evaluation.real(images, dataset),
                 evaluation.real(validation, dataset),
                 wanted,
+                ranks=ranks,
                 should_stop=should_stop,
                 progress=stage.at,
             )
     mean = sum(store.accuracies[:wanted]) / wanted
     say(f"experts: {100 * mean:.1f} % on validation, {time.monotonic() - began:.0f} s")
     return store
+
+
+def difficulty_of(
+    directory: Path,
+    spec: DifficultySpec,
+    network: nn.Module,
+    dataset: Dataset,
+    images: real_data.Split,
+    should_stop: Stop,
+) -> np.ndarray:
+    """The scores in `directory`, float32 `(n,)`; they are made and stored where they are missing.
+
+    Raises:
+      UserError: those there are of something else, or a setting is out of range.
+      Interrupted: nothing is stored then.
+    """
+    there = difficulty.load(directory, spec, images.labels)
+    if there is not None:
+        say(f"difficulty: {spec.settings.score} of {len(images)} images in {directory}")
+        return there
+    spec.settings.check()
+    say(f"difficulty: {spec.settings.score} of {len(images)} images into {directory}")
+    with Stage("epochs of the networks that score") as stage:
+
+        def progress(done: int, total: int) -> None:
+            stage.at(done, total)
+            if should_stop():
+                raise Interrupted
+
+        scores = difficulty.score(
+            spec.settings,
+            network,
+            strategy_for(dataset.name),
+            evaluation.real(images, dataset),
+            progress,
+        )
+    difficulty.save(directory, spec, scores, images.labels)
+    return scores
 
 
 def expert_images(settings: RunSettings, train: real_data.Split) -> real_data.Split:
@@ -196,7 +269,44 @@ def segments_of(settings: RunSettings, store: ExpertStore) -> SegmentSource:
         start_epochs=(chosen.min_start_epoch, chosen.max_start_epoch),
         segments=chosen.segments,
         seed=settings.seed,
+        first_high=getattr(chosen, "first_max_start_epoch", 0),
+        grown_by=getattr(chosen, "window_grown_by", 0),
     )
+
+
+def _with_soft_labels(
+    settings: RunSettings,
+    dataset: Dataset,
+    train: real_data.Split,
+    network: nn.Module,
+    store: ExpertStore,
+    start: SyntheticSet,
+) -> SyntheticSet:
+    """The set with the experts' mean logits for labels, unless it brings label logits.
+
+    A start from real images takes such as experts classify rightly. Images that none classifies
+    rightly, as noise, get the mean logits of real ones of their class.
+    """
+    if start.labels.ndim == 2:
+        return start
+    count = settings.experts.num_experts
+    rng = randomness.generator(settings.seed, "init of soft labels")
+
+    def some(wanted: int) -> jax.Array:
+        at = experts.rightly_classified(store, network, train, dataset, wanted, count, rng)
+        return dataset.preprocess(jax.numpy.asarray(train.images[at]))
+
+    images, classes = start.images, np.asarray(start.labels)
+    if settings.init == "real":
+        images = some(settings.ipc)
+    logits = experts.label_logits(store, network, images, classes, count)
+    unknown = ~np.isfinite(logits).all(-1)
+    if unknown.any():
+        wanted = min(_EXAMPLES, int(np.bincount(train.labels).min()))
+        every = np.repeat(np.arange(dataset.num_classes), wanted)
+        of_real = experts.label_logits(store, network, some(wanted), every, count)
+        logits[unknown] = experts.class_means(of_real, every)[classes[unknown]]
+    return SyntheticSet(images, jax.numpy.asarray(logits), start.learning_rate, start.info)
 
 
 class _Watch:
@@ -224,7 +334,8 @@ class _Watch:
         pictures.save_picture(path, synthetic, self._dataset.preprocess)
 
 
-def _start(settings: RunSettings, dataset: Dataset, train: real_data.Split) -> SyntheticSet:
+def start_of(settings: RunSettings, dataset: Dataset, train: real_data.Split) -> SyntheticSet:
+    """The set that a run starts from, with hard labels unless it is a stored one with others."""
     info = SetInfo(
         dataset=dataset.name,
         class_names=dataset.class_names,

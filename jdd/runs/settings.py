@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jdd import networks
+from jdd.difficulty import DifficultySettings
 from jdd.errors import UserError, unknown
 from jdd.evaluation import EvaluationSettings
 from jdd.experts import ExpertSettings, ExpertSpec
@@ -39,6 +40,7 @@ class RunSettings:
     loop: LoopSettings
     method_settings: Any
     experts: ExpertSettings
+    difficulty: DifficultySettings
     evaluation: EvaluationSettings
 
     @property
@@ -59,11 +61,22 @@ class RunSettings:
             options=dict(self.options),
             held_out=self.evaluation.held_out,
             settings=self.experts,
+            difficulty=self.difficulty if self.experts.schedule == "pad" else None,
         )
 
     def recipe(self, strategy: str) -> Recipe:
         """How networks are trained on the distilled set."""
         return self.evaluation.recipe(self.network, self.options, strategy)
+
+    def whole_recipe(self) -> Recipe:
+        """How a network is trained on all real images, to compare with."""
+        return dataclasses.replace(
+            self.recipe("none"),
+            epochs=self.evaluation.whole_epochs,
+            batch_size=128,
+            augmentation="none",
+            ema=0.0,
+        )
 
 
 def groups(method: str) -> dict[str, type]:
@@ -75,7 +88,7 @@ def groups(method: str) -> dict[str, type]:
     entry = registry.entry(method)
     found: dict[str, type] = {method: entry.settings, "run": LoopSettings}
     if entry.trajectories:
-        found["experts"] = ExpertSettings
+        found |= {"experts": ExpertSettings, "difficulty": DifficultySettings}
     return {**found, "evaluation": EvaluationSettings}
 
 
@@ -138,6 +151,7 @@ def build(
         loop=LoopSettings(**values["run"]),
         method_settings=registry.entry(method).settings(**values[method]),
         experts=ExpertSettings(**values.get("experts", {})),
+        difficulty=DifficultySettings(**values.get("difficulty", {})),
         evaluation=EvaluationSettings(**values["evaluation"]),
     )
     settings.evaluation.check()

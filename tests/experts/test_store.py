@@ -247,3 +247,55 @@ def test_a_directory_of_something_else_is_not_taken_for_experts(tmp_path, foreig
     with pytest.raises(UserError, match="holds no experts but other files"):
         ExpertStore.open(tmp_path)
     assert path.read_text() == "mine"
+
+
+def test_the_window_of_start_epochs_grows(tmp_path):
+    """From below 1 at first to below 4 by iteration 30, evenly; never beyond."""
+    source = SegmentSource(
+        filled(tmp_path),
+        experts=EXPERTS,
+        expert_epochs=1,
+        start_epochs=(0, 4),
+        segments=1,
+        seed=0,
+        first_high=1,
+        grown_by=30,
+    )
+    assert [source.below(i) for i in (0, 9, 10, 19, 20, 29, 30, 1000)] == [1, 1, 2, 2, 3, 3, 4, 4]
+    begun = {
+        (expert, epoch): leaves(params(expert, epoch))[0].tobytes()
+        for expert in range(EXPERTS)
+        for epoch in range(EPOCHS)
+    }
+    for iteration in range(40):
+        drawn = source.draw(iteration).start["block"]["kernel"][0].tobytes()
+        (epoch,) = (epoch for (_, epoch), value in begun.items() if value == drawn)
+        assert epoch < source.below(iteration)
+
+
+def test_the_difficulty_schedule_of_a_hundred_epochs():
+    """75 % of the easiest at first, all by 20, without the easiest 10 % from 40, 20 % from 60."""
+    settings = ExpertSettings(train_epochs=100, schedule="pad")
+    ranks = np.arange(1000) / 1000
+    counts = {e: int(settings.eligible(ranks, e).sum()) for e in (0, 10, 20, 40, 41, 60, 61, 99)}
+    expected = {0: 750, 10: 875, 20: 1000, 40: 1000, 41: 900, 60: 900, 61: 800, 99: 800}
+    assert counts == expected
+    assert settings.eligible(ranks, 0)[:750].all() and settings.eligible(ranks, 61)[200:].all()
+    short = ExpertSettings(train_epochs=5, schedule="pad")
+    assert [int(short.eligible(ranks, e).sum()) for e in range(5)] == [750, 1000, 1000, 900, 800]
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"teacher": "adam"}, "--teacher adam: choose sgd or gsam"),
+        ({"schedule": "easy"}, "--schedule"),
+        ({"gsam_rho": -1.0}, "--gsam-rho"),
+        ({"easy_share": 0.0}, "--easy-share"),
+        ({"drop_more": 1.0}, "--drop-more"),
+        ({"drop_from": 0.7}, "--drop-from"),
+    ],
+)
+def test_ways_of_training_that_there_are_not(changes, named):
+    with pytest.raises(UserError, match=named):
+        ExpertSettings(**changes).check()

@@ -187,9 +187,26 @@ def test_an_unsound_update_is_dropped_and_the_momentum_with_it(changes, reason, 
     assert dropped >= (1 if reason == 2 else 2)
 
 
+@pytest.mark.parametrize("memory", ["all", "constant"])
+def test_keeping_fewer_parameters_gives_the_same_update(memory):
+    """To 1e-5, over 12 steps, against what the platform keeps by itself."""
+    plain, loss = moved_by(syn_steps=12)
+    found, same = moved_by(syn_steps=12, memory=memory)
+    assert same == pytest.approx(loss, rel=1e-6)
+    assert np.linalg.norm(found - plain) < 1e-5 * np.linalg.norm(plain)
+
+
+def test_teslas_update_is_another():
+    plain, loss = moved_by(syn_steps=12)
+    found, same = moved_by(syn_steps=12, memory="tesla")
+    assert same == pytest.approx(loss, rel=1e-6)
+    assert np.linalg.norm(found - plain) > 0.01 * np.linalg.norm(plain)
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
+        ("memory", "constat"),
         ("iterations", 0),
         ("syn_steps", 0),
         ("expert_epochs", 0),

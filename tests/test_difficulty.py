@@ -1,0 +1,130 @@
+"""Scores of difficulty against plain differentiation and cases counted by hand."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jdd import data, difficulty, evaluation, networks
+from jdd.difficulty import DifficultySettings, DifficultySpec
+from jdd.errors import UserError
+from jdd.training import TrainingData
+
+NETWORK = networks.create("ConvNet", 4, width=6, depth=2)
+
+
+@pytest.fixture(scope="module")
+def case():
+    rng = np.random.default_rng(0)
+    images = jnp.asarray(rng.standard_normal((9, 8, 8, 1)).astype(np.float32))
+    shown = TrainingData(images, jnp.asarray(rng.integers(0, 4, 9)))
+    return NETWORK.init(jax.random.key(1), images[:1]), shown
+
+
+def gradients(variables, shown):
+    """Every example's own gradient, by `vmap`."""
+
+    def loss(params, image, label):
+        logits = NETWORK.apply({"params": params}, image[None])[0]
+        return -jax.nn.log_softmax(logits)[label]
+
+    each = jax.vmap(jax.grad(loss), (None, 0, 0))
+    return each(variables["params"], shown.images, shown.labels)
+
+
+def lengths(tree):
+    rows = [leaf.reshape(leaf.shape[0], -1) for leaf in jax.tree.leaves(tree)]
+    return np.linalg.norm(np.concatenate(rows, 1), axis=1)
+
+
+def test_grand_is_the_length_of_each_examples_gradient(case):
+    expected = lengths(gradients(*case))
+    np.testing.assert_allclose(difficulty.grand(NETWORK, *case), expected, rtol=1e-4)
+
+
+def test_the_last_layers_grand_is_that_of_the_classifiers_gradient(case):
+    expected = lengths(gradients(*case)["classifier"])
+    np.testing.assert_allclose(difficulty.grand_last(NETWORK, *case), expected, rtol=1e-4)
+
+
+def test_el2n_is_the_length_of_the_error(case):
+    variables, shown = case
+    shares = np.asarray(jax.nn.softmax(NETWORK.apply(variables, shown.images)), np.float64)
+    shares[np.arange(9), np.asarray(shown.labels)] -= 1
+    expected = np.sqrt((shares**2).sum(1))
+    np.testing.assert_allclose(difficulty.el2n(NETWORK, *case), expected, rtol=1e-4)
+
+
+def test_forgetting_counts_what_was_lost():
+    right = np.array(
+        [
+            [True, True, False, True, False],
+            [True, False, False, False, True],
+            [True, True, False, True, True],
+            [True, False, False, True, True],
+        ]
+    )
+    np.testing.assert_array_equal(difficulty.forgetting(right), [0, 2, 4, 1, 0])
+
+
+def test_ranks_are_shares_within_each_class():
+    scores = np.array([3.0, 1.0, 2.0, 9.0, 8.0, 1.0])
+    labels = np.array([0, 0, 0, 1, 1, 0])
+    found = difficulty.ranks(scores, labels)
+    np.testing.assert_allclose(found, [0.75, 0, 0.5, 0.5, 0, 0.25])
+
+
+@pytest.mark.parametrize("name", difficulty.SCORES)
+def test_wrong_labels_are_hard(name):
+    """Of 200 real digits twenty are given wrong labels: they are found among the hardest."""
+    digits = data.load("digits")
+    split = data.subset(digits.train, 200, seed=0)
+    rng = np.random.default_rng(0)
+    wrong = rng.choice(200, 20, replace=False)
+    labels = split.labels.copy()
+    labels[wrong] = (labels[wrong] + 1 + rng.integers(0, 9, 20)) % 10
+    shown = evaluation.real(split._replace(labels=labels), digits)
+    settings = DifficultySettings(
+        score=name, score_networks=2, score_epochs=10, score_lr=0.1, score_batch=20
+    )
+    network = networks.create("MLP", 10, width=32)
+    found = difficulty.score(settings, network, "none", shown)
+    assert found.dtype == np.float32 and found.shape == (200,)
+    hardest = np.argsort(found)[-40:]
+    assert np.isin(wrong, hardest).mean() > 0.7
+    again = difficulty.score(settings, network, "none", shown)
+    np.testing.assert_array_equal(found, again)
+
+
+def test_scores_are_stored_with_what_they_were_made_from(tmp_path):
+    spec = DifficultySpec(
+        "digits", {"kind": "standard"}, "MLP", {"width": 8}, 0.1, 0, DifficultySettings()
+    )
+    labels, scores = np.arange(5), np.linspace(0, 1, 5, dtype=np.float32)
+    assert difficulty.load(tmp_path / "scores", spec, labels) is None
+    difficulty.save(tmp_path / "scores", spec, scores, labels)
+    np.testing.assert_array_equal(difficulty.load(tmp_path / "scores", spec, labels), scores)
+    other = dataclasses.replace(spec, settings=DifficultySettings(score="el2n"))
+    with pytest.raises(UserError, match=r"something else \(settings\)"):
+        difficulty.load(tmp_path / "scores", other, labels)
+    with pytest.raises(UserError, match="of other images"):
+        difficulty.load(tmp_path / "scores", spec, labels[::-1])
+    assert spec.mark() != other.mark()
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"score": "grant"}, "did you mean 'grand'"),
+        ({"score": "forgetting", "score_epochs": 1}, "--score-epochs"),
+        ({"score_networks": 0}, "--score-networks"),
+        ({"score_lr": 0.0}, "--score-lr"),
+        ({"score_momentum": 1.0}, "--score-momentum"),
+        ({"score_seed": -1}, "--score-seed"),
+    ],
+)
+def test_settings_out_of_range_are_named(changes, named):
+    with pytest.raises(UserError, match=named):
+        DifficultySettings(**changes).check()
