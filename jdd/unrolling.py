@@ -2,16 +2,18 @@
 
 import math
 from collections.abc import Callable
-from functools import partial
-from typing import Any
+from functools import cache, partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 PyTree = Any
 StepLoss = Callable[[PyTree, PyTree, PyTree], jax.Array]
 
-_KEPT = 25  # steps whose parameters are all kept on a CPU
+_FEW = 25  # steps whose parameters are all kept on a CPU
+_CONSTANT = 10  # steps whose parameters are kept where memory must not grow
 
 
 def _add_scaled(tree: PyTree, scale: jax.Array, other: PyTree) -> PyTree:
@@ -25,7 +27,7 @@ def sgd(
     data: PyTree,
     learning_rate: jax.Array,
     plan: PyTree,
-    strides: tuple[int, ...] = (),
+    kept: int = 0,
 ) -> PyTree:
     """Parameters after plain gradient descent, one step for each entry of `plan`.
 
@@ -49,52 +51,33 @@ def sgd(
       learning_rate: float scalar α.
       plan: pytree with a leading axis of length `steps`: batch indices, random keys; its
         cotangent is zero.
-      strides: lengths of nested stretches of steps, each below the one before. Of a stretch only
-        the first parameters are kept; those inside are computed again, stretch by stretch, when
-        the way back comes to it. `(s,)` holds `steps/s + s` sets of parameters for one more pass
-        of the steps, `(s, r)` `steps/s + s/r + r` for two more. Empty keeps all.
+      kept: how many steps' parameters are kept at most, 0: all. With fewer than there are steps,
+        the others are computed again on the way back, in the order that takes the fewest steps:
+        with 10 kept, once for up to 65 steps and twice for up to 285, about.
 
     Returns:
       Pytree like `params`: θ_steps.
     """
-    return _forward(loss, params, data, learning_rate, plan, strides)[0]
+    return _forward(loss, params, data, learning_rate, plan, kept)[0]
 
 
 MEMORY = ("auto", "all", "constant", "tesla")
 
 
-def strides_for(steps: int, memory: str = "auto") -> tuple[int, ...]:
-    """Strides for `sgd`.
+def kept_for(steps: int, memory: str = "auto") -> int:
+    """How many steps' parameters `sgd` should keep, of so many steps; 0: all.
 
     Args:
       steps: of the student.
-      memory: "all" keeps the parameters of every step. "constant" keeps the fewest: three times the
-        cube root of `steps`, 7 sets for 10 steps and 17 for 160, for up to two more passes. "auto"
-        keeps all where they are few or cheap; on a CPU, where a batch is worked on in parts and
-        little else is kept, they would soon be most of the memory, and beyond 25 steps it keeps
-        twice the square root of `steps`, for one more pass.
+      memory: "all"; "constant", ten; or "auto": all where they are few or cheap. On a CPU, where a
+        batch is worked on in parts and little else is kept, they would soon be most of the memory,
+        and beyond 25 steps it keeps twice the square root of `steps`, for one more pass of them.
     """
     if memory == "constant":
-        return _fewest(steps)
-    if memory == "all" or steps <= _KEPT or jax.default_backend() != "cpu":
-        return ()
-    root = math.isqrt(steps)
-    divisors = [d for d in range(-(-root // 2), 2 * root + 1) if steps % d == 0]
-    return (min(divisors, key=lambda d: abs(d - root), default=root),)
-
-
-def _fewest(steps: int) -> tuple[int, ...]:
-    """The strides, at most two, with the fewest sets of parameters; of equals the fewest passes."""
-    one = [(s,) for s in range(2, steps)]
-    two = [(s, r) for s in range(3, steps) for r in range(2, s)]
-    return min([(), *one, *two], key=lambda strides: (_sets_kept(steps, strides), len(strides)))
-
-
-def _sets_kept(steps: int, strides: tuple[int, ...]) -> int:
-    if not strides:
-        return steps
-    rest = 1 if steps % strides[0] else 0
-    return steps // strides[0] + rest + _sets_kept(strides[0], strides[1:])
+        return _CONSTANT
+    if memory == "all" or steps <= _FEW or jax.default_backend() != "cpu":
+        return 0
+    return 2 * math.isqrt(steps)
 
 
 def _step(
@@ -109,24 +92,36 @@ def _forward(
     data: PyTree,
     learning_rate: jax.Array,
     plan: PyTree,
-    strides: tuple[int, ...],
+    kept: int,
 ) -> tuple[PyTree, tuple[PyTree, ...]]:
     learning_rate = jnp.asarray(learning_rate)
+    steps = jax.tree.leaves(plan)[0].shape[0]
 
     def step(current: PyTree, entry: PyTree) -> PyTree:
         return _step(loss, current, data, learning_rate, entry)
 
-    last, kept, middle = _descend(step, params, plan, strides[0] if strides else 1)
-    return last, (kept, middle, data, learning_rate, plan)
+    if not 0 < kept < steps:
+        last, all_of_them = jax.lax.scan(lambda p, entry: (step(p, entry), p), params, plan)
+        return last, (all_of_them, data, learning_rate, plan)
+
+    def step_and_keep(
+        carry: tuple[PyTree, PyTree], at: tuple[jax.Array, PyTree]
+    ) -> tuple[tuple[PyTree, PyTree], None]:
+        current, places = carry
+        place, entry = at
+        return (step(current, entry), _put(places, place, current)), None
+
+    places = jnp.asarray(_way_there(steps, kept), jnp.int32)
+    empty = jax.tree.map(lambda p: jnp.zeros((kept + 1, *p.shape), p.dtype), params)
+    (last, filled), _ = jax.lax.scan(step_and_keep, (params, empty), (places, plan))
+    return last, (filled, data, learning_rate, plan)
 
 
 def _backward(
-    loss: StepLoss, strides: tuple[int, ...], saved: tuple[PyTree, ...], cotangent: PyTree
+    loss: StepLoss, kept: int, saved: tuple[PyTree, ...], cotangent: PyTree
 ) -> tuple[PyTree, PyTree, jax.Array, None]:
-    kept, middle, data, learning_rate, plan = saved
-
-    def step(current: PyTree, entry: PyTree) -> PyTree:
-        return _step(loss, current, data, learning_rate, entry)
+    places, data, learning_rate, plan = saved
+    steps = jax.tree.leaves(plan)[0].shape[0]
 
     def back(carry: tuple[PyTree, PyTree, jax.Array], at: tuple[PyTree, PyTree]) -> Any:
         adjoint, data_bar, rate_bar = carry
@@ -138,7 +133,26 @@ def _backward(
         ), None
 
     carry = (cotangent, jax.tree.map(jnp.zeros_like, data), jnp.zeros_like(learning_rate))
-    return (*_climb(step, back, kept, middle, plan, strides, carry), None)
+    if not 0 < kept < steps:
+        return (*jax.lax.scan(back, carry, (places, plan), reverse=True)[0], None)
+
+    def move(state: tuple[Any, ...], at: Any) -> tuple[tuple[Any, ...], None]:
+        current, places, carry = state
+        stored = jax.tree.map(lambda v: v[at.load], places)
+        current = jax.tree.map(lambda a, b: jnp.where(at.loads, a, b), stored, current)
+        places = _put(places, at.store, current)
+        entry = jax.tree.map(lambda v: v[at.step], plan)
+        current, carry = jax.lax.cond(
+            at.returns,
+            lambda: (current, back(carry, (current, entry))[0]),
+            lambda: (_step(loss, current, data, learning_rate, entry), carry),
+        )
+        return (current, places, carry), None
+
+    moves: Any = jax.tree.map(jnp.asarray, _way_back(steps, kept))
+    current = jax.tree.map(lambda v: v[0], places)
+    (_, _, carry), _ = jax.lax.scan(move, (current, places, carry), moves)
+    return (*carry, None)
 
 
 def _product(loss: StepLoss, params: PyTree, entry: PyTree, data: PyTree, along: PyTree) -> Any:
@@ -150,58 +164,88 @@ def _product(loss: StepLoss, params: PyTree, entry: PyTree, data: PyTree, along:
     return gradient, slope, of_params, of_data
 
 
-def _descend(
-    step: Callable[[PyTree, PyTree], PyTree], start: PyTree, plan: PyTree, stride: int
-) -> tuple[PyTree, PyTree, PyTree]:
-    """The last parameters, the first of every whole stretch, and the first of the rest."""
-
-    def one(current: PyTree, entry: PyTree) -> tuple[PyTree, PyTree]:
-        return step(current, entry), current
-
-    def stretch(current: PyTree, entries: PyTree) -> tuple[PyTree, PyTree]:
-        last, _ = jax.lax.scan(lambda p, entry: (step(p, entry), None), current, entries)
-        return last, current
-
-    whole, rest = _stretches(plan, stride)
-    middle, kept = jax.lax.scan(one if stride == 1 else stretch, start, whole)
-    last = middle if rest is None else stretch(middle, rest)[0]
-    return last, kept, middle
+def _put(places: PyTree, at: jax.Array, value: PyTree) -> PyTree:
+    return jax.tree.map(lambda v, new: v.at[at].set(new), places, value)
 
 
-def _climb(
-    step: Callable[[PyTree, PyTree], PyTree],
-    back: Callable[[Any, Any], Any],
-    kept: PyTree,
-    middle: PyTree,
-    plan: PyTree,
-    strides: tuple[int, ...],
-    carry: Any,
-) -> Any:
-    """Takes `carry` back over all steps of the plan; `kept` and `middle` are `_descend`'s."""
-    if not strides:
-        return jax.lax.scan(back, carry, (kept, plan), reverse=True)[0]
+class _Move(NamedTuple):
+    """Moves of the way back, one an entry; the place after the last one takes what is not kept."""
 
-    def stretch_back(carry: Any, at: tuple[PyTree, PyTree]) -> tuple[Any, None]:
-        start, entries = at
-        inner = strides[1:]
-        _, below, end = _descend(step, start, entries, inner[0] if inner else 1)
-        return _climb(step, back, below, end, entries, inner, carry), None
-
-    whole, rest = _stretches(plan, strides[0])
-    if rest is not None:
-        carry, _ = stretch_back(carry, (middle, rest))
-    return jax.lax.scan(stretch_back, carry, (kept, whole), reverse=True)[0]
+    loads: np.ndarray  # (moves,) bool: whether parameters are taken from a place first
+    load: np.ndarray  # (moves,) int32, which
+    store: np.ndarray  # (moves,) int32, the place that the parameters are put into then
+    step: np.ndarray  # (moves,) int32, t: the parameters are θ_t
+    returns: np.ndarray  # (moves,) bool: back over step t; else on to θ_{t+1}
 
 
-def _stretches(plan: PyTree, stride: int) -> tuple[PyTree, PyTree | None]:
-    """The plan as `(steps // stride, stride, …)`, and the rest; a stride of 1 changes nothing."""
-    steps = jax.tree.leaves(plan)[0].shape[0]
-    whole = steps - steps % stride
-    if stride == 1:
-        return plan, None
-    divided = jax.tree.map(lambda v: v[:whole].reshape(-1, stride, *v.shape[1:]), plan)
-    rest = jax.tree.map(lambda v: v[whole:], plan) if whole < steps else None
-    return divided, rest
+@cache
+def _split(steps: int, free: int) -> tuple[int, int]:
+    """(steps taken again, where the next parameters are kept) for the least of the former.
+
+    To return over `steps` steps from parameters that are kept, with `free` further places: on to
+    some m, keep θ_m, return over the rest from there, then over the first m. Griewank and Walther,
+    "Algorithm 799: revolve", ACM TOMS 2000.
+    """
+    if steps == 1:
+        return 0, 0
+    if free == 0:
+        return steps * (steps - 1) // 2, 0
+    return min(
+        (m + _split(steps - m, free - 1)[0] + _split(m, free)[0], m) for m in range(1, steps)
+    )
+
+
+def _way_there(steps: int, kept: int) -> np.ndarray:
+    """The place that each step's parameters are put into on the way there, int32 `(steps,)`."""
+    places = np.full(steps, kept, np.int32)
+    at, left, place = 0, steps, 0
+    while True:
+        places[at] = place
+        free = kept - 1 - place
+        if left == 1 or free == 0:
+            return places
+        _, ahead = _split(left, free)
+        at, left, place = at + ahead, left - ahead, place + 1
+
+
+@cache
+def _way_back(steps: int, kept: int) -> _Move:
+    """The moves back over all steps, from what `_way_there` has kept."""
+    moves: list[tuple[bool, int, int, int, bool]] = []
+    there = _way_there(steps, kept)
+
+    def on(place: int, first: int, last: int, store: int) -> None:
+        """From the kept θ_first to θ_last, and a step back over it, or it is kept and gone on."""
+        moves.extend((t == first, place, kept, t, False) for t in range(first, last))
+        if store == kept:
+            moves.append((first == last, place, kept, last, True))
+
+    def back(first: int, last: int, place: int) -> None:
+        """Over the steps from `first` up to `last`; θ_first is in `place`, those above are free."""
+        size, free = last - first, kept - 1 - place
+        if size == 1 or free == 0:
+            for t in range(last - 1, first - 1, -1):
+                on(place, first, t, kept)
+            return
+        middle = first + _split(size, free)[1]
+        if there[middle] != place + 1:
+            on(place, first, middle, place + 1)
+            begin = len(moves)
+            back(middle, last, place + 1)
+            loads, load, _, t, returns = moves[begin]
+            # What the first move after it would load is what the parameters are.
+            moves[begin] = (False, load, place + 1, t, returns)
+            assert loads and load == place + 1
+        else:
+            back(middle, last, place + 1)
+        there[middle] = -1  # its place is taken by others from here on
+        back(first, middle, place)
+
+    back(0, steps, 0)
+    loads, load, store, step, returns = (np.array(column) for column in zip(*moves, strict=True))
+    return _Move(
+        loads, load.astype(np.int32), store.astype(np.int32), step.astype(np.int32), returns
+    )
 
 
 sgd.defvjp(_forward, _backward)

@@ -85,7 +85,7 @@ def test_wrong_labels_are_hard(name):
     wrong = rng.choice(200, 20, replace=False)
     labels = split.labels.copy()
     labels[wrong] = (labels[wrong] + 1 + rng.integers(0, 9, 20)) % 10
-    shown = evaluation.real(split._replace(labels=labels), digits)
+    shown = evaluation.real(data.Split(split.images, labels), digits)
     settings = DifficultySettings(
         score=name, score_networks=2, score_epochs=10, score_lr=0.1, score_batch=20
     )

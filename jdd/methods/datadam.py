@@ -23,7 +23,8 @@ from jdd.settings import flag
 class DatadamSettings:
     """Settings of attention matching; the defaults are the paper's below 51 images per class.
 
-    The released code's are the preset `released`.
+    The factor of 100 is not in the paper's equations, but in its code, and the rate of 1 goes with
+    it. The released code's own settings are the preset `released`.
     """
 
     iterations: int = flag(8000, "updates of the images, each with a fresh random network")
@@ -33,7 +34,7 @@ class DatadamSettings:
     dsa: bool = flag(True, "DSA, the same on real and synthetic images")
     power: float = flag(4.0, "exponent of the attention, p in the paper")
     balance: float = flag(0.01, "weight of the last layer's features, λ in the paper")
-    loss_scale: float = flag(1.0, "factor on the whole loss; the released code has 100")
+    loss_scale: float = flag(100.0, "factor on the whole loss, as the code of the paper has it")
 
 
 class _Description(NamedTuple):

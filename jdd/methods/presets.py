@@ -129,7 +129,7 @@ _SOFT = (
 # What released code has where it is not what its paper says.
 _RELEASED = (
     Rule(
-        {"power": 1.0, "batch_real": 64, "iterations": 20000, "loss_scale": 100.0},
+        {"power": 1.0, "batch_real": 64, "iterations": 20000},
         method="datadam",
     ),
     Rule({"statistics": 0.1}, method=_GRADIENTS),
@@ -230,11 +230,11 @@ _QUICK_MATCHING = (
         ipc=(10, _MANY),
     ),
     Rule({"iterations": 500, "batch_real": 64, "lr_img": 4.0, "chunk": 10}, method="dm"),
-    Rule({"iterations": 500, "batch_real": 64, "lr_img": 10.0, "chunk": 10}, method="datadam"),
+    Rule({"iterations": 500, "batch_real": 64, "lr_img": 0.1, "chunk": 10}, method="datadam"),
     Rule({"feature_epochs": 2}, method=_CORESETS),
     Rule({"lr_img": 0.1}, method=_GRADIENTS, dataset="digits"),
     Rule({"iterations": 300, "lr_img": 3.0}, method="dm", dataset="digits"),
-    Rule({"iterations": 300, "lr_img": 30.0}, method="datadam", dataset="digits"),
+    Rule({"iterations": 300, "lr_img": 0.3}, method="datadam", dataset="digits"),
     Rule({"feature_epochs": 20}, method=_CORESETS, dataset="digits"),
 )
 

@@ -197,10 +197,10 @@ def trajectory_method(
             if settings.memory == "tesla":
                 student = unrolling.tesla(step_loss, start, shown, moved.rate, plan)
             else:
-                strides = unrolling.strides_for(steps, settings.memory)
-                student = unrolling.sgd(step_loss, start, shown, moved.rate, plan, strides)
-            kept = None if weights is None else weights(student, target)
-            return trajectory_matching(student, start, target, kept)
+                kept = unrolling.kept_for(steps, settings.memory)
+                student = unrolling.sgd(step_loss, start, shown, moved.rate, plan, kept)
+            matched = None if weights is None else weights(student, target)
+            return trajectory_matching(student, start, target, matched)
 
         key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.iteration)
         keys = jax.random.split(key, settings.segments)

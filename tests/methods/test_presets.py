@@ -53,7 +53,7 @@ def test_what_the_papers_give_for_matching_class_by_class():
     for ipc, rate in [(1, 1.0), (50, 1.0), (51, 10.0)]:
         ours = built("cifar10", ipc, method="datadam").method_settings
         assert (ours.lr_img, ours.mom_img, ours.iterations, ours.dsa) == (rate, 0.5, 8000, True)
-        assert (ours.power, ours.balance, ours.loss_scale) == (4.0, 0.01, 1.0)
+        assert (ours.power, ours.balance, ours.loss_scale) == (4.0, 0.01, 100.0)
     assert built("mhist", 10, method="datadam").method_settings.balance == 0.02
     released = built("cifar10", 10, "released", method="datadam").method_settings
     assert (released.power, released.batch_real, released.iterations) == (1.0, 64, 20000)

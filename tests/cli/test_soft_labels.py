@@ -1,0 +1,151 @@
+"""PAD from real digits to a set with soft labels, and what is done with such a set."""
+
+import csv
+import json
+import shlex
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from jdd import SyntheticSet, data
+from jdd.cli import distill, evaluate, export, score_difficulty
+from jdd.experts import ExpertStore
+from tests.cli.running import call
+
+FEW = shlex.split(
+    "--method pad --dataset digits --preset quick --width 8 --num-experts 2 --train-epochs 5 "
+    "--lr-teacher 0.1 --teacher gsam --score-networks 1 --score-epochs 1 --iterations 4 "
+    "--syn-steps 3 --max-start-epoch 3 --threshold 0 --drop 0.3 --eval-every 4 --eval-epochs 5 "
+    "--eval-networks 1 --whole-epochs 0 --no-eval-random"
+)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    base = tmp_path_factory.mktemp("pad")
+    places = ["--out", str(base / "run"), "--experts", str(base / "experts")]
+    assert distill.main([*FEW, *places]) == 0
+    return SimpleNamespace(run=base / "run", experts=base / "experts")
+
+
+def test_labels_are_the_experts_and_then_learned(made, capfd):
+    """A run of no updates has the labels that they start from."""
+    learned = SyntheticSet.load(made.run)
+    assert learned.labels.shape == (10, 10) and learned.labels.dtype == np.float32
+    store = ExpertStore.open(made.experts)
+    assert store.spec.settings.schedule == "pad" and store.spec.settings.teacher == "gsam"
+    assert (made.experts / "difficulty" / "checksums.json").exists()
+    out = made.run.parent / "small-steps"
+    code, _, err = call(
+        distill.main, capfd, *FEW, "--out", out, "--experts", made.experts,
+        *("--iterations", "1", "--lr-img", "1e-9", "--lr-label", "0"),
+    )  # fmt: skip
+    assert code == 0 and any(line.startswith("experts: 2 in") for line in err)
+    begun = SyntheticSet.load(out)
+    rows = SyntheticSet.load(out).labels
+    assert np.abs(np.asarray(learned.labels - rows)).max() > 1e-4
+    from jdd import networks
+
+    network = networks.create("ConvNet", 10, **store.spec.options)
+    logits = np.stack([network.apply({"params": store.read(e, 5)}, begun.images) for e in range(2)])
+    for i in range(10):
+        right = [each[i] for each in logits if each[i].argmax() == i]
+        if right:
+            np.testing.assert_allclose(rows[i], np.mean(right, 0), rtol=1e-3, atol=1e-4)
+
+
+def test_noise_gets_the_labels_of_its_class(made, capfd):
+    out = made.run.parent / "noise"
+    arguments = [*FEW, "--out", out, "--experts", made.experts, "--init", "noise"]
+    code, _, _ = call(distill.main, capfd, *arguments)
+    assert code == 0 and np.isfinite(SyntheticSet.load(out).labels).all()
+
+
+def test_such_a_set_is_evaluated_and_gone_on_from(made, capfd):
+    code, found, _ = call(evaluate.main, capfd, made.run, "--networks", "1", "--json")
+    stored = json.loads((made.run / "result.json").read_text())
+    assert code == 0 and found["accuracies"] == pytest.approx(stored["best"]["accuracies"])
+    out = made.run.parent / "further"
+    arguments = [*FEW, "--out", out, "--experts", made.experts, "--init", made.run]
+    code, _, _ = call(distill.main, capfd, *arguments)
+    assert code == 0 and SyntheticSet.load(out).labels.shape == (10, 10)
+
+
+def test_the_picture_shows_each_label_below_its_image(made):
+    picture = np.asarray(Image.open(made.run / "images" / "best.png"))
+    shares = np.asarray(jax.nn.softmax(SyntheticSet.load(made.run).labels))
+    side = 64  # one row of ten images of 8×8, eight times enlarged, a strip of 8 below each
+    assert picture.shape == (4 + side + 8 + 4, 4 + 10 * (side + 4))
+    for i in range(10):
+        strip = picture[4 + side + 4, 4 + i * (side + 4) :][:side]
+        seen = 1 - strip[np.arange(10) * side // 10 + 3] / 255
+        np.testing.assert_allclose(seen, shares[i], atol=0.01)
+
+
+def test_export_keeps_soft_labels(made, capfd, tmp_path):
+    stored = SyntheticSet.load(made.run)
+    code, found, _ = call(export.main, capfd, made.run, "--to", tmp_path / "set.npz", "--json")
+    assert code == 0 and found["images"] == 10
+    with np.load(tmp_path / "set.npz") as arrays:
+        np.testing.assert_array_equal(arrays["images"], stored.images)
+        np.testing.assert_array_equal(arrays["label_logits"], stored.labels)
+        np.testing.assert_array_equal(arrays["labels"], stored.hard_labels())
+        assert arrays["pixels"].dtype == np.uint8 and float(arrays["learning_rate"]) > 0
+        assert json.loads(str(arrays["info"]))["method"] == "pad"
+    code, _, _ = call(export.main, capfd, made.run, "--to", tmp_path / "folder")
+    assert code == 0
+    with (tmp_path / "folder" / "labels.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    shares = np.asarray(jax.nn.softmax(stored.labels))
+    digits = data.load("digits")
+    pixels = np.asarray(digits.preprocess.invert(stored.images))
+    for i, row in enumerate(rows):
+        found = [float(row[name]) for name in digits.class_names]
+        np.testing.assert_allclose(found, shares[i], atol=1e-5)
+        image = np.asarray(Image.open(tmp_path / "folder" / row["file"]))
+        expected = np.clip(pixels[i, ..., 0], 0, 1) * 255
+        np.testing.assert_allclose(image, expected, atol=0.51)
+    code, _, err = call(export.main, capfd, made.run, "--to", tmp_path / "folder")
+    assert code == 2 and "is there already" in err[0] and len(err) == 1
+
+
+def test_a_dry_run_says_what_it_will_take_and_writes_nothing(capfd, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, found, _ = call(distill.main, capfd, *FEW, "--dry-run", "--json")
+    assert code == 0 and not list(tmp_path.iterdir())
+    # Two blocks of a 3×3 convolution and an instance norm, 2×2 pixels left, ten classes.
+    by_hand = (9 + 1 + 2) * 8 + (9 * 8 + 1 + 2) * 8 + (4 * 8 + 1) * 10
+    assert found["parameters"] == by_hand
+    assert found["learned"] == 10 * 64 + 10 * 10 + 1
+    assert found["experts_bytes"] == 4 * 2 * 6 * by_hand
+    assert found["peak_bytes"] > 4 * by_hand
+    seconds = found["seconds"]
+    assert seconds["distilling"] == pytest.approx(4 * found["seconds_per_update"], abs=0.06)
+    assert seconds["total"] >= seconds["experts"] + seconds["evaluating"] - 0.2
+    code, _, _ = call(distill.main, capfd, *FEW, "--method", "random", "--dry-run", "--json")
+    assert code == 2  # flags of pad
+    short = ["--method", "random", "--dataset", "digits", "--preset", "quick", "--dry-run"]
+    code, found, _ = call(distill.main, capfd, *short, "--width", "8", "--json")
+    assert code == 0 and "peak_bytes" not in found
+
+
+def test_difficulty_is_scored_stored_and_shown(capfd, tmp_path):
+    arguments = shlex.split(
+        "--dataset digits --preset quick --score el2n --width 8 --score-networks 1 "
+        "--score-epochs 1 --real-images 200 --json"
+    )
+    out = tmp_path / "scores"
+    code, found, _ = call(score_difficulty.main, capfd, *arguments, "--out", out)
+    assert code == 0 and found["images"] == 200 and found["score"] == "el2n"
+    assert 0 <= found["quantiles"][0] <= found["quantiles"][-1] <= 2**0.5
+    assert Image.open(out / "easiest-and-hardest.png").size == (4 + 17 * 68, 4 + 10 * 68)
+    code, again, err = call(score_difficulty.main, capfd, *arguments, "--out", out)
+    assert code == 0 and again["quantiles"] == found["quantiles"]
+    assert any("in " + str(out) in line for line in err)
+    code, _, err = call(score_difficulty.main, capfd, *arguments, "--score-lr", "9", "--out", out)
+    assert code == 2 and "made from something else (settings)" in err[-1]
+    code, _, err = call(score_difficulty.main, capfd, "--dataset", "digits", "--score", "hard")
+    assert code == 2 and "unknown --score 'hard'" in err[0]
