@@ -87,7 +87,7 @@ def test_wrong_labels_are_hard(name):
     labels[wrong] = (labels[wrong] + 1 + rng.integers(0, 9, 20)) % 10
     shown = evaluation.real(data.Split(split.images, labels), digits)
     settings = DifficultySettings(
-        score=name, score_networks=2, score_epochs=10, score_lr=0.1, score_batch=20
+        score=name, score_networks=4, score_epochs=10, score_lr=0.02, score_batch=20
     )
     network = networks.create("MLP", 10, width=32)
     found = difficulty.score(settings, network, "none", shown)
