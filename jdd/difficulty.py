@@ -96,7 +96,7 @@ class DifficultySpec:
 def el2n(network: nn.Module, variables: Any, data: TrainingData) -> jax.Array:
     """‖softmax(f(x)) − y‖₂ of every example, float32 `(n,)`, from 0 to √2.
 
-    Paul, Ganguli, Dziugaite: "Deep Learning on a Data Diet", NeurIPS 2021, definition 2.2.
+    Paul, Ganguli, Dziugaite: "Deep Learning on a Data Diet", NeurIPS 2021.
     """
     error = jax.nn.softmax(training.predict(network, variables, data))
     error -= jax.nn.one_hot(data.labels, error.shape[-1])
@@ -107,7 +107,7 @@ def el2n(network: nn.Module, variables: Any, data: TrainingData) -> jax.Array:
 def grand(network: nn.Module, variables: Any, data: TrainingData) -> jax.Array:
     """‖∇_θ ℓ(x, y)‖₂ of every example, float32 `(n,)`: over all parameters, in evaluation mode.
 
-    Paul, Ganguli, Dziugaite: "Deep Learning on a Data Diet", NeurIPS 2021, definition 2.1.
+    Paul, Ganguli, Dziugaite: "Deep Learning on a Data Diet", NeurIPS 2021.
     """
     rest = {name: value for name, value in variables.items() if name != "params"}
 

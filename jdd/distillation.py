@@ -148,9 +148,10 @@ def distill(
                 row = {name: values[i] for name, values in columns.items()}
                 storage.append_line(lines, {"iteration": at + i + 1, **row})
                 missed = row["dropped"] > 0
+                unsound = missed and row["dropped"] not in method.skips
                 progress = progress._replace(
                     dropped=progress.dropped + missed,
-                    in_a_row=progress.in_a_row + 1 if missed else 0,
+                    in_a_row=progress.in_a_row + 1 if unsound else 0,
                 )
             at += size
             now = time.monotonic()

@@ -27,6 +27,7 @@ class EvaluationSettings:
 
     eval_networks: int = flag(5, "fresh networks behind every reported accuracy")
     eval_epochs: int = flag(1000, "epochs of each of them on the set")
+    eval_batch: int = flag(256, "images a step of each of them, at most")
     eval_dsa: bool = flag(True, "DSA while they train")
     eval_each: bool = flag(
         False, "instead, a crop, scaling or rotation of each image, as DC is judged on MNIST"
@@ -41,7 +42,8 @@ class EvaluationSettings:
 
     def check(self) -> None:
         """Raises `UserError` for values out of range."""
-        for name in ("eval_networks", "eval_epochs", "eval_every", "validation_networks"):
+        counts = ("eval_networks", "eval_epochs", "eval_batch", "eval_every")
+        for name in (*counts, "validation_networks"):
             if getattr(self, name) < 1:
                 name_of_flag = name.replace("_", "-")
                 raise UserError(f"--{name_of_flag} {getattr(self, name)}: at least 1 is needed")
@@ -61,6 +63,7 @@ class EvaluationSettings:
             network=network,
             options=dict(options),
             epochs=self.eval_epochs,
+            batch_size=self.eval_batch,
             augmentation=training.EACH if self.eval_each else strategy if self.eval_dsa else "none",
             ema=self.eval_ema,
         )

@@ -13,7 +13,7 @@ import pytest  # noqa: E402
 
 def pytest_configure(config: pytest.Config) -> None:
     """Compiled programs are kept in pytest's cache: by a second run, and for scripts that run."""
-    if config.cache is None:
+    if getattr(config, "cache", None) is None:
         return
     directory = os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(config.cache.mkdir("jax")))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")

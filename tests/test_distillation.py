@@ -60,10 +60,12 @@ def start():
     return SyntheticSet(jnp.ones((4, 3, 3, 1)), jnp.asarray([0, 0, 1, 1]), None, info)
 
 
-def go(directory, *, dropped=(), accuracies=None, listener=None, should_stop=None, **loop):
+def go(
+    directory, *, dropped=(), skips=(), accuracies=None, listener=None, should_stop=None, **loop
+):
     scores = accuracies or {}
     return distill(
-        toy(dropped),
+        toy(dropped)._replace(skips=skips),
         start(),
         jnp.float32(0.25),
         jax.random.key(0),
@@ -200,6 +202,11 @@ def test_too_many_dropped_in_a_row_end_the_run_with_the_last_good_set(tmp_path, 
     assert len([r for r in rows(tmp_path) if r.get("dropped")]) in range(20, 20 + chunk)
     kept = SyntheticSet.load(tmp_path)
     assert float(kept.learning_rate) == 9 and np.isfinite(kept.images).all()
+
+
+def test_skips_that_are_part_of_the_method_end_no_run(tmp_path):
+    outcome = go(tmp_path, dropped=tuple(range(10, 60)), skips=(1,), iterations=70)
+    assert outcome.dropped == 50 and float(outcome.final.learning_rate) == 20
 
 
 def test_more_iterations_go_on(tmp_path):

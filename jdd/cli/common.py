@@ -28,7 +28,7 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
         "--preset",
         metavar="quick|paper",
         help="settings for two CPU cores, or as published (default: quick on a CPU, else paper); "
-        "released: as paper, but what the released code has where it differs",
+        "released: as paper, but what released code has where it differs (datadam, dc, dsa, pad)",
     )
     parser.add_argument(
         "--data-dir",

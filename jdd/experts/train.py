@@ -31,6 +31,8 @@ def fitting(directory: Path, spec: ExpertSpec) -> ExpertStore | None:
         with; the message names the difference.
     """
     spec.settings.check()
+    if spec.difficulty is not None:
+        spec.difficulty.check()
     store = ExpertStore.open(directory)
     found = spec.differences(store.spec) if store is not None else []
     if found:

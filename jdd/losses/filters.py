@@ -15,7 +15,7 @@ PyTree = Any
 
 
 def drop_smallest_errors(student: PyTree, target: PyTree, share: float) -> PyTree:
-    """Leaves out the parameters that the student has matched best: what PAD's released code does.
+    """Leaves out the parameters that the student has matched best: a choice of PAD's released code.
 
     All entries of (student − target)² are sorted together, across layers, and the smallest `share`
     of them get weight 0. The weights depend on the student, so they belong inside the loss:

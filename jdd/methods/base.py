@@ -37,3 +37,5 @@ class Method(NamedTuple):
     update: Update
     reasons: tuple[str, ...] = ()
     """why updates are dropped, and what to lower when too many are"""
+    skips: tuple[int, ...] = ()
+    """those reasons, counted from 1, that are part of the method and never end a run"""

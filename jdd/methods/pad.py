@@ -26,7 +26,7 @@ class PadSettings(DatmSettings):
     filter: str = flag(
         "depth",
         "parameters left out of the matching: depth (the shallow layers, as in the paper), loss "
-        "(those matched best, as in released code) or none",
+        "(those matched best, the other choice of its released code) or none",
     )
     drop: float = flag(0.5, "share of the parameters that the filter leaves out")
 

@@ -235,7 +235,9 @@ def trajectory_method(
         state = TrajectoryState(state.key, state.iteration + 1, momentum)
         return _with(synthetic, new), state, metrics
 
-    return Method(init, update, (*REASONS, TOO_FAR) if threshold else REASONS)
+    if threshold:
+        return Method(init, update, (*REASONS, TOO_FAR), skips=(len(REASONS) + 1,))
+    return Method(init, update, REASONS)
 
 
 def smooth_logits(labels: jax.Array, classes: int, certainty: float = 0.9) -> jax.Array:

@@ -24,8 +24,9 @@ def estimate(settings: RunSettings, data_dir: str | None = None) -> dict[str, An
 
     Returns:
       `parameters` of the network, `learned` numbers in the set, `peak_bytes` of a chunk of updates
-      as XLA counts them, `seconds_per_update`, `experts_bytes` on disk, and `seconds`: `experts`,
-      `distilling`, `evaluating` and `total`, without compilation.
+      as XLA counts them, `seconds_per_update`, `experts_bytes` on disk, and `seconds`: `experts`
+      (with the scoring that their schedule goes by), `distilling`, `evaluating` and `total`,
+      without compilation.
 
     Raises:
       UserError: as `jdd.runs.run` does for settings, data set and network.
@@ -62,12 +63,19 @@ def estimate(settings: RunSettings, data_dir: str | None = None) -> dict[str, An
     if entry.trajectories:
         how = settings.experts
         how.check()
+        settings.difficulty.check()
         images = pipeline.expert_images(settings, train)
         recipe = how.recipe(settings.network, settings.options, strategy_for(settings.dataset))
         trainer = Trainer.of(network, recipe, len(images), how.epoch_steps)
         trainer = trainer._replace(gsam=how.gsam())
         step = of_training(trainer, evaluation.real(images, dataset))
         seconds["experts"] = step * trainer.steps * how.train_epochs * how.num_experts
+        if how.schedule == "pad":
+            of = settings.difficulty
+            plain = step / (2 if how.gsam() else 1)
+            asked = 1 if of.score == "grand" else 0  # a gradient for every image: about an epoch
+            epochs = of.score_networks * (of.score_epochs + asked)
+            seconds["experts"] += epochs * plain * len(images) / trainer.batch
         width = 2 if how.expert_dtype == "bfloat16" else 4
         count = how.num_experts * (how.train_epochs + 1)
         found["experts_bytes"] = width * count * found["parameters"]

@@ -83,6 +83,11 @@ def run(
         )
         if experts_dir.resolve() == out.resolve():
             raise UserError(f"--experts and --out are both {out}: choose two directories")
+        if registry.entry(settings.method).soft and has_statistics(network, dataset):
+            raise UserError(
+                f"{settings.method} needs a network without batch norm, as its labels come from "
+                "experts, of which no statistics are kept: --norm instance, or another --network"
+            )
         experts.fitting(experts_dir, spec)
         expert_images(settings, train)
 
@@ -140,8 +145,17 @@ def fitting_network(settings: RunSettings, dataset: Dataset) -> nn.Module:
 
 def check_network(network: nn.Module, dataset: Dataset) -> None:
     """Raises `UserError` where the network does not fit the data set's images."""
+    _shapes(network, dataset)
+
+
+def has_statistics(network: nn.Module, dataset: Dataset) -> bool:
+    """Whether the network has batch norm."""
+    return "batch_stats" in _shapes(network, dataset)
+
+
+def _shapes(network: nn.Module, dataset: Dataset) -> Any:
     images = jax.ShapeDtypeStruct((1, *dataset.image_shape), jax.numpy.float32)
-    jax.eval_shape(network.init, jax.random.key(0), images)
+    return jax.eval_shape(network.init, jax.random.key(0), images)
 
 
 def dataset_of(stored: SyntheticSet, where: str, data_dir: str | None) -> Dataset:

@@ -149,3 +149,17 @@ def test_difficulty_is_scored_stored_and_shown(capfd, tmp_path):
     assert code == 2 and "made from something else (settings)" in err[-1]
     code, _, err = call(score_difficulty.main, capfd, "--dataset", "digits", "--score", "hard")
     assert code == 2 and "unknown --score 'hard'" in err[0]
+
+
+def test_what_cannot_be_is_said_before_anything_is_trained(capfd, tmp_path):
+    """And leaves no experts behind that a corrected command would not fit."""
+    places = ["--out", tmp_path / "run", "--experts", tmp_path / "experts"]
+    for wrong, words in [
+        (("--norm", "batch"), "pad needs a network without batch norm"),
+        (("--score-lr", "0"), "--score-lr 0.0: it must be above 0"),
+        (("--filter", "deep"), "did you mean 'depth'"),
+        (("--easy-share", "2"), "--easy-share 2.0"),
+    ]:
+        code, _, err = call(distill.main, capfd, *FEW, *places, *wrong)
+        assert code == 2 and words in err[-1]
+        assert not (tmp_path / "experts").exists() and not (tmp_path / "run").exists()

@@ -58,6 +58,39 @@ def test_what_the_papers_give_for_matching_class_by_class():
     released = built("cifar10", 10, "released", method="datadam").method_settings
     assert (released.power, released.batch_real, released.iterations) == (1.0, 64, 20000)
     assert (released.balance, released.loss_scale) == (0.01, 100.0)
+    recipe = built("cifar10", 10, "released", method="datadam").recipe("color")
+    assert (recipe.options["norm"], recipe.epochs, recipe.batch_size) == ("batch", 1800, 64)
+
+
+@pytest.mark.parametrize("method", ["datm", "pad"])
+def test_soft_trajectories(method):
+    """Guo et al. 2024, Li et al. 2024 and their settings files."""
+    wanted = {
+        ("cifar10", 1): (80, 2, 4, 0, 100.0, 1e-7, 5.0, 1.1, 0.0),
+        ("cifar10", 10): (80, 2, 20, 10, 100.0, 1e-5, 2.0, 1.0, 0.5),
+        ("cifar10", 50): (80, 3 if method == "pad" else 2, 40, 20, 1000.0, 1e-5, 2.0, 1.0, 0.25),
+        ("cifar100", 1): (40, 3, 30, 20, 1000.0, 1e-5, 10.0, 1.0, 0.5),
+        ("cifar100", 10): (80, 2, 50, 30, 1000.0, 1e-5, 10.0, 1.0, 0.5),
+        ("cifar100", 50): (80, 2, 70, 0, 1000.0, 1e-5, 10.0, 1.0, 0.0),
+    }
+    for (dataset, ipc), values in wanted.items():
+        run = built(dataset, ipc, method=method)
+        of = run.method_settings
+        assert (of.syn_steps, of.expert_epochs) == values[:2], (dataset, ipc)
+        assert (of.max_start_epoch, of.first_max_start_epoch) == values[2:4], (dataset, ipc)
+        assert (of.lr_img, of.lr_lr, of.lr_label, of.threshold) == values[4:8], (dataset, ipc)
+        assert (of.iterations, of.mom_label, of.min_start_epoch) == (
+            10000,
+            0.9,
+            20 if (dataset, ipc) == ("cifar100", 50) else 0,
+        )
+        if method == "pad":
+            assert (of.drop, of.filter) == (values[8], "depth")
+        experts = run.experts
+        assert (experts.teacher, experts.gsam_rho, experts.gsam_alpha) == ("gsam", 0.01, 0.3)
+        assert (experts.train_epochs, experts.lr_teacher) == (100, 0.01)
+        assert experts.schedule == ("pad" if method == "pad" else "all")
+        assert run.loop.preprocessing == "zca" and run.recipe("color").batch_size == 128
 
 
 def test_each_method_is_judged_as_its_paper_says():
