@@ -69,7 +69,7 @@ def parse(
     preset = named.preset or default_preset()
     ipc = named.ipc if named.ipc is not None else _ipc_of(named.init)
     values = run_settings.defaults(named.method, named.dataset, ipc, named.network, preset)
-    words = settings_words(list(run_settings.groups(named.method).values()))
+    words = networks.OPTION_WORDS | settings_words(list(run_settings.groups(named.method).values()))
     for title, group in values.items():
         add_settings(
             parser,

@@ -149,7 +149,10 @@ def summary(result: dict[str, Any], out: Path) -> str:
         return f"{100 * value['accuracy_mean']:5.1f} ± {100 * value['accuracy_std']:.1f} %"
 
     images = result["ipc"] * result["classes"]
-    rows = [(f"{images} distilled images", percent(result["best"]))]
+    kind = (
+        f"real images that {result['method']} chose" if result.get("chosen") else "distilled images"
+    )
+    rows = [(f"{images} {kind}", percent(result["best"]))]
     if result["final"]["iteration"] != result["best"]["iteration"]:
         rows.append(("  at the last iteration", percent(result["final"])))
     if "random" in result["baselines"]:

@@ -49,7 +49,7 @@ def _flags(parser: argparse.ArgumentParser) -> None:
 
 def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     began = time.monotonic()
-    from jdd import data
+    from jdd import data, networks
     from jdd.cli import common
     from jdd.difficulty import DifficultySettings
     from jdd.errors import unknown
@@ -72,7 +72,8 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     }
     words = settings_words(
         [DifficultySettings, run_settings.LoopSettings, EvaluationSettings, ExpertSettings]
-    ) | {"real_images": "score this many real images; 0: all"}
+    )
+    words |= {"real_images": "score this many real images; 0: all"} | networks.OPTION_WORDS
     parser = Parser(prog="score_difficulty.py", description=DESCRIPTION)
     _flags(parser)
     where = f"(preset {preset}, {named.dataset})"

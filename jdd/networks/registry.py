@@ -27,6 +27,16 @@ _NETWORKS: dict[str, tuple[type[Network], dict[str, Any]]] = {
 }
 
 
+# What each option is, for --help.
+OPTION_WORDS = {
+    "width": "channels of each layer",
+    "depth": "blocks, each halving the image where there is pooling",
+    "norm": "instance, batch, layer, group or none",
+    "activation": "relu, leaky_relu, sigmoid or swish",
+    "pooling": "avg, max or none",
+}
+
+
 def names() -> tuple[str, ...]:
     """The names that `create` knows, sorted."""
     return tuple(sorted(_NETWORKS))

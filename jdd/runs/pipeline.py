@@ -108,6 +108,9 @@ def run(
             if registry.entry(settings.method).soft:
                 start = _with_soft_labels(settings, dataset, train, network, store, start)
         rundir.claim(out, settings.to_json(), overwrite=overwrite)
+        stored = storage.StateKeeper(out / "state").iterations()
+        if stored:
+            say(f"going on from iteration {stored[-1]} of {settings.iterations}")
         watch = _Watch(out, dataset, settings)
         with watch.stage:
             outcome = distill(
@@ -125,6 +128,7 @@ def run(
                 should_stop=should_stop,
             )
         result = judge(settings, dataset, network, train, outcome, should_stop)
+        result["chosen"] = registry.entry(settings.method).chooses
         result["devices"] = len(outcome.final.images.sharding.device_set)
         result["device_kind"] = jax.devices()[0].device_kind
         result["machine"] = machine()
