@@ -19,10 +19,13 @@ command printed: test accuracy in %, mean ± standard deviation over as many fre
 brackets say, trained on the set that was best on a validation split. *Random* are as many random
 real images, trained on alike. *Paper* is what the method's paper or repository reports with its own
 settings (ConvNet-3 of width 128, many more iterations and real images); – where it reports nothing.
-Seconds are those of the whole command.
+*Best at* is the iteration of the set that is reported. Seconds are those of the whole command, on
+machines of different speed and sometimes with other work beside. A start from noise takes longer to
+the same accuracy; how much longer is in [docs/presets.md](docs/presets.md).
 """
 COLUMNS = (
     *("method", "images per class", "start", "accuracy", "random", "paper", "iterations"),
+    "best at",
     *("trained on by", "seconds", "machine", "command"),
 )
 
@@ -119,6 +122,7 @@ def _cells(result: Mapping[str, Any]) -> tuple[str, ...]:
         _percent(result["baselines"]["random"]) if "random" in result["baselines"] else "–",
         _paper(result["method"], result["dataset"], result["ipc"]),
         str(result["iterations"]),
+        str(result["best"].get("iteration", "–")),
         _recipe(result["recipe"]),
         f"{result['seconds']:.0f}",
         result.get("machine", "–"),
