@@ -60,9 +60,10 @@ def test_each_run_is_a_row_with_its_figures_and_command(runs, tmp_path, capfd):
         mean, std = 100 * run["accuracy_mean"], 100 * run["accuracy_std"]
         assert row[3] == f"{mean:.1f} ± {std:.1f} (2)"
         assert run["command"] in row[-1]
-        assert row[6] == str(run["iterations"]) and row[9] == run["machine"]
+        assert row[6] == str(run["iterations"]) and row[10] == run["machine"]
+        assert row[7] == str(run["best"]["iteration"])
     assert [row[5] for row in rows] == ["–", "–", "97.5"]
-    assert rows[0][7] == "ConvNet (width 8, depth 2), 10 epochs, DSA"
+    assert rows[0][8] == "ConvNet (width 8, depth 2), 10 epochs, DSA"
 
 
 def test_what_is_no_result_is_named(runs, tmp_path, capfd):
