@@ -238,6 +238,11 @@ _QUICK_TRAJECTORIES = (
     Rule({"batch_train": 32, "real_images": 0}, method=_TRAJECTORIES, dataset="mhist"),
 )
 
+# `make demo`: enough, and within its minute and a half on a slow machine too.
+_QUICK_DEMO = (
+    Rule({"iterations": 240, "eval_every": 120}, method="mtt", dataset="digits", ipc=(1, 9)),
+)
+
 # Soft labels start from experts that know the images, so a student starts nearer to its target.
 _QUICK_SOFT = (
     Rule({"first_max_start_epoch": 0, "threshold": 1.5, "lr_label": 5.0}, method=_LABELS),
@@ -273,7 +278,7 @@ _QUICK_MATCHING = (
 )
 
 _RULES = {
-    "quick": _QUICK + _QUICK_TRAJECTORIES + _QUICK_SOFT + _QUICK_MATCHING,
+    "quick": _QUICK + _QUICK_TRAJECTORIES + _QUICK_DEMO + _QUICK_SOFT + _QUICK_MATCHING,
     "paper": _PAPER + _MATCHING + _SOFT,
     "released": _PAPER + _MATCHING + _SOFT + _RELEASED,
 }
