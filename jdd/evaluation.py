@@ -14,7 +14,7 @@ from jdd.data import Dataset, Split
 from jdd.errors import UserError
 from jdd.recipe import Recipe
 from jdd.settings import flag
-from jdd.sharding import models_at_once, over_models
+from jdd.sharding import models_at_once, over_models, stack
 from jdd.training import FitState, Schedule, Trainer, TrainingData
 
 Progress = Callable[[int, int], None]
@@ -130,9 +130,7 @@ def evaluate(
     values: list[float] = []
     for first in range(0, networks, at_once):
         members = range(first, min(first + at_once, networks))
-        states = _stack(
-            [training.init(trainer, jax.random.fold_in(key, i), shape) for i in members]
-        )
+        states = stack([training.init(trainer, jax.random.fold_in(key, i), shape) for i in members])
         done = 0
         for piece in pieces:
             states = jax.block_until_ready(_run_many(trainer, states, train, rates, int(piece)))
@@ -158,7 +156,3 @@ def _run_many(
     trainer: Trainer, states: FitState, data: TrainingData, rates: Schedule, epochs: jax.Array
 ) -> FitState:
     return over_models(lambda state: training.run(trainer, state, data, rates, epochs))(states)
-
-
-def _stack(states: list[FitState]) -> FitState:
-    return jax.tree.map(lambda *leaves: jax.numpy.stack(leaves), *states)

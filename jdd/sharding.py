@@ -17,6 +17,11 @@ def models_at_once(wanted: int) -> int:
     return 1 if jax.default_backend() == "cpu" else min(wanted, _MOST)
 
 
+def stack(trees: list[Any]) -> Any:
+    """Pytrees of one structure, one for each model, as one with a leading axis of models."""
+    return jax.tree.map(lambda *leaves: jax.numpy.stack(leaves), *trees)
+
+
 def over_models(function: Callable[..., Any]) -> Callable[..., Any]:
     """Maps `function` over the leading axis of all its arguments, the fast way for this platform.
 

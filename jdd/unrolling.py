@@ -214,22 +214,21 @@ def _way_back(steps: int, kept: int) -> _Move:
     moves: list[tuple[bool, int, int, int, bool]] = []
     there = _way_there(steps, kept)
 
-    def on(place: int, first: int, last: int, store: int) -> None:
-        """From the kept θ_first to θ_last, and a step back over it, or it is kept and gone on."""
+    def on(place: int, first: int, last: int) -> None:
+        """From θ_first, which is in `place`, on to θ_last."""
         moves.extend((t == first, place, kept, t, False) for t in range(first, last))
-        if store == kept:
-            moves.append((first == last, place, kept, last, True))
 
     def back(first: int, last: int, place: int) -> None:
         """Over the steps from `first` up to `last`; θ_first is in `place`, those above are free."""
         size, free = last - first, kept - 1 - place
         if size == 1 or free == 0:
             for t in range(last - 1, first - 1, -1):
-                on(place, first, t, kept)
+                on(place, first, t)
+                moves.append((first == t, place, kept, t, True))
             return
         middle = first + _split(size, free)[1]
         if there[middle] != place + 1:
-            on(place, first, middle, place + 1)
+            on(place, first, middle)
             begin = len(moves)
             back(middle, last, place + 1)
             loads, load, _, t, returns = moves[begin]

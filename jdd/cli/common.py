@@ -1,12 +1,15 @@
 """The flags that name a run, and the run's settings from them."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jdd.cli.arguments import Parser, add_settings, integer, seed, settings_words
 from jdd.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    from jdd.runs import RunSettings
 
 
 def add_run_flags(parser: argparse.ArgumentParser) -> None:
@@ -87,6 +90,14 @@ def parse(
         found.init = str(Path(found.init).resolve())  # the same run from any current directory
     fields = [name for group in values.values() for name in group]
     return found, {name: getattr(found, name) for name in fields if hasattr(found, name)}
+
+
+def settings_of(given: argparse.Namespace, said: Mapping[str, Any]) -> "RunSettings":
+    """The settings of the run that `parse` has read; raises `UserError` as `build` does."""
+    from jdd.runs import settings as run_settings
+
+    names = ("method", "dataset", "ipc", "init", "network", "preset", "seed")
+    return run_settings.build(**{name: getattr(given, name) for name in names}, said=said)
 
 
 def default_preset() -> str:

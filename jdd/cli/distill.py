@@ -49,18 +49,8 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
 
     from jdd.report.console import say
     from jdd.runs import run
-    from jdd.runs import settings as run_settings
 
-    settings = run_settings.build(
-        given.method,
-        given.dataset,
-        given.ipc,
-        given.init,
-        given.network,
-        given.preset,
-        given.seed,
-        said,
-    )
+    settings = common.settings_of(given, said)
     if given.dry_run:
         from jdd.runs.estimate import estimate
 

@@ -147,11 +147,11 @@ def _score(
             "seconds": round(time.monotonic() - began, 2),
         }
         storage.write_json(out / "result.json", result)
-    hardest, easiest = max(of_class, key=of_class.__getitem__), min(of_class, key=of_class.get)  # type: ignore[arg-type]
+    by_mean = sorted(of_class, key=lambda name: of_class[name])
     low, _, middle, _, high = result["quantiles"]
     print(f"{settings.score} of {len(train)} images of {given.dataset}")
     print(f"  from {low:.3f} to {high:.3f}, median {middle:.3f}")
-    print(f"  class {easiest} is the easiest, {hardest} the hardest")
+    print(f"  class {by_mean[0]} is the easiest, {by_mean[-1]} the hardest")
     print(f"scores: {out / 'scores'}\npicture: {out / 'easiest-and-hardest.png'}")
     if given.json:
         print_json(result)

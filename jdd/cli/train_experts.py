@@ -37,20 +37,10 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     from jdd.errors import UserError
     from jdd.methods import registry
     from jdd.runs import pipeline as runs
-    from jdd.runs import settings as run_settings
 
     if not registry.entry(given.method).trajectories:
         raise UserError(f"--method {given.method} needs no experts")
-    settings = run_settings.build(
-        given.method,
-        given.dataset,
-        given.ipc,
-        given.init,
-        given.network,
-        given.preset,
-        given.seed,
-        said,
-    )
+    settings = common.settings_of(given, said)
     dataset = data.load(
         given.dataset, given.data_dir, settings.loop.image_size or None, settings.loop.preprocessing
     )

@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -14,7 +13,7 @@ from jdd import storage, training
 from jdd.errors import Interrupted, UserError
 from jdd.experts.settings import ExpertSpec
 from jdd.experts.store import ExpertStore
-from jdd.sharding import models_at_once, over_models
+from jdd.sharding import models_at_once, over_models, stack
 from jdd.training import FitState, Schedule, Trainer, TrainingData
 
 SAVE_SECONDS = 30.0
@@ -104,7 +103,7 @@ def train_experts(
     epochs = settings.train_epochs
     while (first := store.complete) < wanted:
         members = list(range(first, min(first + models_at_once(wanted - first), wanted)))
-        states = _stack(
+        states = stack(
             [training.init(trainer, jax.random.fold_in(root, i), _shape(data)) for i in members]
         )
         saved = keeper.newest(states, {"members": members})
@@ -162,7 +161,3 @@ def _write(store: ExpertStore, members: list[int], states: FitState, epoch: int)
 
 def _shape(data: TrainingData) -> tuple[int, ...]:
     return tuple(data.images.shape[1:])
-
-
-def _stack(states: list[FitState]) -> Any:
-    return jax.tree.map(lambda *leaves: jax.numpy.stack(leaves), *states)
