@@ -25,11 +25,27 @@ _CHECKSUMS = "checksums.json"
 logging.getLogger("absl").setLevel(logging.ERROR)
 
 
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Gives the file to write in place of `path`, which takes that place once it is whole."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        yield part
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
 def write_json(path: Path, value: Any) -> None:
     """Writes JSON so that `path` holds either its old or its new content, never a part."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(json.dumps(value, indent=2, sort_keys=False) + "\n")
-    part.replace(path)
+    write_text(path, json.dumps(value, indent=2, sort_keys=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text so that `path` holds either its old or its new content, never a part."""
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
 
 
 def read_json(path: Path) -> Any:
@@ -60,9 +76,7 @@ def keep_lines(path: Path, keep: Any) -> None:
         with contextlib.suppress(ValueError, TypeError, KeyError):
             if keep(json.loads(text)):
                 kept.append(text)
-    part = path.with_name(f".{path.name}.part")
-    part.write_text("".join(text + "\n" for text in kept))
-    part.replace(path)
+    write_text(path, "".join(text + "\n" for text in kept))
 
 
 def replace_directory(new: Path, target: Path) -> None:

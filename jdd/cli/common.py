@@ -9,7 +9,9 @@ from jdd.cli.arguments import Parser, add_settings, integer, seed, settings_word
 from jdd.errors import UserError, unknown
 
 if TYPE_CHECKING:
+    from jdd.data import Dataset
     from jdd.runs import RunSettings
+    from jdd.synthetic import SyntheticSet
 
 
 def add_run_flags(parser: argparse.ArgumentParser) -> None:
@@ -33,18 +35,47 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
         help="settings for two CPU cores, or as published (default: quick on a CPU, else paper); "
         "released: as paper, but what released code has where it differs (datadam, dc, dsa, pad)",
     )
-    parser.add_argument(
-        "--data-dir",
-        metavar="DIR",
-        help="where the data set's files are (default: JDD_DATA_DIR, else TensorFlow Datasets)",
-    )
+    add_data_dir(parser)
     parser.add_argument(
         "--experts",
         metavar="DIR",
         help="the experts' store, made where there is none (default: in experts/ beside --out)",
     )
+    add_json(parser)
+
+
+def add_data_dir(parser: argparse.ArgumentParser) -> None:
+    """Where real data is."""
+    parser.add_argument(
+        "--data-dir",
+        metavar="DIR",
+        help="where the data set's files are (default: JDD_DATA_DIR, else TensorFlow Datasets)",
+    )
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """The flag that every script has."""
     parser.add_argument(
         "--json", action="store_true", help="print the result as one JSON object, the last line"
+    )
+
+
+def add_set_flags(parser: argparse.ArgumentParser) -> None:
+    """What a script about a stored set takes: the set first, the real data, `--json`."""
+    parser.add_argument("set", metavar="RUN", help="a run's directory, or its synthetic/ folder")
+    add_data_dir(parser)
+    add_json(parser)
+
+
+def add_task_flags(parser: argparse.ArgumentParser, name: str) -> None:
+    """What a script about what a set is for takes: `add_set_flags`, a seed and where to write."""
+    add_set_flags(parser)
+    parser.add_argument("--seed", type=seed, metavar="N", help="default: the set's own")
+    parser.add_argument(
+        "--out",
+        metavar="DIR",
+        help=f"where {name}.json, {name}.md and {name}.png go, in place of those there (default: "
+        "tasks/ in the run's directory)",
     )
 
 
@@ -110,6 +141,27 @@ def default_preset() -> str:
 def default_out(dataset: str, method: str, ipc: int, seed: int) -> Path:
     """Where a run is written by default, under the current directory."""
     return Path("checkpoints") / dataset / f"{method}-ipc{ipc}-seed{seed}"
+
+
+def load_set(given: argparse.Namespace) -> "tuple[SyntheticSet, Dataset]":
+    """The stored set that `add_set_flags` names, and its data set, preprocessed as it was.
+
+    Raises:
+      UserError: either cannot be loaded, or they do not fit.
+    """
+    from jdd.runs import pipeline
+    from jdd.synthetic import SyntheticSet
+
+    stored = SyntheticSet.load(given.set)
+    return stored, pipeline.dataset_of(stored, given.set, given.data_dir)
+
+
+def task_directory(given: argparse.Namespace) -> Path:
+    """Where a task's files go; see `add_task_flags`."""
+    if given.out is not None:
+        return Path(given.out)
+    run = Path(given.set)
+    return (run.parent if run.resolve().name == "synthetic" else run) / "tasks"
 
 
 def _ipc_of(init: str) -> int:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from jdd.cli.arguments import Parser, add_settings, integer, seed, settings_words, tune_xla
+from jdd.cli.common import add_set_flags, load_set
 from jdd.cli.program import Stopper, print_json, run_script
-from jdd.errors import Interrupted, UserError, unknown
+from jdd.errors import UserError, unknown
 
 DESCRIPTION = (
     "Trains fresh networks on a stored set, by the recipe that is written on it, and tests them on "
@@ -24,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     began = time.monotonic()
     parser = Parser(prog="evaluate.py", description=DESCRIPTION)
-    parser.add_argument("set", metavar="RUN", help="a run's directory, or its synthetic/ folder")
+    add_set_flags(parser)
     parser.add_argument("--networks", type=integer, default=5, metavar="N", help="default: 5")
     parser.add_argument("--seed", type=seed, metavar="N", help="default: the set's own")
     parser.add_argument(
@@ -33,17 +34,8 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
         help="quick: 300 epochs without augmentation; paper: 1,000 with DSA (default: neither, but "
         "the recipe that is written on the set)",
     )
-    parser.add_argument(
-        "--data-dir",
-        metavar="DIR",
-        help="where the data set's files are (default: JDD_DATA_DIR, else TensorFlow Datasets)",
-    )
-    parser.add_argument(
-        "--json", action="store_true", help="print the result as one JSON object, the last line"
-    )
 
     from jdd.recipe import Recipe
-    from jdd.synthetic import SyntheticSet
 
     fields = {f.name: f.default for f in dataclasses.fields(Recipe) if f.name != "options"}
     add_settings(
@@ -58,10 +50,9 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
 
     from jdd import evaluation, networks, randomness
     from jdd.report.console import Stage
-    from jdd.runs import pipeline
     from jdd.training import TrainingData
 
-    stored = SyntheticSet.load(given.set)
+    stored, dataset = load_set(given)
     chosen_seed = stored.info.seed if given.seed is None else given.seed
     said: dict[str, Any] = {name: getattr(given, name) for name in fields if hasattr(given, name)}
     if given.preset is not None:
@@ -70,13 +61,7 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     if recipe.network != stored.info.recipe.network:
         recipe = dataclasses.replace(recipe, options={})
     recipe.check()
-    dataset = pipeline.dataset_of(stored, given.set, given.data_dir)
     network = networks.create(recipe.network, dataset.num_classes, **recipe.options)
-
-    def progress(done: int, total: int) -> None:
-        stage.at(done, total)
-        if stopper():
-            raise Interrupted
 
     with Stage("epochs") as stage:
         accuracy = evaluation.evaluate(
@@ -87,7 +72,7 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
             randomness.key(chosen_seed, "test"),
             given.networks,
             None if "learning_rate" in said else stored.learning_rate,
-            progress,
+            stage.watched(stopper),
         )
     print(
         f"{given.set}: {stored.info.method} on {stored.info.dataset}, {stored.info.ipc} per class"

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jdd.cli.arguments import Parser, tune_xla
+from jdd.cli.common import add_set_flags, load_set
 from jdd.cli.program import Stopper, print_json, run_script
 
 DESCRIPTION = (
@@ -21,30 +22,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     del stopper
     parser = Parser(prog="export.py", description=DESCRIPTION)
-    parser.add_argument("set", metavar="RUN", help="a run's directory, or its synthetic/ folder")
+    add_set_flags(parser)
     parser.add_argument(
         "--to",
         required=True,
         metavar="PATH",
         help="a file that ends in .npz, or a folder that is not there yet",
     )
-    parser.add_argument(
-        "--data-dir",
-        metavar="DIR",
-        help="where the data set's files are, which tell the way back to pixels (default: "
-        "JDD_DATA_DIR, else TensorFlow Datasets)",
-    )
-    parser.add_argument(
-        "--json", action="store_true", help="print the result as one JSON object, the last line"
-    )
     given = parser.parse_args(arguments)
 
     from jdd.interop import to_folder, to_npz
-    from jdd.runs import pipeline
-    from jdd.synthetic import SyntheticSet
 
-    stored = SyntheticSet.load(given.set)
-    dataset = pipeline.dataset_of(stored, given.set, given.data_dir)
+    stored, dataset = load_set(given)
     path = Path(given.to)
     write = to_npz if path.suffix == ".npz" else to_folder
     write(stored, dataset.preprocess, path)

@@ -24,7 +24,7 @@ def read(directories: Sequence[Path]) -> tuple[Split, Split] | None:
 
 
 def _read_split(path: Path) -> Split:
-    from scipy.io import loadmat  # type: ignore[import-untyped]
+    from scipy.io import loadmat
 
     file = io.BytesIO(files.read(path))
     try:

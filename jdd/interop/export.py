@@ -13,6 +13,7 @@ from PIL import Image
 
 from jdd.errors import UserError
 from jdd.preprocessing import Preprocess
+from jdd.storage import replacing
 from jdd.synthetic import SyntheticSet
 
 
@@ -36,12 +37,10 @@ def to_npz(synthetic: SyntheticSet, preprocess: Preprocess, path: Path) -> Path:
         arrays["label_logits"] = np.asarray(synthetic.labels)
     if synthetic.learning_rate is not None:
         arrays["learning_rate"] = np.asarray(synthetic.learning_rate)
-    part = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
+        with replacing(path) as part, part.open("wb") as file:
             np.savez_compressed(file, **arrays)
-        part.replace(path)
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error.strerror})") from None
     return path

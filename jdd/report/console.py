@@ -2,9 +2,12 @@
 
 import sys
 import time
+from collections.abc import Callable
 from types import TracebackType
 
 from tqdm import tqdm
+
+from jdd.errors import Interrupted
 
 LINE_SECONDS = 10.0
 
@@ -48,3 +51,16 @@ class Stage:
         elif time.monotonic() - self._said > LINE_SECONDS:
             self._said = time.monotonic()
             say(f"  {self._title} {done}/{total} {text}".rstrip())
+
+    def watched(self, should_stop: Callable[[], bool]) -> Callable[[int, int], None]:
+        """For work that reports (done, total): shows it, and ends it where it should stop.
+
+        The callable raises `Interrupted` once `should_stop()` is true.
+        """
+
+        def progress(done: int, total: int) -> None:
+            self.at(done, total)
+            if should_stop():
+                raise Interrupted
+
+        return progress

@@ -9,6 +9,7 @@ from PIL import Image
 
 from jdd.data import Split
 from jdd.preprocessing import Preprocess
+from jdd.storage import replacing
 from jdd.synthetic import SyntheticSet
 
 _SIDE = 64  # pixels of one image in the picture, at least
@@ -96,6 +97,5 @@ def save_picture(path: Path, synthetic: SyntheticSet, preprocess: Preprocess) ->
 
 def _save(picture: Image.Image, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}")
-    picture.save(part, format="PNG")
-    part.replace(path)
+    with replacing(path) as part:
+        picture.save(part, format="PNG")

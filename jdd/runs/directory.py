@@ -9,7 +9,10 @@ from jdd import storage
 from jdd.errors import UserError
 
 # In the order they are taken away: what says that the rest is a run's comes last.
-ENTRIES = ("synthetic", "state", "metrics.jsonl", "images", "result.json", "settings.json")
+ENTRIES = (
+    *("synthetic", "state", "metrics.jsonl", "images", "tasks", "result.json"),
+    "settings.json",
+)
 
 
 def check(
@@ -66,6 +69,7 @@ def claim(directory: Path, settings: Mapping[str, Any], *, overwrite: bool) -> N
         remove(directory)
     # A result speaks of the set that lies there, and that one is about to change.
     (directory / "result.json").unlink(missing_ok=True)
+    shutil.rmtree(directory / "tasks", ignore_errors=True)
     storage.write_json(directory / "settings.json", settings)
 
 

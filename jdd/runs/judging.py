@@ -68,12 +68,8 @@ def judge(
     def accuracy(
         title: str, how: Recipe, shown: TrainingData, count: int, rate: jax.Array | None = None
     ) -> Accuracy:
-        def progress(done: int, total: int) -> None:
-            stage.at(done, total)
-            if should_stop():
-                raise Interrupted
-
         with Stage(f"testing {title}: epochs") as stage:
+            progress = stage.watched(should_stop)
             return evaluation.evaluate(network, how, shown, test, key, count, rate, progress)
 
     def of_set(title: str, chosen: SyntheticSet) -> Accuracy:

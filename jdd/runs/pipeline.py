@@ -16,7 +16,7 @@ from jdd.augment import strategy_for
 from jdd.data import Dataset
 from jdd.difficulty import DifficultySpec
 from jdd.distillation import Loop, distill
-from jdd.errors import Interrupted, UserError
+from jdd.errors import UserError
 from jdd.experts import ExpertSpec, ExpertStore, SegmentSource
 from jdd.methods import registry
 from jdd.report import pictures
@@ -250,18 +250,12 @@ def difficulty_of(
     spec.settings.check()
     say(f"difficulty: {spec.settings.score} of {len(images)} images into {directory}")
     with Stage("epochs of the networks that score") as stage:
-
-        def progress(done: int, total: int) -> None:
-            stage.at(done, total)
-            if should_stop():
-                raise Interrupted
-
         scores = difficulty.score(
             spec.settings,
             network,
             strategy_for(dataset.name),
             evaluation.real(images, dataset),
-            progress,
+            stage.watched(should_stop),
         )
     difficulty.save(directory, spec, scores, images.labels)
     return scores

@@ -1,0 +1,102 @@
+"""Plots of what tasks measured, drawn by Matplotlib without a display."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from jdd.storage import replacing
+
+_SIZE = (7.0, 4.2)  # inches
+_DOTS = 120  # an inch
+
+
+def bars(
+    groups: Mapping[str, Mapping[str, tuple[float, float]]], ylabel: str, title: str
+) -> Figure:
+    """Bars with error bars, side by side for each name.
+
+    Args:
+      groups: for each series its name → (height, half the error bar); names may be missing from a
+        series.
+      ylabel: what the heights are, with their unit.
+      title: of the plot.
+    """
+    names = list(dict.fromkeys(name for series in groups.values() for name in series))
+    figure, axes = _new(ylabel, title, wide=len(names) * len(groups) > 8)
+    width = 0.8 / len(groups)
+    for k, (label, series) in enumerate(groups.items()):
+        places = [
+            i + (k - (len(groups) - 1) / 2) * width for i, n in enumerate(names) if n in series
+        ]
+        heights, errors = zip(*(series[n] for n in names if n in series), strict=True)
+        axes.bar(places, heights, 0.9 * width, yerr=errors, capsize=3, label=label)
+    axes.set_xticks(range(len(names)), names, rotation=30, ha="right", rotation_mode="anchor")
+    if len(groups) > 1:
+        axes.legend(frameon=False)
+    return figure
+
+
+def lines(
+    series: Mapping[str, tuple[Sequence[float], Sequence[float], Sequence[float] | None]],
+    xlabel: str,
+    ylabel: str,
+    title: str,
+    whole_steps: bool = False,
+) -> Figure:
+    """Lines with points: name → (x, y, half the width of the band around y, or None).
+
+    Args:
+      series: what is drawn, by its name in the legend.
+      xlabel, ylabel: what is measured, with its unit.
+      title: of the plot.
+      whole_steps: whether x counts something, so that only whole numbers are marked.
+    """
+    figure, axes = _new(ylabel, title)
+    for label, (x, y, band) in series.items():
+        (line,) = axes.plot(x, y, marker="o", markersize=4, label=label)
+        if band is not None:
+            low, high = np.subtract(y, band), np.add(y, band)
+            axes.fill_between(x, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
+    axes.set_xlabel(xlabel)
+    if whole_steps:
+        axes.set_xticks(sorted({place for x, _, _ in series.values() for place in x}))
+    if len(series) > 1:
+        axes.legend(frameon=False)
+    return figure
+
+
+def scatter(
+    series: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    xlabel: str,
+    ylabel: str,
+    title: str,
+) -> Figure:
+    """Points: name → (x, y)."""
+    figure, axes = _new(ylabel, title)
+    for label, (x, y) in series.items():
+        axes.scatter(x, y, s=18, alpha=0.8, label=label)
+    axes.set_xlabel(xlabel)
+    if len(series) > 1:
+        axes.legend(frameon=False)
+    return figure
+
+
+def save(path: Path, figure: Figure) -> None:
+    """Writes the plot as a PNG, whole or not at all."""
+    with replacing(path) as part:
+        figure.savefig(part, format="png", dpi=_DOTS)
+
+
+def _new(ylabel: str, title: str, wide: bool = False) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(_SIZE[0] * (1.6 if wide else 1), _SIZE[1]), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_ylabel(ylabel)
+    axes.set_title(title, fontsize=11)
+    axes.grid(axis="y", alpha=0.3)
+    axes.set_axisbelow(True)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    return figure, axes
