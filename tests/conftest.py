@@ -5,6 +5,9 @@ from pathlib import Path
 
 from jdd.cli.arguments import tune_xla
 
+_CACHE = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = "-1"
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
 tune_xla()  # as the scripts have it, and before anything loads JAX
 
 import jax  # noqa: E402
@@ -15,10 +18,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """Compiled programs are kept in pytest's cache: by a second run, and for scripts that run."""
     if getattr(config, "cache", None) is None:
         return
-    directory = os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(config.cache.mkdir("jax")))
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+    directory = _CACHE or str(config.cache.mkdir("jax"))
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = directory
     jax.config.update("jax_compilation_cache_dir", directory)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 
 @pytest.fixture(scope="session")

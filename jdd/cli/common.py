@@ -1,6 +1,7 @@
 """The flags that name a run, and the run's settings from them."""
 
 import argparse
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from jdd.errors import UserError, unknown
 
 if TYPE_CHECKING:
     from jdd.data import Dataset
+    from jdd.recipe import Recipe
     from jdd.runs import RunSettings
     from jdd.synthetic import SyntheticSet
 
@@ -60,23 +62,66 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_set_flags(parser: argparse.ArgumentParser) -> None:
-    """What a script about a stored set takes: the set first, the real data, `--json`."""
-    parser.add_argument("set", metavar="RUN", help="a run's directory, or its synthetic/ folder")
+def add_set_flags(parser: argparse.ArgumentParser, several: bool = False) -> None:
+    """What a script about a stored set takes: the set first, the real data, `--json`.
+
+    With `several`, any number of sets: `sets` in the namespace, not `set`.
+    """
+    words = "a run's directory, or its synthetic/ folder"
+    if several:
+        parser.add_argument("sets", metavar="RUN", nargs="+", help=words)
+    else:
+        parser.add_argument("set", metavar="RUN", help=words)
     add_data_dir(parser)
     add_json(parser)
 
 
-def add_task_flags(parser: argparse.ArgumentParser, name: str) -> None:
+def add_task_flags(parser: argparse.ArgumentParser, name: str, several: bool = False) -> None:
     """What a script about what a set is for takes: `add_set_flags`, a seed and where to write."""
-    add_set_flags(parser)
+    add_set_flags(parser, several)
     parser.add_argument("--seed", type=seed, metavar="N", help="default: the set's own")
     parser.add_argument(
         "--out",
         metavar="DIR",
         help=f"where {name}.json, {name}.md and {name}.png go, in place of those there (default: "
-        "tasks/ in the run's directory)",
+        f"tasks/ in the {'first ' * several}run's directory)",
     )
+
+
+def add_recipe_flags(parser: Parser, without: Sequence[str] = ()) -> None:
+    """A flag for each field of the recipe that is written on a set, but those named."""
+    from jdd.recipe import Recipe
+
+    fields = {f.name: f.default for f in dataclasses.fields(Recipe)}
+    add_settings(
+        parser,
+        "recipe, in place of what is written on the set (shown: the published one)",
+        {name: fields[name] for name in fields if name not in ("options", *without)},
+        settings_words([Recipe]),
+    )
+
+
+def recipe_of(
+    given: argparse.Namespace, stored: "SyntheticSet", preset: Mapping[str, Any] | None = None
+) -> "Recipe":
+    """The set's recipe with what the user said in its place; see `add_recipe_flags`.
+
+    Args:
+      given: the parsed arguments.
+      stored: the set.
+      preset: further values, which what the user said goes over.
+
+    Raises:
+      UserError: a value out of range.
+    """
+    recipe = stored.info.recipe
+    names = [f.name for f in dataclasses.fields(recipe)]
+    said = {name: getattr(given, name) for name in names if hasattr(given, name)}
+    changed = dataclasses.replace(recipe, **{**(preset or {}), **said})
+    if changed.network != recipe.network:
+        changed = dataclasses.replace(changed, options={})
+    changed.check()
+    return changed
 
 
 def parse(
@@ -143,8 +188,12 @@ def default_out(dataset: str, method: str, ipc: int, seed: int) -> Path:
     return Path("checkpoints") / dataset / f"{method}-ipc{ipc}-seed{seed}"
 
 
-def load_set(given: argparse.Namespace) -> "tuple[SyntheticSet, Dataset]":
+def load_set(given: argparse.Namespace, place: str | None = None) -> "tuple[SyntheticSet, Dataset]":
     """The stored set that `add_set_flags` names, and its data set, preprocessed as it was.
+
+    Args:
+      given: the parsed arguments.
+      place: which set, where there are several.
 
     Raises:
       UserError: either cannot be loaded, or they do not fit.
@@ -152,15 +201,16 @@ def load_set(given: argparse.Namespace) -> "tuple[SyntheticSet, Dataset]":
     from jdd.runs import pipeline
     from jdd.synthetic import SyntheticSet
 
-    stored = SyntheticSet.load(given.set)
-    return stored, pipeline.dataset_of(stored, given.set, given.data_dir)
+    place = given.set if place is None else place
+    stored = SyntheticSet.load(place)
+    return stored, pipeline.dataset_of(stored, place, given.data_dir)
 
 
-def task_directory(given: argparse.Namespace) -> Path:
+def task_directory(given: argparse.Namespace, place: str | None = None) -> Path:
     """Where a task's files go; see `add_task_flags`."""
     if given.out is not None:
         return Path(given.out)
-    run = Path(given.set)
+    run = Path(given.set if place is None else place)
     return (run.parent if run.resolve().name == "synthetic" else run) / "tasks"
 
 

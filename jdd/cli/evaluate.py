@@ -1,12 +1,11 @@
 """`evaluate.py RUN`: trains fresh networks on a stored set and tests them on real images."""
 
-import dataclasses
 import time
 from collections.abc import Sequence
 from typing import Any
 
-from jdd.cli.arguments import Parser, add_settings, integer, seed, settings_words, tune_xla
-from jdd.cli.common import add_set_flags, load_set
+from jdd.cli.arguments import Parser, integer, seed, tune_xla
+from jdd.cli.common import add_recipe_flags, add_set_flags, load_set, recipe_of
 from jdd.cli.program import Stopper, print_json, run_script
 from jdd.errors import UserError, unknown
 
@@ -35,15 +34,7 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
         "the recipe that is written on the set)",
     )
 
-    from jdd.recipe import Recipe
-
-    fields = {f.name: f.default for f in dataclasses.fields(Recipe) if f.name != "options"}
-    add_settings(
-        parser,
-        "recipe, in place of what is written on the set (shown: the published one)",
-        fields,
-        settings_words([Recipe]),
-    )
+    add_recipe_flags(parser)
     given = parser.parse_args(arguments)
     if given.networks < 1:
         raise UserError(f"--networks {given.networks}: at least 1 is needed")
@@ -54,13 +45,8 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
 
     stored, dataset = load_set(given)
     chosen_seed = stored.info.seed if given.seed is None else given.seed
-    said: dict[str, Any] = {name: getattr(given, name) for name in fields if hasattr(given, name)}
-    if given.preset is not None:
-        said = {**_preset(given.preset, stored.info.dataset), **said}
-    recipe = dataclasses.replace(stored.info.recipe, **said)
-    if recipe.network != stored.info.recipe.network:
-        recipe = dataclasses.replace(recipe, options={})
-    recipe.check()
+    preset = _preset(given.preset, stored.info.dataset) if given.preset is not None else None
+    recipe = recipe_of(given, stored, preset)
     network = networks.create(recipe.network, dataset.num_classes, **recipe.options)
 
     with Stage("epochs") as stage:
@@ -71,7 +57,7 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
             evaluation.real(dataset.test, dataset),
             randomness.key(chosen_seed, "test"),
             given.networks,
-            None if "learning_rate" in said else stored.learning_rate,
+            None if hasattr(given, "learning_rate") else stored.learning_rate,
             stage.watched(stopper),
         )
     print(

@@ -1,6 +1,6 @@
 """Plots of what tasks measured, drawn by Matplotlib without a display."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,8 +34,7 @@ def bars(
         heights, errors = zip(*(series[n] for n in names if n in series), strict=True)
         axes.bar(places, heights, 0.9 * width, yerr=errors, capsize=3, label=label)
     axes.set_xticks(range(len(names)), names, rotation=30, ha="right", rotation_mode="anchor")
-    if len(groups) > 1:
-        axes.legend(frameon=False)
+    _legend(figure, groups)
     return figure
 
 
@@ -63,8 +62,7 @@ def lines(
     axes.set_xlabel(xlabel)
     if whole_steps:
         axes.set_xticks(sorted({place for x, _, _ in series.values() for place in x}))
-    if len(series) > 1:
-        axes.legend(frameon=False)
+    _legend(figure, series)
     return figure
 
 
@@ -79,9 +77,14 @@ def scatter(
     for label, (x, y) in series.items():
         axes.scatter(x, y, s=18, alpha=0.8, label=label)
     axes.set_xlabel(xlabel)
-    if len(series) > 1:
-        axes.legend(frameon=False)
+    _legend(figure, series)
     return figure
+
+
+def _legend(figure: Figure, names: Collection[str]) -> None:
+    """Below the plot, where it hides nothing; none for one name."""
+    if len(names) > 1:
+        figure.legend(loc="outside lower center", ncols=min(len(names), 4), frameon=False)
 
 
 def save(path: Path, figure: Figure) -> None:
