@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 
 from jdd.storage import replacing
 
@@ -85,6 +86,23 @@ def _legend(figure: Figure, names: Collection[str]) -> None:
     """Below the plot, where it hides nothing; none for one name."""
     if len(names) > 1:
         figure.legend(loc="outside lower center", ncols=min(len(names), 4), frameon=False)
+
+
+def gallery(panels: Mapping[str, Image.Image], columns: int) -> Figure:
+    """Pictures with their names above, row by row."""
+    rows = -(-len(panels) // columns)
+    shapes = [picture.size for picture in panels.values()]
+    tall = max(height / width for width, height in shapes)
+    width = _SIZE[0]
+    figure = Figure(figsize=(width * columns, rows * (width * tall + 0.4)), layout="constrained")
+    for axes, (name, picture) in zip(
+        figure.subplots(rows, columns, squeeze=False).flat, panels.items(), strict=False
+    ):
+        axes.imshow(np.asarray(picture), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        axes.set_title(name, fontsize=11)
+    for axes in figure.axes:
+        axes.set_axis_off()
+    return figure
 
 
 def save(path: Path, figure: Figure) -> None:

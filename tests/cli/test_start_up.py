@@ -1,15 +1,16 @@
 """Compiled programs are kept from one command to the next."""
 
 import os
+import shlex
 import subprocess
 import sys
 
 from tests.cli.running import ROOT
 
-SMALL = (
+SMALL = shlex.split(
     "--method dm --dataset digits --preset quick --width 8 --iterations 1 --eval-every 1 "
     "--eval-epochs 1 --eval-networks 1 --whole-epochs 0 --no-eval-random --overwrite"
-).split()
+)
 
 
 def programs(tmp_path, *arguments):

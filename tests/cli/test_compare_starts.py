@@ -1,0 +1,54 @@
+"""Both starts of several methods, from the command line."""
+
+import json
+import shlex
+
+import pytest
+from PIL import Image
+
+from jdd.cli import compare_starts
+from tests.cli.running import call
+
+FEW = shlex.split(
+    "--dataset digits --preset quick --network MLP --methods dm,dc --iterations 2 --repeats 1"
+)
+
+
+def test_both_starts_are_made_once_and_compared(capfd, tmp_path):
+    out = tmp_path / "out"
+    code, found, _ = call(compare_starts.main, capfd, *FEW, "--out", out, "--json")
+    assert code == 0 and list(found["methods"]) == ["dm", "dc"]
+    for method, starts in found["methods"].items():
+        for start, figures in starts.items():
+            stored = json.loads((out / f"{method}-{start}" / "result.json").read_text())
+            assert stored["init"] == start and stored["method"] == method
+            assert figures["mean"] == stored["best"]["accuracy_mean"]
+            assert figures["iterations"] == 2
+    page = (out / "compare_starts.md").read_text()
+    dm = found["methods"]["dm"]
+    assert f"{100 * (dm['real']['mean'] - dm['noise']['mean']):+.1f}" in page
+    for name in ("compare_starts.png", "compare_starts-sets.png"):
+        assert min(Image.open(out / name).size) > 100
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("result.json")}
+    code, again, err = call(compare_starts.main, capfd, *FEW, "--out", out, "--json")
+    assert code == 0 and again["methods"] == found["methods"]
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("result.json")} == before
+    assert sum("holds the finished run" in line for line in err) == 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--methods", "dmm"), "did you mean 'dm'"),
+        (("--methods", "herding"), "it chooses real images"),
+        (("--methods", "dm,dm"), "name each method once"),
+        (("--dataset", "digit"), "did you mean 'digits'"),
+        (("--network", "MPL"), "did you mean 'MLP'"),
+        (("--iterations", "0"), "--iterations 0"),
+        (("--ipc", "0"), "--ipc 0"),
+    ],
+)
+def test_what_cannot_be_is_one_line(capfd, tmp_path, arguments, words):
+    code, _, err = call(compare_starts.main, capfd, *arguments, "--out", tmp_path / "out")
+    assert code == 2 and len(err) == 1 and words in err[0]
+    assert not (tmp_path / "out").exists()
