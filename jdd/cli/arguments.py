@@ -90,6 +90,11 @@ def integer(text: str) -> int:
     return int(_typed(int)(text))
 
 
+def number(text: str) -> float:
+    """A number."""
+    return float(_typed(float)(text))
+
+
 def seed(text: str) -> int:
     """A seed: a whole number of 32 bits."""
     value = integer(text)

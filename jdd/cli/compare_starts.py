@@ -39,6 +39,13 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
         "--ipc", type=integer, default=1, metavar="N", help="images per class (default: 1)"
     )
     parser.add_argument("--network", default="ConvNet", metavar="NAME", help="default: ConvNet")
+    parser.add_argument(
+        "--image-size",
+        type=integer,
+        default=0,
+        metavar="N",
+        help="side that images are resized to, in pixels (default: as they are)",
+    )
     parser.add_argument("--seed", type=seed, default=0, metavar="N", help="default: 0")
     parser.add_argument(
         "--preset", metavar="quick|paper", help="default: quick on a CPU, else paper"
@@ -77,7 +84,12 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
         raise UserError(f"--iterations {given.iterations}: at least 1 is needed")
     settings = {}
     for method in methods:
-        said = {"eval_networks": given.repeats, "eval_random": False, "whole_epochs": 0}
+        said = {
+            "eval_networks": given.repeats,
+            "eval_random": False,
+            "whole_epochs": 0,
+            "image_size": given.image_size,
+        }
         if given.iterations is not None:
             said |= {"iterations": given.iterations}
         for init in STARTS:

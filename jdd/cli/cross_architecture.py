@@ -105,7 +105,8 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
         )
     table = outcome.table(["network", *labels.values(), "seconds"], rows)
     lines = [f"skipped: {name}, which {why}" for name, why in skipped.items()]
-    title = f"{dataset.name}, {stored.info.ipc} per class: other networks"
+    counts = sorted({each.info.ipc for each in loaded.values()})
+    title = f"{dataset.name}, {', '.join(map(str, counts))} per class: other networks"
     words = (
         f"Test accuracy of {given.repeats} fresh networks of each kind, mean ± standard deviation."
     )
@@ -167,11 +168,14 @@ def _networks(rows: Any) -> dict[str, Any]:
 
 
 def _labels(loaded: dict[str, Any]) -> dict[str, str]:
-    """What each set is called: its method and start, and where that is not enough its place."""
-    short = {place: f"{s.info.method} from {_start(s.info.init)}" for place, s in loaded.items()}
-    if len(set(short.values())) == len(short):
-        return short
-    return {place: f"{place} ({words})" for place, words in short.items()}
+    """What each set is called: method and start, and what else it takes to tell them apart."""
+    plain = {place: f"{s.info.method} from {_start(s.info.init)}" for place, s in loaded.items()}
+    counts = {s.info.ipc for s in loaded.values()}
+    if len(counts) > 1:
+        plain = {p: f"{words}, {loaded[p].info.ipc} per class" for p, words in plain.items()}
+    if len(set(plain.values())) == len(plain):
+        return plain
+    return {place: f"{place} ({words})" for place, words in plain.items()}
 
 
 def _start(init: str) -> str:
