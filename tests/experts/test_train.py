@@ -79,6 +79,27 @@ def test_an_expert_is_the_training_loops_trajectory(tmp_path):
     assert store.accuracies == pytest.approx([expected], abs=0.01)
 
 
+def test_a_schedule_by_difficulty_keeps_the_hardest_images_out(tmp_path):
+    """Of images that the schedule never comes to, nothing may matter; of the others each does."""
+    settings = {"schedule": "pad", "easy_share": 0.4, "all_from": 1.0}
+    settings |= {"drop_from": 1.0, "drop_more_from": 1.0}
+    ranks = np.random.default_rng(0).permutation(200) / 200
+
+    def bits(name, changed):
+        store, train, validation = setup(tmp_path / name, 1, **settings)
+        images = np.array(train.images)
+        images[changed] = 255 - images[changed]
+        train = train._replace(images=jax.numpy.asarray(images))
+        experts.train_experts(store, NETWORK, "none", train, validation, 1, ranks=ranks)
+        return content(ExpertStore.open(tmp_path / name), 1)
+
+    plain = bits("plain", np.zeros(200, bool))
+    assert bits("hardest", ranks >= 0.8) == plain  # in its last epoch it takes those below 0.8
+    harder = bits("harder", ranks >= 0.6)
+    assert harder[:3] == plain[:3] and harder[3] != plain[3]
+    assert bits("easiest", ranks < 0.1)[1] != plain[1]
+
+
 def test_experts_differ_and_learn(whole):
     bits, accuracies = whole
     assert len(set(bits)) == len(bits)
