@@ -152,6 +152,8 @@ def measure(
         return jax.block_until_ready(compiled(state, train, rates, jnp.int32(epochs)))
 
     run(start, 1)
+    if progress is not None:
+        progress(0, recipe.epochs)
     state, seconds = start, 0.0
     stops = sorted({recipe.epochs * i // _PIECES for i in range(_PIECES + 1)})
     for done, end in itertools.pairwise(stops):
