@@ -1,12 +1,13 @@
 """How good a set is: train fresh networks on it, test them on real images."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jdd import training
@@ -71,9 +72,18 @@ class EvaluationSettings:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Test accuracies of several fresh networks, fractions of 1."""
+    """Test accuracies of several fresh networks, fractions of 1.
+
+    Data of two classes, where one may be much larger than the other as in MHIST, have two figures
+    more: balanced accuracy, the mean of the two classes' own accuracies, and the area under the ROC
+    curve for the second class, ranked by the difference of its logit and the first's.
+    """
 
     values: tuple[float, ...]
+    balanced: tuple[float, ...] = ()
+    """balanced accuracies; none but for two classes"""
+    auc: tuple[float, ...] = ()
+    """areas under the ROC curve; none but for two classes"""
 
     @property
     def mean(self) -> float:
@@ -85,16 +95,75 @@ class Accuracy:
         """Their standard deviation, as the papers give it (divided by n, 0 for one network)."""
         return float(np.std(self.values))
 
+    @property
+    def criterion(self) -> float:
+        """What sets are chosen by: balanced accuracy where there is one, else accuracy; the mean.
+
+        Plain accuracy would take a set that only ever teaches the larger class for a good one.
+        """
+        return float(np.mean(self.balanced or self.values))
+
     def __str__(self) -> str:
-        return f"{100 * self.mean:.1f} ± {100 * self.std:.1f} %"
+        return shown(self.to_json())
 
     def to_json(self) -> dict[str, Any]:
         """Fields of a `result.json`."""
-        return {
+        found = {
             "accuracy_mean": self.mean,
             "accuracy_std": self.std,
             "accuracies": list(self.values),
         }
+        for name, values in (("balanced_accuracy", self.balanced), ("auc", self.auc)):
+            if values:
+                found[f"{name}_mean"] = float(np.mean(values))
+                found[f"{name}_std"] = float(np.std(values))
+        return found
+
+
+def shown(figures: Mapping[str, Any], several: bool = True) -> str:
+    """The fields that `Accuracy.to_json` gives, for a reader: "98.3 ± 0.2 %".
+
+    Data of two classes: "68.1 ± 0.9 %, balanced accuracy 64.0 ± 1.1 %, AUC 0.712 ± 0.010".
+
+    Args:
+      figures: the fields.
+      several: whether they are of several networks, and the deviation worth a mention.
+    """
+
+    def figure(name: str, scale: int, digits: int) -> str:
+        deviation = f" ± {scale * figures[f'{name}_std']:.{digits}f}" if several else ""
+        return f"{scale * figures[f'{name}_mean']:.{digits}f}{deviation}"
+
+    parts = [figure("accuracy", 100, 1) + " %"]
+    if "auc_mean" in figures:
+        parts += [f"balanced accuracy {figure('balanced_accuracy', 100, 1)} %"]
+        parts += [f"AUC {figure('auc', 1, 3)}"]
+    return ", ".join(parts)
+
+
+def accuracy(logits: Sequence[jax.Array], labels: jax.Array) -> Accuracy:
+    """The figures of several networks.
+
+    Args:
+      logits: of each network, `(n, classes)`.
+      labels: int32 `(n,)`.
+    """
+    values = tuple(float(jnp.mean(jnp.argmax(one, axis=-1) == labels)) for one in logits)
+    truth = np.asarray(labels)
+    if logits[0].shape[-1] != 2 or len(np.unique(truth)) != 2:
+        return Accuracy(values)
+    two = [_of_two_classes(np.asarray(one), truth) for one in logits]
+    return Accuracy(values, *(tuple(column) for column in zip(*two, strict=True)))
+
+
+def _of_two_classes(logits: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+    from sklearn.metrics import balanced_accuracy_score, roc_auc_score
+
+    balanced = balanced_accuracy_score(labels, logits.argmax(-1))
+    rank = logits[:, 1].astype(np.float64) - logits[:, 0]
+    # A network that diverged ranks nothing.
+    auc = roc_auc_score(labels, rank) if np.isfinite(rank).all() else 0.5
+    return float(balanced), float(auc)
 
 
 def evaluate(
@@ -120,14 +189,14 @@ def evaluate(
       progress: told the epochs trained so far, over all networks.
 
     Returns:
-      One accuracy for each network.
+      The figures of each network.
     """
     trainer = Trainer.of(network, recipe, train.images.shape[0])
     rates = training.schedule(recipe, learning_rate)
     shape = train.images.shape[1:]
     at_once = models_at_once(networks)
     pieces = np.diff(np.linspace(0, recipe.epochs, min(recipe.epochs, 10) + 1).astype(int))
-    values: list[float] = []
+    logits: list[jax.Array] = []
     for first in range(0, networks, at_once):
         members = range(first, min(first + at_once, networks))
         states = stack([training.init(trainer, jax.random.fold_in(key, i), shape) for i in members])
@@ -140,15 +209,13 @@ def evaluate(
         for i in range(len(members)):
             state = jax.tree.map(lambda leaf, i=i: leaf[i], states)
             variables = training.tested_variables(trainer, state)
-            values.append(training.accuracy(network, variables, test))
-    return Accuracy(tuple(values))
+            logits.append(training.predict(network, variables, test))
+    return accuracy(logits, test.labels)
 
 
 def real(split: Split, dataset: Dataset) -> TrainingData:
     """Real images on the device, still uint8, as something to train on or to test with."""
-    return TrainingData(
-        jax.numpy.asarray(split.images), jax.numpy.asarray(split.labels), dataset.preprocess
-    )
+    return TrainingData(jnp.asarray(split.images), jnp.asarray(split.labels), dataset.preprocess)
 
 
 @partial(jax.jit, static_argnums=(0,))

@@ -31,6 +31,37 @@ def test_mean_and_deviation_are_the_papers():
     assert accuracy.to_json()["accuracies"] == [0.5, 0.7, 0.9]
 
 
+def test_two_classes_have_figures_that_count_both_alike():
+    labels = jnp.asarray([0, 0, 0, 0, 0, 0, 1, 1])
+    # By their logits' difference: one of the large class is above one of the small, and above 0.
+    first = jnp.asarray([-3.0, -2.5, -2.0, -1.5, -1.0, 0.5, 0.25, 2.0])
+    logits = jnp.stack([jnp.zeros(8), first], axis=1) + 7.0
+    always_first = jnp.stack([jnp.ones(8), jnp.zeros(8)], axis=1)
+    found = evaluation.accuracy([logits, always_first], labels)
+    assert found.values == (7 / 8, 6 / 8)
+    assert found.balanced == pytest.approx(((5 / 6 + 1) / 2, 1 / 2))
+    assert found.auc == pytest.approx((11 / 12, 1 / 2))  # pairs in order, ties count half
+    told = found.to_json()
+    assert told["balanced_accuracy_mean"] == found.criterion == pytest.approx((11 / 12 + 1 / 2) / 2)
+    assert told["balanced_accuracy_std"] == pytest.approx((11 / 12 - 1 / 2) / 2)
+    assert told["auc_mean"] == pytest.approx((11 / 12 + 1 / 2) / 2)
+    assert told["auc_std"] == pytest.approx((11 / 12 - 1 / 2) / 2)
+    assert str(found) == "81.2 ± 6.2 %, balanced accuracy 70.8 ± 20.8 %, AUC 0.708 ± 0.208"
+
+
+def test_a_network_that_diverged_ranks_nothing():
+    found = evaluation.accuracy([jnp.full((4, 2), jnp.nan)], jnp.asarray([0, 0, 0, 1]))
+    assert (found.balanced, found.auc) == ((0.5,), (0.5,))
+
+
+@pytest.mark.parametrize(("classes", "labels"), [(3, [0, 1, 1]), (2, [1, 1, 1])])
+def test_other_data_have_accuracy_alone(classes, labels):
+    found = evaluation.accuracy([jnp.eye(3)[:, :classes]], jnp.asarray(labels))
+    assert not found.balanced and not found.auc
+    assert found.to_json().keys() == {"accuracy_mean", "accuracy_std", "accuracies"}
+    assert found.criterion == found.mean
+
+
 def test_each_network_is_trained_by_the_recipe_alone(digits):
     """Its accuracy is that of the training loop run for it by itself, for as many epochs."""
     train, test = digits

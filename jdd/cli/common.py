@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -207,11 +208,18 @@ def load_set(given: argparse.Namespace, place: str | None = None) -> "tuple[Synt
 
 
 def task_directory(given: argparse.Namespace, place: str | None = None) -> Path:
-    """Where a task's files go; see `add_task_flags`."""
-    if given.out is not None:
-        return Path(given.out)
+    """Where a task's files go; see `add_task_flags`. Nothing is made yet.
+
+    Raises:
+      UserError: nothing can be written there.
+    """
     run = Path(given.set if place is None else place)
-    return (run.parent if run.resolve().name == "synthetic" else run) / "tasks"
+    run = run.parent if run.resolve().name == "synthetic" else run
+    directory = run / "tasks" if given.out is None else Path(given.out)
+    there = next(place for place in (directory, *directory.absolute().parents) if place.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise UserError(f"{directory} cannot be written: choose another --out")
+    return directory
 
 
 def _ipc_of(init: str) -> int:

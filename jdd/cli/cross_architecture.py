@@ -60,6 +60,7 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
         if further in loaded:
             raise UserError(f"{further} is named twice")
         loaded[further] = SyntheticSet.load(further, dataset)
+    directory = task_directory(given, given.sets[0])
     names = [name for name in given.networks.split(",") if name]
     plans = {
         place: (
@@ -146,7 +147,7 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
         "repeats": given.repeats,
         "seconds": round(time.monotonic() - began, 2),
     }
-    files = outcome.save(task_directory(given, given.sets[0]), NAME, result, page, picture)
+    files = outcome.save(directory, NAME, result, page, picture)
     print(f"{title}\n{table}")
     for line in lines:
         print(line)

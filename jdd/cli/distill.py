@@ -134,24 +134,20 @@ def _duration(seconds: float) -> str:
 
 def summary(result: dict[str, Any], out: Path) -> str:
     """The result for a reader."""
-
-    def percent(value: dict[str, Any]) -> str:
-        return f"{100 * value['accuracy_mean']:5.1f} ± {100 * value['accuracy_std']:.1f} %"
+    from jdd.evaluation import shown
 
     images = result["ipc"] * result["classes"]
     kind = (
         f"real images that {result['method']} chose" if result.get("chosen") else "distilled images"
     )
-    rows = [(f"{images} {kind}", percent(result["best"]))]
+    rows = [(f"{images} {kind}", shown(result["best"]))]
     if result["final"]["iteration"] != result["best"]["iteration"]:
-        rows.append(("  at the last iteration", percent(result["final"])))
+        rows.append(("  at the last iteration", shown(result["final"])))
     if "random" in result["baselines"]:
-        rows.append((f"{images} random real images", percent(result["baselines"]["random"])))
+        rows.append((f"{images} random real images", shown(result["baselines"]["random"])))
     if "whole" in result["baselines"]:
         whole = result["baselines"]["whole"]
-        rows.append(
-            (f"all {whole['images']} real images", f"{100 * whole['accuracy_mean']:5.1f} %")
-        )
+        rows.append((f"all {whole['images']} real images", shown(whole, several=False)))
     width = max(len(name) for name, _ in rows)
     lines = [f"test accuracy of fresh {result['network']}s trained on"]
     lines += [f"  {name:<{width}}  {value}" for name, value in rows]

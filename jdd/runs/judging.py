@@ -28,7 +28,10 @@ def validator(
     validation: TrainingData,
     should_stop: Callable[[], bool],
 ) -> Callable[[SyntheticSet], float]:
-    """How good a set is on the validation split, by which the best one is chosen."""
+    """How good a set is on the validation split, by which the best one is chosen.
+
+    By `Accuracy.criterion`: accuracy, for data of two classes balanced accuracy.
+    """
     key = randomness.key(settings.seed, "validation")
     epochs = settings.evaluation.validation_epochs
 
@@ -47,7 +50,7 @@ def validator(
             settings.evaluation.validation_networks,
             candidate.learning_rate,
             progress,
-        ).mean
+        ).criterion
 
     return accuracy
 
