@@ -157,7 +157,13 @@ def steps(dataset: str, place: Path, preset: str | None = None) -> tuple[Step, .
             (real, noise, trajectories, "--networks", f"ConvNet,AlexNet,{resnet}"),
             ("matching", "trajectories"),
         ),
-        Step("search", "Architecture search on the set", "nas", (attention,), ("matching",)),
+        Step(
+            "search",
+            "Architecture search on the set",
+            "nas",
+            (attention, "--resume"),
+            ("matching",),
+        ),
         Step(
             "continual-seed",
             "Continual learning, trained on part after part and then on the memory",
