@@ -77,7 +77,8 @@ class Gsam(NamedTuple):
 class Trainer(NamedTuple):
     """The static part of a training: a hashable argument of its compiled functions.
 
-    SGD as PyTorch has it: weight decay is added to the gradient before the momentum.
+    SGD as PyTorch has it: weight decay is added to the gradient before the momentum. With `adam`
+    the step is Adam's (Kingma and Ba, 2015, with its own constants) instead.
     """
 
     network: nn.Module
@@ -88,6 +89,7 @@ class Trainer(NamedTuple):
     augmentation: str = "none"
     ema: float = 0.0
     gsam: Gsam | None = None
+    adam: bool = False
 
     @classmethod
     def of(cls, network: nn.Module, recipe: Recipe, size: int, steps: int = 0) -> "Trainer":
@@ -121,6 +123,8 @@ class Trainer(NamedTuple):
             parts.append(optax.add_decayed_weights(self.weight_decay))
         if self.momentum:
             parts.append(optax.trace(decay=self.momentum))
+        if self.adam:
+            parts.append(optax.scale_by_adam())
         return optax.chain(*parts) if parts else optax.identity()
 
 

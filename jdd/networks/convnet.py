@@ -48,15 +48,22 @@ class ConvNet(Network):
     def trace(self, images: jax.Array, train: bool) -> tuple[list[jax.Array], jax.Array]:
         """See `Network`."""
         activation, pool = layers.ACTIVATIONS[self.activation], layers.POOLINGS[self.pooling]
-        # The published code pads grey images of any size so, which only fits 28×28; there it makes
-        # the map 32×32, as its layer norm and classifier expect.
-        x = pad_by_two(images) if _is_mnist_shape(images.shape[1:]) else images
+        x = padded(images)
         maps = []
         for block in self.block:
             x = activation(block(x, train))
             maps.append(x)
             x = pool(x)
         return maps, x
+
+
+def padded(images: jax.Array) -> jax.Array:
+    """What the first block sees: images `(n, h, w, c)`, those of 28×28×1 padded to 32×32.
+
+    The published code pads grey images of any size so, which only fits 28×28; there it makes the
+    map 32×32, as its layer norm and classifier expect.
+    """
+    return pad_by_two(images) if _is_mnist_shape(images.shape[1:]) else images
 
 
 def _is_mnist_shape(image_shape: tuple[int, ...]) -> bool:

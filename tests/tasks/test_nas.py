@@ -1,0 +1,286 @@
+"""Architecture search against counts by hand, SciPy, and a loop of Optax's."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from scipy import stats
+
+from jdd import data, evaluation, networks, randomness, training
+from jdd.errors import UserError
+from jdd.networks.fresh import fresh_variables
+from jdd.synthetic import SetInfo, SyntheticSet, from_real
+from jdd.tasks import nas
+from jdd.tasks.proxies import FULL, PROXIES, Bench, NasSettings, Training
+from jdd.tasks.search_spaces import SPACES, name
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return data.load("digits")
+
+
+def real_set(dataset, ipc=1):
+    """A set of real images in the place of a distilled one."""
+    images, labels = from_real(dataset.train, dataset, ipc, np.random.default_rng(5))
+    info = SetInfo(dataset.name, dataset.class_names, dataset.preprocess.spec(), ipc)
+    return SyntheticSet(images, labels, None, info)
+
+
+def test_spaces_hold_the_networks_that_the_papers_count(digits):
+    convnets, seed = SPACES["convnets"], SPACES["seed"]
+    assert (len(convnets.options), len(seed.options)) == (720, 12)
+    assert len({name(o) for o in convnets.options}) == 720
+    assert len({name(o) for o in seed.options}) == 12
+    # Of 8×8 images four poolings leave nothing: 4 widths · 5 norms · 3 activations · 2 poolings.
+    found = nas.plan(NasSettings(candidates=600), digits, 0)
+    assert len(found.skipped) == 120
+    assert {(o["depth"], o["pooling"] != "none") for o in found.skipped} == {(4, True)}
+    assert len({name(o) for o in found.candidates}) == 600
+    # 4 widths · (3 depths with pooling + 4 without)
+    modules = {convnets.program(convnets.network(o, 10)).module for o in found.candidates}
+    assert len(modules) == 28
+    assert not nas.plan(NasSettings(space="seed", candidates=12), digits, 0).skipped
+
+
+def test_more_candidates_keep_the_first(digits):
+    few = nas.plan(NasSettings(candidates=5, sample=2), digits, 3)
+    more = nas.plan(NasSettings(candidates=9), digits, 3)
+    assert more.candidates[:5] == few.candidates and few.sampled == few.candidates[:2]
+    assert more.sampled == more.candidates
+    assert nas.plan(NasSettings(candidates=5), digits, 4).candidates != few.candidates
+    with pytest.raises(UserError, match="600 of the 720 networks of convnets fit digits"):
+        nas.plan(NasSettings(candidates=601), digits, 0)
+
+
+def test_spearman_is_scipys_with_ties_at_their_mean_rank():
+    # By hand: ranks (1.5, 1.5, 3, 4) and (1, 3, 2, 4): covariance 3, variances 4.5 and 5.
+    found = nas.spearman([0.1, 0.1, 0.5, 0.9], [1, 3, 2, 4], np.random.default_rng(0))
+    assert found["value"] == pytest.approx(3 / np.sqrt(4.5 * 5))
+    assert found["low"] <= found["value"] <= found["high"] <= 1
+    nothing = {"value": None, "low": None, "high": None}
+    assert nas.spearman([0.1] * 5, [1, 2, 3, 4, 5], np.random.default_rng(0)) == nothing
+    assert nas.spearman([1, 2], [1, 2], np.random.default_rng(0)) == nothing
+
+
+def test_the_interval_is_about_fishers():
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal(300)
+    y = 0.6 * x + 0.8 * rng.standard_normal(300)
+    found = nas.spearman(list(x), list(y), np.random.default_rng(1))
+    value = stats.spearmanr(x, y).statistic
+    # Bonett and Wright (2000): the standard error of Fisher's z for Spearman's correlation
+    error = np.sqrt((1 + value**2 / 2) / 297)
+    low, high = np.tanh(np.arctanh(value) + 1.96 * error * np.array([-1, 1]))
+    assert found["value"] == pytest.approx(value)
+    assert found["low"] == pytest.approx(low, abs=0.02)
+    assert found["high"] == pytest.approx(high, abs=0.02)
+
+
+@pytest.fixture(scope="module")
+def trained(digits):
+    """A network trained on one image a class by the bench, and how it was asked to."""
+    settings = NasSettings(epochs=6, full_epochs=2, real_images=500)
+    bench = Bench(settings, real_set(digits), digits, seed=1)
+    options = {"width": 32, "depth": 2, "norm": "group", "activation": "sigmoid", "pooling": "max"}
+    return bench, options, bench.train(options, "distilled", 0, lambda steps: None)
+
+
+def test_the_distilled_proxy_is_the_published_recipe_on_that_set_alone(digits, trained):
+    _, options, (record, variables) = trained
+    network = networks.create("ConvNet", 10, **options)
+    stored = real_set(digits)
+    label = f"nas {name(options)} distilled 0"
+    space = SPACES["convnets"]
+    module, choice = space.program(network)
+    shapes = jax.eval_shape(module.init, jax.random.key(0), stored.images[:1], choice)
+    start = fresh_variables(shapes, randomness.generator(1, label))["params"]
+    for block in ("block_0", "block_1"):
+        start[block]["norm"] = {k: value[0, 0] for k, value in start[block]["norm"].items()}
+    params = jax.tree.map(jnp.asarray, start)
+
+    # Ten images are one batch, so the order in which they are drawn does not matter.
+    rates = optax.piecewise_constant_schedule(0.01, {3: 0.1})
+    optimizer = optax.chain(optax.add_decayed_weights(5e-4), optax.sgd(rates, momentum=0.9))
+    # Optax's momentum takes the step size outside of the average, as PyTorch's does.
+    moments = optimizer.init(params)
+
+    @jax.jit
+    def step(params, moments):
+        def loss(params):
+            logits = network.apply({"params": params}, stored.images)
+            return optax.softmax_cross_entropy_with_integer_labels(logits, stored.labels).mean()
+
+        updates, moments = optimizer.update(jax.grad(loss)(params), moments, params)
+        return optax.apply_updates(params, updates), moments
+
+    for _ in range(6):
+        params, moments = step(params, moments)
+    ours = variables["params"]
+    for path in (("block_0", "conv", "kernel"), ("classifier", "kernel"), ("classifier", "bias")):
+        a, b = ours, params
+        for part in path:
+            a, b = a[part], b[part]
+        np.testing.assert_allclose(a, b, atol=1e-5)
+    np.testing.assert_allclose(
+        ours["block_0"]["norm"]["scale"][0, 0], params["block_0"]["norm"]["scale"], atol=1e-5
+    )
+    part = data.subset(digits.train, 500, seed=0)
+    _, validation = data.hold_out(part, 0.3, seed=0)
+    expected = training.accuracy(network, {"params": params}, evaluation.real(validation, digits))
+    assert record.accuracy == pytest.approx(expected, abs=1e-6)
+    assert record.steps == 6 and record.seconds > 0
+
+
+def test_what_each_proxy_may_see(trained):
+    bench, options, _ = trained
+    # 500 images less 150 held out, in batches of the ten distilled ones: 35 steps an epoch.
+    assert bench.steps("random") == bench.steps("distilled") == bench.steps("early") == 6
+    assert bench.steps(FULL) == 2 * 35
+    assert bench.programs == 1 and bench.compile_seconds > 0
+    taken = []
+    for proxy in ("random", "early", FULL):
+        record, _ = bench.train(options, proxy, 0, taken.append)
+        assert sum(taken) == record.steps == bench.steps(proxy)
+        taken.clear()
+        again, _ = bench.train(options, proxy, 0, taken.append)
+        assert again.accuracy == record.accuracy
+        taken.clear()
+    masks = {kind: bench._masks[kind] for kind in ("distilled", "random", FULL)}
+    assert [int(mask.sum()) for mask in masks.values()] == [10, 10, 350]
+    assert (sum(mask.astype(int) for mask in masks.values()) == 1).all()
+    (_, some) = bench._pieces("early", "any")[0]
+    assert some.sum() == 60 and not (some & ~masks[FULL]).any()
+    assert bench.programs == 1
+
+
+def test_soft_labels_change_nothing_of_real_images(digits):
+    stored = real_set(digits)
+    soft = SyntheticSet(stored.images, 3 * jax.nn.one_hot(stored.labels, 10), None, stored.info)
+    settings = NasSettings(epochs=3, full_epochs=1, real_images=500)
+    options = {"width": 32, "depth": 1, "norm": "none", "activation": "relu", "pooling": "none"}
+    results = []
+    for given in (stored, soft):
+        bench = Bench(settings, given, digits, seed=0)
+        results.append(
+            [
+                bench.train(options, proxy, 0, lambda steps: None)
+                for proxy in ("random", "distilled")
+            ]
+        )
+    (hard_random, hard_own), (soft_random, soft_own) = results
+    for a, b in zip(jax.tree.leaves(hard_random[1]), jax.tree.leaves(soft_random[1]), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+    kernels = [run[1]["params"]["classifier"]["kernel"] for run in (hard_own, soft_own)]
+    assert np.abs(kernels[0] - kernels[1]).max() > 1e-4
+
+
+class Fake:
+    """In the place of a bench: accuracies from a table, test accuracies below them."""
+
+    def __init__(self, table):
+        self.table, self.trained, self.tested = table, [], []
+
+    def steps(self, proxy):
+        return 20 if proxy == FULL else 2
+
+    def train(self, options, proxy, repeat, progress):
+        self.trained.append((options["id"], proxy, repeat))
+        progress(self.steps(proxy))
+        value = self.table[proxy][options["id"]]
+        return Training(options, proxy, repeat, value + 0.01 * repeat, 1.0, self.steps(proxy)), (
+            options["id"]
+        )
+
+    def accuracy(self, options, variables, kind):
+        assert kind == "test" and variables == options["id"]
+        self.tested.append(options["id"])
+        return 0.5 + options["id"] / 100
+
+
+TABLE = {
+    "distilled": [0.3, 0.5, 0.5, 0.1],
+    "random": [0.1, 0.2, 0.3, 0.4],
+    "early": [0.9, 0.8, 0.7, 0.6],
+    "full": [0.6, 0.9, 0.8, 0.7],
+}
+FOUR = tuple({"id": i} for i in range(4))
+
+
+def test_search_ranks_on_validation_and_tests_the_best_alone():
+    bench, kept, shown = Fake(TABLE), [], []
+    found = nas.Plan(FOUR, FOUR, ())
+    trainings = nas.search(bench, found, 2, keep=kept.append, progress=lambda *at: shown.append(at))
+    assert trainings == kept and shown[-1] == (4 * (2 * 2 + 2 * 2 + 2 + 20),) * 2
+    # The best are 1 (of two equal ones, the first), 3 and 0; 1 is the best in full too.
+    assert sorted(bench.tested) == [0, 1, 3]
+    assert len(bench.trained) == 4 * 6
+    figures = nas.summary(found, trainings, 0)
+    assert {kind: o["id"] for kind, o in figures["best"].items()} == {
+        "distilled": 1,
+        "random": 3,
+        "early": 0,
+        "full": 1,
+    }
+    assert figures["best_accuracy"] == {
+        "distilled": 0.51,
+        "random": 0.53,
+        "early": 0.5,
+        "full": 0.51,
+    }
+    for kind in PROXIES:
+        expected = stats.spearmanr(TABLE[kind], TABLE["full"]).statistic
+        assert figures["spearman"][kind]["value"] == pytest.approx(expected)
+    assert figures["networks"][1]["distilled"] == pytest.approx(0.505)  # mean of two networks
+    assert figures["proxy_seconds"] == {"distilled": 8.0, "random": 8.0, "early": 4.0}
+    assert figures["full_seconds"] == 4.0 and figures["share_of_full_time"]["early"] == 1.0
+    assert figures["spearman_top"] is None
+
+
+def test_search_goes_on_from_what_is_known():
+    kept = []
+    found = nas.Plan(FOUR, FOUR, ())
+    whole = nas.search(Fake(TABLE), found, 1, keep=kept.append)
+    for count in (0, 5, 13, 15, 17):
+        bench, added = Fake(TABLE), []
+        again = nas.search(bench, found, 1, known=kept[:count], keep=added.append)
+        assert again == whole and len(added) == len(whole) - count
+        # A best one whose variables are gone is trained once more.
+        assert len(bench.trained) >= 16 - min(count, 16)
+
+
+def test_the_best_tenth_is_compared_where_there_are_ten():
+    rng = np.random.default_rng(0)
+    many = tuple({"id": i} for i in range(100))
+    table = {kind: list(rng.uniform(size=100)) for kind in TABLE}
+    found = nas.Plan(many, many, ())
+    top = nas.summary(found, nas.search(Fake(table), found, 1), 0)["spearman_top"]
+    first = np.argsort(table["full"])[-10:]
+    for kind in PROXIES:
+        expected = stats.spearmanr(np.array(table[kind])[first], np.array(table["full"])[first])
+        assert top[kind]["value"] == pytest.approx(expected.statistic)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"space": "convnet"}, "unknown space 'convnet': did you mean 'convnets'?"),
+        ({"candidates": 0}, "--candidates 0: at least 1"),
+        ({"full_epochs": 0}, "--full-epochs 0: at least 1"),
+        ({"sample": -1}, "--sample -1: at least 1, or 0 for all"),
+        ({"sample": 9}, "--sample 9 is more than --candidates 6"),
+        ({"learning_rate": -1.0}, "--learning-rate -1.0"),
+        ({"held_out": 1.0}, "--held-out 1.0: a share between 0 and 1"),
+    ],
+)
+def test_settings_out_of_range_are_named(values, words):
+    with pytest.raises(UserError, match=words.replace("?", r"\?")):
+        NasSettings(**values).check()
+
+
+def test_a_bench_that_cannot_be_is_refused(digits):
+    with pytest.raises(UserError, match="more --real-images, or a smaller --held-out"):
+        Bench(NasSettings(real_images=50), real_set(digits, 5), digits, 0)
+    with pytest.raises(UserError, match="did you mean 'color'"):
+        Bench(NasSettings(augmentation="colour"), real_set(digits), digits, 0)
