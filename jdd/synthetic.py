@@ -151,6 +151,15 @@ class SyntheticSet:
         """int32 `(n,)`: the labels, or the class of the largest label logit."""
         return self.labels if self.labels.ndim == 1 else jnp.argmax(self.labels, axis=-1)
 
+    def classes(self) -> np.ndarray:
+        """int `(n,)`: the class that each image was made for.
+
+        With soft labels its place tells it, as the largest label logit may have become another.
+        """
+        if self.labels.ndim == 2 and len(self.labels) == self.num_classes * self.info.ipc:
+            return np.repeat(np.arange(self.num_classes), self.info.ipc)
+        return np.asarray(self.hard_labels())
+
 
 def from_real(
     split: "Split", dataset: "Dataset", ipc: int, rng: np.random.Generator

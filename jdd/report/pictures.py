@@ -28,12 +28,9 @@ def grid(synthetic: SyntheticSet, preprocess: Preprocess) -> Image.Image:
     pixels = np.asarray(preprocess.invert(synthetic.images))
     enlarge = max(1, -(-_SIDE // pixels.shape[1]))
     pixels = pixels.repeat(enlarge, axis=1).repeat(enlarge, axis=2)
-    labels = np.asarray(synthetic.hard_labels())
+    labels = synthetic.classes()
     if synthetic.labels.ndim == 2:
         pixels = np.concatenate([pixels, _label_strips(synthetic.labels, pixels)], axis=1)
-        if len(labels) == synthetic.num_classes * synthetic.info.ipc:
-            # Its place tells an image's class; the largest label logit may have become another.
-            labels = np.repeat(np.arange(synthetic.num_classes), synthetic.info.ipc)
     rows = [pixels[labels == c][:_MOST_A_CLASS] for c in range(synthetic.num_classes)]
     return _sheet(rows, across=max(len(row) for row in rows) <= 3)
 
