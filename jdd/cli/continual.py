@@ -55,7 +55,7 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     if "learning_rate" in said["recipe"]:
         stored = dataclasses.replace(stored, learning_rate=None)
 
-    outcome.check(task_directory(given))
+    directory = task_directory(given)
     say(
         f"{given.set}: {', '.join(methods)} in {settings.steps} steps, by the {settings.protocol} "
         f"protocol, {settings.orders * settings.repeats} times"
@@ -93,7 +93,7 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     }
     result["seconds"] = round(time.monotonic() - began, 2)
     page = _page(result)
-    files = outcome.save(task_directory(given), "continual", result, page, _picture(result))
+    files = outcome.save(directory, "continual", result, page, _picture(result))
     print(page)
     print(f"\nresult, table and plot: {', '.join(map(str, files))}")
     if given.json:

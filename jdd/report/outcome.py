@@ -1,7 +1,5 @@
 """What a task leaves: its result as JSON, its tables as a page, its picture."""
 
-import contextlib
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,25 +24,6 @@ def percent(mean: float, std: float | None = None) -> str:
     return f"{100 * mean:.1f}" + (f" ± {100 * std:.1f}" if std is not None else "")
 
 
-def check(directory: Path) -> None:
-    """Whether `save` could write there, before the work: nothing is left behind.
-
-    Raises:
-      UserError: the place cannot be written.
-    """
-    missing = [path for path in (directory, *directory.parents) if not path.exists()]
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=directory):
-            pass
-    except OSError as error:
-        raise _unwritable(directory, error) from None
-    finally:
-        for path in missing:  # the deepest first
-            with contextlib.suppress(OSError):
-                path.rmdir()
-
-
 def save(
     directory: Path, name: str, result: Mapping[str, Any], page: str, picture: Figure
 ) -> list[Path]:
@@ -63,9 +42,7 @@ def save(
         plots.save(files[2], picture)
         storage.write_json(files[0], result)
     except OSError as error:
-        raise _unwritable(directory, error) from None
+        raise UserError(
+            f"{directory} cannot be written ({error.strerror}): choose another --out"
+        ) from None
     return files
-
-
-def _unwritable(directory: Path, error: OSError) -> UserError:
-    return UserError(f"{directory} cannot be written ({error.strerror}): choose another --out")
