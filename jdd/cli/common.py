@@ -90,7 +90,11 @@ def add_task_flags(parser: argparse.ArgumentParser, name: str, several: bool = F
 
 
 def add_recipe_flags(parser: Parser, without: Sequence[str] = ()) -> None:
-    """A flag for each field of the recipe that is written on a set, but those named."""
+    """A flag for each field of the recipe that is written on a set, but those named.
+
+    Where the network may be chosen, its options have flags too: those of ConvNet, whose names all
+    networks' options have.
+    """
     from jdd.recipe import Recipe
 
     fields = {f.name: f.default for f in dataclasses.fields(Recipe)}
@@ -100,6 +104,11 @@ def add_recipe_flags(parser: Parser, without: Sequence[str] = ()) -> None:
         {name: fields[name] for name in fields if name not in ("options", *without)},
         settings_words([Recipe]),
     )
+    if "network" not in without:
+        from jdd import networks
+
+        title = "options of the network, in place of the set's (shown: those of another ConvNet)"
+        add_settings(parser, title, networks.options("ConvNet"), networks.OPTION_WORDS)
 
 
 def recipe_of(
@@ -119,8 +128,11 @@ def recipe_of(
     names = [f.name for f in dataclasses.fields(recipe)]
     said = {name: getattr(given, name) for name in names if hasattr(given, name)}
     changed = dataclasses.replace(recipe, **{**(preset or {}), **said})
-    if changed.network != recipe.network:
-        changed = dataclasses.replace(changed, options={})
+    options = dict(recipe.options) if changed.network == recipe.network else {}
+    from jdd import networks
+
+    options |= {n: getattr(given, n) for n in networks.OPTION_WORDS if hasattr(given, n)}
+    changed = dataclasses.replace(changed, options=options)
     changed.check()
     return changed
 

@@ -6,8 +6,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from jdd.cli.arguments import Parser, add_settings, integer, tune_xla
-from jdd.cli.common import add_task_flags, load_set, task_directory
+from jdd.cli.arguments import Parser, integer, tune_xla
+from jdd.cli.common import (
+    add_recipe_flags,
+    add_task_flags,
+    load_set,
+    recipe_of,
+    task_directory,
+)
 from jdd.cli.program import Stopper, print_json, run_script
 from jdd.errors import UserError
 
@@ -36,26 +42,13 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     parser = Parser(prog="cost.py", description=DESCRIPTION)
     add_task_flags(parser, "cost")
     parser.add_argument(
-        "--epochs",
-        type=integer,
-        metavar="N",
-        help="epochs on the set (default: as the recipe that is written on it says)",
-    )
-    parser.add_argument(
         "--real-epochs",
         type=integer,
         default=REAL_EPOCHS,
         metavar="N",
         help=f"epochs on the real images (default: {REAL_EPOCHS})",
     )
-    parser.add_argument(
-        "--network",
-        metavar="NAME",
-        help=f"{', '.join(networks.names())} (default: the set's own)",
-    )
-    options = networks.options("ConvNet")
-    title = "options of the network, in place of the set's (shown: those of another ConvNet)"
-    add_settings(parser, title, options, networks.OPTION_WORDS)
+    add_recipe_flags(parser)
     given = parser.parse_args(arguments)
     if given.real_epochs < 1:
         raise UserError(f"--real-epochs {given.real_epochs}: at least 1 is needed")
@@ -67,19 +60,12 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     from jdd.runs.judging import machine
     from jdd.tasks import real_against_synthetic
 
-    if given.network is not None:
-        networks.options(given.network)  # an unknown name is told before data is looked for
     stored, dataset = load_set(given)
     info = stored.info
-    name = given.network or info.recipe.network
-    said = {option: getattr(given, option) for option in options if hasattr(given, option)}
-    recipe = dataclasses.replace(
-        info.recipe,
-        network=name,
-        options={**(info.recipe.options if name == info.recipe.network else {}), **said},
-        epochs=info.recipe.epochs if given.epochs is None else given.epochs,
-    )
-    recipe.check()
+    recipe = recipe_of(given, stored)
+    if hasattr(given, "learning_rate"):
+        stored = dataclasses.replace(stored, learning_rate=None)
+    name = recipe.network
     network = networks.create(name, dataset.num_classes, **recipe.options)
     pipeline.check_network(network, dataset)
     directory = task_directory(given)
