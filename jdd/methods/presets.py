@@ -201,7 +201,25 @@ _QUICK_TRAJECTORIES = (
         },
         method=_TRAJECTORIES,
     ),
-    Rule({"iterations": 300, "chunk": 1}, method=_TRAJECTORIES, ipc=(10, _MANY)),
+    Rule(
+        {
+            "num_experts": 4,
+            "train_epochs": 6,
+            "lr_teacher": 0.05,
+            "expert_dsa": True,
+            "max_start_epoch": 4,
+            "lr_img": 300.0,
+            "lr_init": 0.1,
+            "dsa": True,
+            "iterations": 100,
+            "chunk": 1,
+            "eval_dsa": True,
+            "eval_every": 50,
+            "validation_epochs": 100,
+        },
+        method=_TRAJECTORIES,
+        ipc=(10, _MANY),
+    ),
     Rule(
         {
             "num_experts": 8,
@@ -226,10 +244,11 @@ _QUICK_TRAJECTORIES = (
             "max_start_epoch": 16,
             "lr_img": 300.0,
             "lr_init": 0.07,
-            "iterations": 300,
+            "iterations": 150,
             "chunk": 5,
             "eval_epochs": 600,
             "eval_every": 150,
+            "validation_epochs": 0,
         },
         method=_TRAJECTORIES,
         dataset="digits",
@@ -247,7 +266,12 @@ _QUICK_DEMO = (
 _QUICK_SOFT = (
     Rule({"first_max_start_epoch": 0, "threshold": 1.5, "lr_label": 5.0}, method=_LABELS),
     Rule(
-        {"first_max_start_epoch": 8, "window_grown_by": 100},
+        {"first_max_start_epoch": 2, "window_grown_by": 100, "lr_label": 2.0},
+        method=_LABELS,
+        ipc=(10, _MANY),
+    ),
+    Rule(
+        {"first_max_start_epoch": 8, "window_grown_by": 100, "lr_label": 5.0},
         method=_LABELS,
         dataset="digits",
         ipc=(10, _MANY),
