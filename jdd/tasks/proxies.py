@@ -39,9 +39,9 @@ class NasSettings:
     candidates: int = flag(6, "networks drawn from the space")
     sample: int = flag(0, "of them, trained on all real images too; 0: all")
     repeats: int = flag(1, "fresh networks a candidate on the distilled and the random images")
-    epochs: int = flag(20, "epochs on the distilled set; early stopping takes as many steps")
-    full_epochs: int = flag(20, "epochs on all real images")
-    batch: int = flag(32, "images a step, at most")
+    epochs: int = flag(10, "epochs on the distilled set; early stopping takes as many steps")
+    full_epochs: int = flag(10, "epochs on all real images")
+    batch: int = flag(16, "images a step, at most")
     learning_rate: float = flag(
         0.0, "0: the space's, 0.01 (SGD) for convnets, 0.001 (Adam) for seed"
     )

@@ -5,19 +5,29 @@ import json
 import pytest
 from PIL import Image
 
+from jdd import data
 from jdd.cli import nas
-from tests.cli.running import call, content
+from tests.cli.running import call
 from tests.cli.test_bad_input import refused
+from tests.tasks.test_nas import real_set
 
 SMALL = ("--space", "seed", "--candidates", 2, "--epochs", 3, "--full-epochs", 1)
 LESS = ("--real-images", 400)
 
 
 @pytest.fixture(scope="module")
-def searched(finished, tmp_path_factory):
+def stored(tmp_path_factory):
+    """A run's directory with a set in it."""
+    run = tmp_path_factory.mktemp("run")
+    real_set(data.load("digits")).save(run)
+    return run
+
+
+@pytest.fixture(scope="module")
+def searched(stored, tmp_path_factory):
     """A small search's directory and result."""
     out = tmp_path_factory.mktemp("nas") / "tasks"
-    arguments = [finished.out, *SMALL, *LESS, "--out", out]
+    arguments = [stored, *SMALL, *LESS, "--out", out]
     assert nas.main([str(argument) for argument in arguments]) == 0
     return out, json.loads((out / "nas.json").read_text()), arguments
 
@@ -36,7 +46,7 @@ def test_what_a_search_leaves(searched):
         ".lock",
     }
     assert (result["task"], result["method"], result["dataset"], result["ipc"]) == (
-        *("nas", "mtt", "digits"),
+        *("nas", "none", "digits"),
         1,
     )
     assert (result["candidates"], result["sampled"], result["skipped"]) == (2, 2, [])
@@ -75,7 +85,7 @@ def test_a_search_goes_on_where_it_was_cut_off(searched, tmp_path, capfd):
     assert again == json.loads((part / "nas.json").read_text())
 
 
-def test_lines_of_an_earlier_search_are_not_lost(finished, searched, tmp_path, capfd):
+def test_lines_of_an_earlier_search_are_not_lost(searched, tmp_path, capfd):
     out, _, arguments = searched
     (tmp_path / "nas.jsonl").write_bytes((out / "nas.jsonl").read_bytes())
     same = [*arguments[:-1], tmp_path]
@@ -103,7 +113,7 @@ def test_lines_of_an_earlier_search_are_not_lost(finished, searched, tmp_path, c
         ("RUN --resume --overwrite", "not allowed with argument"),
     ],
 )
-def test_what_cannot_be_done_is_said(finished, tmp_path, capfd, arguments, words):
-    given = [finished.out if a == "RUN" else a for a in arguments.split()]
+def test_what_cannot_be_done_is_said(stored, tmp_path, capfd, arguments, words):
+    given = [stored if a == "RUN" else a for a in arguments.split()]
     refused(nas.main, capfd, tmp_path, words, *given, "--out", tmp_path / "tasks")
-    assert "tasks" not in content(finished.out)
+    assert not (stored / "tasks").exists()

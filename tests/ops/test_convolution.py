@@ -23,6 +23,9 @@ CASES = {
     "many channels, stride 2": (2, 9, 8, 6, 3, 4, 1, 2),
     "many channels, much padding": (2, 5, 6, 6, 3, 4, 3, 1),
     "many channels, uneven": (2, 6, 7, 5, 3, 2, ((0, 2), (1, 0)), (2, 1)),
+    "few positions": (3, 2, 2, 6, 3, 5, 1, 1),
+    "few positions, stride 2": (2, 4, 3, 6, 3, 4, 1, 2),
+    "few positions, cropped back": (2, 2, 2, 5, 1, 4, ((1, 1), (0, 2)), 1),
     "uneven": (2, 6, 7, 2, 3, 2, ((0, 2), (1, 0)), (2, 1)),
 }
 

@@ -1,5 +1,7 @@
 """Architecture search against counts by hand, SciPy, and a loop of Optax's."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +16,8 @@ from jdd.synthetic import SetInfo, SyntheticSet, from_real
 from jdd.tasks import nas
 from jdd.tasks.proxies import FULL, PROXIES, Bench, NasSettings, Training
 from jdd.tasks.search_spaces import SPACES, name
+
+SETTINGS = NasSettings(epochs=6, full_epochs=2, real_images=500)
 
 
 @pytest.fixture(scope="module")
@@ -81,9 +85,8 @@ def test_the_interval_is_about_fishers():
 @pytest.fixture(scope="module")
 def trained(digits):
     """A network trained on one image a class by the bench, and how it was asked to."""
-    settings = NasSettings(epochs=6, full_epochs=2, real_images=500)
-    bench = Bench(settings, real_set(digits), digits, seed=1)
-    options = {"width": 32, "depth": 2, "norm": "group", "activation": "sigmoid", "pooling": "max"}
+    bench = Bench(SETTINGS, real_set(digits), digits, seed=1)
+    options = {"width": 32, "depth": 1, "norm": "group", "activation": "sigmoid", "pooling": "max"}
     return bench, options, bench.train(options, "distilled", 0, lambda steps: None)
 
 
@@ -96,14 +99,13 @@ def test_the_distilled_proxy_is_the_published_recipe_on_that_set_alone(digits, t
     module, choice = space.program(network)
     shapes = jax.eval_shape(module.init, jax.random.key(0), stored.images[:1], choice)
     start = fresh_variables(shapes, randomness.generator(1, label))["params"]
-    for block in ("block_0", "block_1"):
-        start[block]["norm"] = {k: value[0, 0] for k, value in start[block]["norm"].items()}
+    norm = start["block_0"]["norm"]
+    start["block_0"]["norm"] = {key: value[0, 0] for key, value in norm.items()}
     params = jax.tree.map(jnp.asarray, start)
 
     # Ten images are one batch, so the order in which they are drawn does not matter.
     rates = optax.piecewise_constant_schedule(0.01, {3: 0.1})
     optimizer = optax.chain(optax.add_decayed_weights(5e-4), optax.sgd(rates, momentum=0.9))
-    # Optax's momentum takes the step size outside of the average, as PyTorch's does.
     moments = optimizer.init(params)
 
     @jax.jit
@@ -155,24 +157,20 @@ def test_what_each_proxy_may_see(trained):
     assert bench.programs == 1
 
 
-def test_soft_labels_change_nothing_of_real_images(digits):
+def test_soft_labels_change_nothing_of_real_images(digits, trained):
+    hard, options, (_, own) = trained
     stored = real_set(digits)
-    soft = SyntheticSet(stored.images, 3 * jax.nn.one_hot(stored.labels, 10), None, stored.info)
-    settings = NasSettings(epochs=3, full_epochs=1, real_images=500)
-    options = {"width": 32, "depth": 1, "norm": "none", "activation": "relu", "pooling": "none"}
-    results = []
-    for given in (stored, soft):
-        bench = Bench(settings, given, digits, seed=0)
-        results.append(
-            [
-                bench.train(options, proxy, 0, lambda steps: None)
-                for proxy in ("random", "distilled")
-            ]
-        )
-    (hard_random, hard_own), (soft_random, soft_own) = results
-    for a, b in zip(jax.tree.leaves(hard_random[1]), jax.tree.leaves(soft_random[1]), strict=True):
+    soft = dataclasses.replace(stored, labels=3 * jax.nn.one_hot(stored.labels, 10))
+    bench = Bench(SETTINGS, soft, digits, seed=1)
+    pairs = zip(
+        jax.tree.leaves(bench.train(options, "random", 0, lambda steps: None)[1]),
+        jax.tree.leaves(hard.train(options, "random", 0, lambda steps: None)[1]),
+        strict=True,
+    )
+    for a, b in pairs:
         np.testing.assert_allclose(a, b, atol=1e-6)
-    kernels = [run[1]["params"]["classifier"]["kernel"] for run in (hard_own, soft_own)]
+    softened = bench.train(options, "distilled", 0, lambda steps: None)[1]
+    kernels = [variables["params"]["classifier"]["kernel"] for variables in (own, softened)]
     assert np.abs(kernels[0] - kernels[1]).max() > 1e-4
 
 
