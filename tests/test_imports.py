@@ -15,7 +15,7 @@ FLOORS = (
     *("errors", "settings", "randomness", "recipe"),
     *("ops", "losses", "augment", "networks", "preprocessing", "storage", "data", "synthetic"),
     *("sharding", "unrolling", "cost", "training", "difficulty", "experts", "evaluation"),
-    *("methods", "distillation", "tasks", "report", "interop", "runs", "cli"),
+    *("methods", "distillation", "tasks", "report", "interop", "runs", "benchmarks", "cli"),
 )
 HEAVY = {"orbax", "tensorflow", "tensorflow_datasets", "matplotlib", "sklearn", "torch"}
 
