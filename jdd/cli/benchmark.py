@@ -84,8 +84,10 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     print(f"ConvNet-3 of width {given.width}, {machine()}")
     print(outcome.table(*_rows(found)))
     if given.json:
+        only = next(iter(found.values())) if len(found) == 1 else {}
         print_json(
             {
+                **only,
                 "task": NAME,
                 "width": given.width,
                 "seed": given.seed,
