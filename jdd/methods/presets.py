@@ -211,10 +211,11 @@ _QUICK_TRAJECTORIES = (
             "lr_img": 300.0,
             "lr_init": 0.1,
             "dsa": True,
-            "iterations": 100,
+            "iterations": 60,
             "chunk": 1,
             "eval_dsa": True,
-            "eval_every": 50,
+            "eval_every": 30,
+            "eval_epochs": 200,
             "validation_epochs": 100,
         },
         method=_TRAJECTORIES,
@@ -266,7 +267,7 @@ _QUICK_DEMO = (
 _QUICK_SOFT = (
     Rule({"first_max_start_epoch": 0, "threshold": 1.5, "lr_label": 5.0}, method=_LABELS),
     Rule(
-        {"first_max_start_epoch": 2, "window_grown_by": 100, "lr_label": 2.0},
+        {"first_max_start_epoch": 2, "window_grown_by": 60, "lr_label": 2.0},
         method=_LABELS,
         ipc=(10, _MANY),
     ),
