@@ -31,12 +31,13 @@ def product_flops(function: Callable[..., Any], *arguments: Any, turns: int | No
     Raises:
       ValueError: `turns` is not given, and a `while` loop has products in it.
     """
-    traced = jax.make_jaxpr(function)(*arguments).jaxpr
-    return _count(dce_jaxpr(traced, [True] * len(traced.outvars))[0], turns)
+    return _count(jax.make_jaxpr(function)(*arguments).jaxpr, turns)
 
 
 def _count(jaxpr: Jaxpr, turns: int | None) -> int:
-    return sum(_of_equation(equation, turns) for equation in jaxpr.eqns)
+    # Again for each program inside, as it does not go into all kinds of them by itself.
+    live, _ = dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))
+    return sum(_of_equation(equation, turns) for equation in live.eqns)
 
 
 def _of_equation(equation: Any, turns: int | None) -> int:

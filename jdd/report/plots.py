@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -67,6 +68,44 @@ def lines(
     return figure
 
 
+class Growth(NamedTuple):
+    """A panel of `growths`: what was measured, and the line that stands for it."""
+
+    x: Sequence[float]
+    y: Sequence[float]
+    line: Sequence[float] | None  # at the same x; None: no line
+    words: str  # what the line says
+
+
+def growths(rows: Mapping[str, Mapping[str, Growth]], title: str) -> Figure:
+    """Points with a line through them on logarithmic axes, where a power law is straight.
+
+    Args:
+      rows: for each row of panels what its y is, with the unit; for each of its panels what x is.
+        All rows have the same panels.
+      title: of the whole.
+    """
+    columns = max(len(panels) for panels in rows.values())
+    width, height = _SIZE[0] * 0.5, _SIZE[1] * 0.7
+    figure = Figure(figsize=(width * columns, height * len(rows)), layout="constrained")
+    figure.suptitle(title, fontsize=11)
+    places = figure.subplots(len(rows), columns, squeeze=False, sharey="row")
+    for (ylabel, panels), row in zip(rows.items(), places, strict=True):
+        row[0].set_ylabel(ylabel)
+        for (xlabel, panel), axes in zip(panels.items(), row, strict=False):
+            _bare(axes)
+            axes.set_xlabel(xlabel)
+            axes.set_xscale("log")
+            axes.set_yscale("log")
+            axes.plot(panel.x, panel.y, marker="o", markersize=4, linestyle="none")
+            if panel.line is not None:
+                axes.plot(panel.x, panel.line, linewidth=1, color="C0", alpha=0.6)
+            axes.set_title(panel.words, fontsize=9)
+            axes.set_xticks(panel.x, [f"{value:g}" for value in panel.x])
+            axes.minorticks_off()
+    return figure
+
+
 def scatter(
     series: Mapping[str, tuple[Sequence[float], Sequence[float]]],
     xlabel: str,
@@ -116,8 +155,12 @@ def _new(ylabel: str, title: str, wide: bool = False) -> tuple[Figure, Axes]:
     axes = figure.add_subplot()
     axes.set_ylabel(ylabel)
     axes.set_title(title, fontsize=11)
+    _bare(axes)
+    return figure, axes
+
+
+def _bare(axes: Axes) -> None:
     axes.grid(axis="y", alpha=0.3)
     axes.set_axisbelow(True)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-    return figure, axes
