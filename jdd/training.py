@@ -310,8 +310,8 @@ def tested_variables(trainer: Trainer, state: FitState) -> dict[str, Any]:
 def predict(network: nn.Module, variables: Any, data: TrainingData) -> jax.Array:
     """Logits `(n, classes)` of every example, in evaluation mode, batch after batch."""
     size = data.images.shape[0]
-    batch = min(TEST_BATCH, size)
-    batches = -(-size // batch)
+    batches = -(-size // TEST_BATCH)
+    batch = -(-size // batches)  # equal ones, so that the last is not mostly repeats
     index = jnp.arange(batches * batch).clip(max=size - 1).reshape(batches, batch)
     logits = jax.lax.map(lambda i: network.apply(variables, data.batch(i)[0]), index)
     return logits.reshape(batches * batch, -1)[:size]

@@ -80,7 +80,7 @@ def forward(side, channels, width, blocks=3):
     """Of one image: the convolutions of a ConvNet, layer by layer, and the classifier."""
     layers = []
     for block in range(blocks):
-        layers.append(2 * (side // 2**block) ** 2 * 9 * (channels if block == 0 else width) * width)
+        layers.append(2 * (side // 2**block) ** 2 * 9 * (channels if block == 0 else width) * width)  # noqa: PERF401
     return [*layers, 2 * (side // 2**blocks) ** 2 * width * 10]
 
 
