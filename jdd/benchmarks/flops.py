@@ -50,7 +50,7 @@ def _of_equation(equation: Any, turns: int | None) -> int:
     if name == "cond":
         return max(inside)
     if name == "while":
-        if turns is None and sum(inside):
+        if turns is None and any(inside):
             raise ValueError("a while loop has products in it: say how many turns it takes")
         return (turns or 0) * sum(inside)
     return sum(inside)
