@@ -66,14 +66,14 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     import jax
 
     from jdd.benchmarks import cases
-    from jdd.benchmarks.measure import measure, use_all_cores
+    from jdd.benchmarks.measure import measure, prepare_torch
     from jdd.report import outcome
     from jdd.report.console import Stage, say
     from jdd.runs.judging import machine
 
     chosen = {name: cases.case(name) for name in _chosen(given.case, cases.CASES)}
     if given.peer is not None:
-        use_all_cores()
+        prepare_torch()
     found: dict[str, Any] = {}
     for name, case in chosen.items():
         say(f"{name}: {case.words()}")
