@@ -49,7 +49,7 @@ class Case:
         if self.syn_steps:
             count = CLASSES * self.ipc
             return f"an update: {self.syn_steps} student steps of {count} images, {dsa}"
-        update = "an outer step, without training the network" if self.kind == "dc" else "an update"
+        update = "an outer step alone" if self.kind == "dc" else "an update"
         return f"{update}: a fresh network, {self.batch} real images a class, {dsa}"
 
 

@@ -80,6 +80,7 @@ def measure(
             "name": "torch",
             "version": torch.__version__,
             "threads": torch.get_num_threads(),
+            "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY", ""),
             "seconds_per_step": theirs,
             "seconds_of_steps": _rounded(found["torch"]),
             "ratio": theirs / seconds,
@@ -87,8 +88,14 @@ def measure(
     return result
 
 
-def use_all_cores() -> None:
-    """Gives PyTorch every core that this process may use, as JAX takes them."""
+def prepare_torch() -> None:
+    """Imports PyTorch for use beside JAX: every core that this process may use, as JAX takes them.
+
+    PyTorch's threads wait without spinning, unless OMP_WAIT_POLICY says otherwise. While something
+    else holds a core (JAX's threads about to sleep, other programs), spinning ones take the time of
+    those they wait for: on a busy machine of two cores a training step took three times as long.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import torch
 
     usable = getattr(os, "sched_getaffinity", None)

@@ -1,6 +1,8 @@
 """`benchmark.py`: how long a step of each method takes, and beside it the same in PyTorch."""
 
+import argparse
 import importlib.util
+import textwrap
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -27,7 +29,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     began = time.monotonic()
-    parser = Parser(prog="benchmark.py", description=DESCRIPTION)
+    parser = Parser(prog="benchmark.py", description=textwrap.fill(DESCRIPTION, 100))
+    # One case a line, and none broken at a hyphen.
+    parser.formatter_class = lambda prog: argparse.RawDescriptionHelpFormatter(
+        prog, max_help_position=34, width=100
+    )
+    parser.epilog = _list_of_cases()
     parser.add_argument(
         "--case",
         default="all",
@@ -53,21 +60,20 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     )
     parser.add_argument("--seed", type=seed, default=0, metavar="N", help="default: 0")
     add_json(parser)
-    parser.epilog = f"cases: {_names()}."
     given = parser.parse_args(arguments)
     _check(given)
 
     import jax
 
     from jdd.benchmarks import cases
-    from jdd.benchmarks.measure import measure, use_all_cores
+    from jdd.benchmarks.measure import measure, prepare_torch
     from jdd.report import outcome
     from jdd.report.console import Stage, say
     from jdd.runs.judging import machine
 
     chosen = {name: cases.case(name) for name in _chosen(given.case, cases.CASES)}
     if given.peer is not None:
-        use_all_cores()
+        prepare_torch()
     found: dict[str, Any] = {}
     for name, case in chosen.items():
         say(f"{name}: {case.words()}")
@@ -122,10 +128,10 @@ def _chosen(text: str, known: Mapping[str, Any]) -> list[str]:
     return names
 
 
-def _names() -> str:
+def _list_of_cases() -> str:
     from jdd.benchmarks.cases import CASES
 
-    return ", ".join(CASES)
+    return "\n".join(["cases:", *(f"  {name:22}{case.words()}" for name, case in CASES.items())])
 
 
 def _rows(found: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:

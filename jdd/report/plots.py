@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator
 from PIL import Image
 
 from jdd.storage import replacing
@@ -102,6 +103,9 @@ def growths(rows: Mapping[str, Mapping[str, Growth]], title: str) -> Figure:
                 axes.plot(panel.x, panel.line, linewidth=1, color="C0", alpha=0.6)
             axes.set_title(panel.words, fontsize=9)
             axes.set_xticks(panel.x, [f"{value:g}" for value in panel.x])
+            # Within a decade there might be no power of ten to mark.
+            axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             axes.minorticks_off()
     return figure
 

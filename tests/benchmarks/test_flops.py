@@ -78,9 +78,10 @@ def test_what_nothing_depends_on_does_not_count():
 
 def forward(side, channels, width, blocks=3):
     """Of one image: the convolutions of a ConvNet, layer by layer, and the classifier."""
-    layers = []
-    for block in range(blocks):
-        layers.append(2 * (side // 2**block) ** 2 * 9 * (channels if block == 0 else width) * width)  # noqa: PERF401
+    layers = [
+        2 * (side // 2**block) ** 2 * 9 * (channels if block == 0 else width) * width
+        for block in range(blocks)
+    ]
     return [*layers, 2 * (side // 2**blocks) ** 2 * width * 10]
 
 

@@ -1,66 +1,88 @@
-"""The two scripts that time updates, on small ones."""
+"""Steps timed, from the command line."""
 
-import numpy as np
+import importlib.util
+
 import pytest
 
-from jdd.cli import benchmark, growth
+from jdd.benchmarks import cases
+from jdd.benchmarks.cases import Case
+from jdd.cli import benchmark
 from tests.cli.running import call
 
+HAS_TORCH = importlib.util.find_spec("torch") is not None
 
-def test_a_case_is_timed(capfd):
+
+@pytest.fixture
+def small(monkeypatch):
+    """Cases that take no time, beside the others."""
+    monkeypatch.setitem(cases.CASES, "dm-digits", Case("dm", "digits", 2, 16, augmented=False))
+    monkeypatch.setitem(cases.CASES, "test-digits", Case("test", "digits", batch=500))
+
+
+def test_a_case_is_measured(small, capfd):
     code, found, _ = call(
-        benchmark.main, capfd, "--case", "test-mnist", "--width", "8", "--steps", "3", "--json"
-    )
-    assert code == 0 and found["cases"]["test-mnist"]["flops"] == found["flops"]
-    assert len(found["seconds_of_steps"]) == 3
-    assert found["seconds_per_step"] == pytest.approx(
-        np.median(found["seconds_of_steps"]), abs=1e-5
-    )
-    # Three blocks on 32×32, 16×16 and 8×8, then 4·4·8 → 10; 2,560 images, two operations each.
-    block = 9 * 8
-    by_hand = 2 * 2560 * (32**2 * block + 16**2 * block * 8 + 8**2 * block * 8 + 128 * 10)
-    assert found["flops"] == pytest.approx(by_hand, rel=0.002)  # in six batches of 427
-    assert found["peak_bytes"] > 2560 * 28 * 28 and found["compile_seconds"] > 0
-    rate = found["flops_per_second"] / found["matmul_flops_per_second"]
-    assert found["share_of_matmul_rate"] == pytest.approx(rate)
-
-
-def test_growth_fits_an_exponent(capfd, tmp_path):
-    few = [
-        "--dataset",
-        "digits",
-        "--ipc",
-        "1,4",
-        "--steps",
-        "none",
-        "--segments",
-        "none",
-        "--width",
-        "8,16,32",
-    ]
-    code, found, _ = call(
-        growth.main, capfd, *few, "--base-width", "8", "--base-steps", "2", "--out", tmp_path,
+        benchmark.main, capfd, "--case", "dm-digits,test-digits", "--width", "8", "--steps", "4",
         "--json",
     )  # fmt: skip
-    assert code == 0 and set(found["sizes"]) == {"ipc", "width"}
-    for size in found["sizes"].values():
-        for kind in ("seconds", "peak_bytes"):
-            slope = np.polyfit(np.log(size["values"]), np.log(size[kind]), 1)[0]
-            assert size[f"{kind}_exponent"] == pytest.approx(slope)
-    assert found["sizes"]["width"]["peak_bytes_exponent"] > 0.3
-    assert (tmp_path / "growth.png").exists() and (tmp_path / "growth.md").exists()
+    assert code == 0 and found["task"] == "benchmark" and found["jax"] and found["device"]
+    assert list(found["cases"]) == ["dm-digits", "test-digits"]
+    for row in found["cases"].values():
+        assert len(row["seconds_of_steps"]) == 4
+        low, high = sorted(row["seconds_of_steps"])[1:3]
+        assert row["seconds_per_step"] == pytest.approx((low + high) / 2, abs=1e-6)
+        rate = row["flops"] / row["seconds_per_step"]
+        assert row["flops_per_second"] == pytest.approx(rate)
+        assert row["share_of_matmul_rate"] == pytest.approx(rate / row["matmul_flops_per_second"])
+        assert row["compile_seconds"] > 0 and "peer" not in row
+    row = found["cases"]["test-digits"]
+    # Three blocks of 8 channels on 8×8, 4×4 and 2×2 pixels, and the classifier.
+    one = 2 * (64 * 9 * 8 + (16 + 4) * 9 * 64 + 8 * 10)
+    assert row["flops"] == 500 * one
+    assert row["step"] == "logits of 500 images"
+    assert row["peak_bytes"] > 500 * 64
+
+
+@pytest.mark.skipif(not HAS_TORCH, reason="PyTorch is not installed: pip install '.[bench]'")
+def test_pytorch_takes_turns(small, capfd):
+    code, found, _ = call(
+        benchmark.main, capfd, "--case", "test-digits", "--width", "8", "--steps", "3",
+        "--peer", "torch", "--json",
+    )  # fmt: skip
+    assert code == 0
+    row = found["cases"]["test-digits"]
+    peer = row["peer"]
+    assert len(peer["seconds_of_steps"]) == len(row["seconds_of_steps"]) == 3
+    assert peer["ratio"] == pytest.approx(peer["seconds_per_step"] / row["seconds_per_step"])
+
+
+@pytest.mark.skipif(HAS_TORCH, reason="PyTorch is installed")
+def test_without_pytorch_it_says_what_to_install(capfd):
+    code, _, err = call(benchmark.main, capfd, "--peer", "torch")
+    assert code == 2 and len(err) == 1 and "pip install 'jdd[bench]'" in err[0]
 
 
 @pytest.mark.parametrize(
-    ("main", "arguments", "words"),
+    ("arguments", "words"),
     [
-        (benchmark.main, ("--case", "mtt-mnist-ipc2"), "did you mean 'mtt-mnist-ipc1'"),
-        (benchmark.main, ("--peer", "tensorflow"), "--peer tensorflow"),
-        (benchmark.main, ("--width", "0"), "--width 0"),
-        (growth.main, ("--width", "8,x"), "'x' is not a whole number"),
-        (growth.main, ("--dataset", "digit"), "did you mean 'digits'"),
+        (("--case", "dm-mnist"), "did you mean 'dm-mnist-ipc10'"),
+        (("--case", "test-mnist,test-mnist"), "name each case once, or all"),
+        (("--case", ","), "name each case once, or all"),
+        (("--width", "0"), "--width 0: at least 1"),
+        (("--steps", "0"), "--steps 0: at least 1"),
+        (("--most", "-1"), "--most -1: it must be above 0"),
+        (("--peer", "jax"), "--peer jax: it is torch or nothing"),
     ],
 )
-def test_what_cannot_be_is_one_line(capfd, main, arguments, words):
-    code, _, err = call(main, capfd, *arguments)
+def test_what_cannot_be_is_one_line(capfd, arguments, words):
+    code, _, err = call(benchmark.main, capfd, *arguments)
     assert code == 2 and len(err) == 1 and words in err[0]
+
+
+def test_help_lists_the_cases(capfd):
+    with pytest.raises(SystemExit):
+        benchmark.main(["--help"])
+    told = capfd.readouterr().out
+    lines = [" ".join(line.split()) for line in told.splitlines()]
+    assert max(map(len, told.splitlines())) <= 100
+    for name, case in cases.CASES.items():
+        assert f"{name} {case.words()}" in lines
