@@ -123,22 +123,51 @@ def test_siamese_augmentation_is_one_transform(kind):
     assert any(not torch.allclose(a, b) for a, b in apart)
 
 
-def test_what_the_transforms_do():
-    image = torch.zeros(1, 1, 9, 9)
-    image[0, 0, 4, 4] = 1.0
+SEEDS = range(8)
 
-    def drawn(kind, seed):
-        return augment(image, kind, torch.Generator().manual_seed(seed))[0, 0]
 
-    for seed in range(8):
-        assert drawn("crop", seed).sum() in (0, 1)  # shifted by whole pixels
-        assert drawn("crop", seed)[3:6, 3:6].sum() == 1  # by 9 / 8 at most
-        for kind in ("scale", "rotate"):
-            torch.testing.assert_close(drawn(kind, seed), image[0, 0], atol=1e-5, rtol=0)
-        whole = torch.ones(1, 1, 9, 9)
-        cut = augment(whole, "cutout", torch.Generator().manual_seed(seed))[0, 0]
-        assert 81 - 25 <= cut.sum() <= 81 - 4  # a square of 5, at most half of it outside each way
-    flipped = augment(
-        torch.arange(9.0).expand(1, 1, 9, 9), "flip", torch.Generator().manual_seed(0)
-    )[0, 0, 0]
-    assert flipped.tolist() in (list(range(9)), list(range(8, -1, -1)))
+def transformed(image, kind, seed):
+    """One image `(h, w)`."""
+    return augment(image[None, None], kind, torch.Generator().manual_seed(seed))[0, 0].numpy()
+
+
+def test_crop_and_cutout():
+    dot = torch.zeros(9, 9)
+    dot[4, 4] = 1.0
+    for seed in SEEDS:
+        moved = transformed(dot, "crop", seed)
+        assert moved.sum() == 1 and moved[3:6, 3:6].sum() == 1  # by 9 / 8 pixels at most
+        whole = transformed(torch.ones(9, 9), "cutout", seed)
+        assert 3 * 3 <= 81 - whole.sum() <= 5 * 5  # a square of 5 whose centre is inside
+
+
+@pytest.mark.parametrize("kind", ["scale", "rotate"])
+def test_scale_and_rotate_slopes(kind):
+    y, x = np.mgrid[-7:8, -7:8].astype(np.float32)
+    inside = (abs(y) < 5) & (abs(x) < 5)  # what is sampled from outside is zero
+    found = []
+    for seed in SEEDS:
+        slope = transformed(torch.from_numpy(x), kind, seed)[inside]
+        (by_x, by_y), misfit, *_ = np.linalg.lstsq(
+            np.stack([x[inside], y[inside]], 1), slope, rcond=None
+        )
+        assert misfit < 1e-6
+        found.append((by_x, by_y))
+    across, down = np.array(found).T
+    assert np.ptp(across) > 1e-3
+    if kind == "scale":
+        np.testing.assert_allclose(down, 0, atol=1e-5)
+        assert 1 / 1.2 <= across.min() < 1 < across.max() <= 1.2
+    else:
+        np.testing.assert_allclose(across**2 + down**2, 1, atol=1e-4)
+        assert down.min() < 0 < down.max() and abs(down).max() <= np.sin(np.deg2rad(15))
+
+
+def test_flip_and_color():
+    image = torch.arange(9.0).repeat(9, 1)
+    rows = {tuple(transformed(image, "flip", seed)[0]) for seed in SEEDS}
+    assert rows == {tuple(range(9)), tuple(range(8, -1, -1))}
+    for seed in SEEDS:  # of grey images contrast alone changes the spread, brightness the mean
+        changed = transformed(image, "color", seed)
+        assert 0.5 <= np.std(changed) / np.std(image.numpy()) <= 1.5
+        assert abs(changed.mean() - 4.0) <= 0.5 + 1e-5
