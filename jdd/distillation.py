@@ -16,6 +16,7 @@ from jdd.data import RealData
 from jdd.errors import Interrupted, UserError
 from jdd.experts import Segment, SegmentSource
 from jdd.methods.base import Method
+from jdd.sharding import any_process
 from jdd.synthetic import SyntheticSet
 
 SAVE_SECONDS = 60.0
@@ -165,10 +166,12 @@ def distill(
                     f"{method.reasons[int(row['dropped']) - 1]}; --init {directory} with another "
                     "--out goes on from the best set so far"
                 )
-            if at < last and (should_stop() or now - saved_at > SAVE_SECONDS):
-                save()
-                saved_at = now
-                if should_stop():
+            if at < last:
+                stop = should_stop()
+                if stop or any_process(now - saved_at > SAVE_SECONDS):
+                    save()
+                    saved_at = now
+                if stop:
                     raise Interrupted
         look()
         save()

@@ -222,4 +222,6 @@ def real(split: Split, dataset: Dataset) -> TrainingData:
 def _run_many(
     trainer: Trainer, states: FitState, data: TrainingData, rates: Schedule, epochs: jax.Array
 ) -> FitState:
-    return over_models(lambda state: training.run(trainer, state, data, rates, epochs))(states)
+    return over_models(
+        lambda shared, state: training.run(trainer, state, *shared), (data, rates, epochs), states
+    )

@@ -1,4 +1,8 @@
-"""Files that survive: Orbax checkpoints, atomic JSON, lines, one writer per directory."""
+"""Files that survive: Orbax checkpoints, atomic JSON, lines, one writer per directory.
+
+Where several processes run as one (`jax.distributed`), the first alone writes, on a file system
+that all of them see, and the others wait for what it writes where they would read it next.
+"""
 
 import contextlib
 import fcntl
@@ -8,6 +12,7 @@ import logging
 import math
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +20,7 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 
 from jdd.errors import UserError
 
@@ -25,9 +31,24 @@ _CHECKSUMS = "checksums.json"
 logging.getLogger("absl").setLevel(logging.ERROR)
 
 
+def writes() -> bool:
+    """Whether this process is the one that writes."""
+    return jax.process_index() == 0
+
+
+def wait_for_all(place: str) -> None:
+    """Returns once all processes that run as one are here; `place` is its name to them."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(place)
+
+
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Gives the file to write in place of `path`, which takes that place once it is whole."""
+    if not writes():
+        with tempfile.TemporaryDirectory() as nowhere:
+            yield Path(nowhere) / path.name
+        return
     part = path.with_name(f".{path.name}.part")
     try:
         yield part
@@ -60,6 +81,8 @@ def read_json(path: Path) -> Any:
 
 def append_line(path: Path, value: Mapping[str, Any]) -> None:
     """Adds one JSON object as a line; JSON has no NaN or infinity, they become null."""
+    if not writes():
+        return
     plain = {
         k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in value.items()
     }
@@ -69,7 +92,7 @@ def append_line(path: Path, value: Mapping[str, Any]) -> None:
 
 def keep_lines(path: Path, keep: Any) -> None:
     """Rewrites a file of JSON lines with those for which `keep(line)` is true; cut-off lines go."""
-    if not path.exists():
+    if not writes() or not path.exists():
         return
     kept = []
     for text in path.read_text().splitlines():
@@ -116,15 +139,22 @@ def save_tree(path: Path, arrays: Any, info: Mapping[str, Any]) -> None:
     Raises `UserError` where the directory cannot be written.
     """
     path = Path(path).absolute()
+    values = jax.device_get(arrays)
+    if writes():
+        _save_tree(path, values, info)
+    wait_for_all(f"saved {path}")
+
+
+def _save_tree(path: Path, values: Any, info: Mapping[str, Any]) -> None:
     new = path.with_name(f".{path.name}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(new, ignore_errors=True)
-        with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+        with _checkpointer() as checkpointer:
             checkpointer.save(
                 new,
                 ocp.args.Composite(
-                    arrays=ocp.args.StandardSave(jax.device_get(arrays)),
+                    arrays=ocp.args.StandardSave(values),
                     info=ocp.args.JsonSave({"format_version": FORMAT_VERSION, **info}),
                 ),
             )
@@ -134,6 +164,22 @@ def save_tree(path: Path, arrays: Any, info: Mapping[str, Any]) -> None:
         replace_directory(new, path)
     except OSError as error:
         raise UserError(f"{path} cannot be written ({_first_line(error)})") from None
+
+
+def _checkpointer() -> ocp.Checkpointer:
+    """Orbax's, for this process alone: arrays are whole in each, so none has to wait for others."""
+    here = jax.process_index()
+    if jax.process_count() == 1:
+        return ocp.Checkpointer(ocp.CompositeCheckpointHandler())
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=here, active_processes={here}, barrier_sync_key_prefix=f"process{here}"
+    )
+    handler = ocp.CompositeCheckpointHandler(
+        composite_options=ocp.CompositeOptions(multiprocessing_options=alone),
+        arrays=ocp.StandardCheckpointHandler(multiprocessing_options=alone),
+        info=ocp.JsonCheckpointHandler(multiprocessing_options=alone),
+    )
+    return ocp.Checkpointer(handler, multiprocessing_options=alone)
 
 
 def load_tree(path: Path, like: Any = None) -> tuple[Any, dict[str, Any]]:
@@ -156,7 +202,7 @@ def load_tree(path: Path, like: Any = None) -> tuple[Any, dict[str, Any]]:
     _verify(path)
     try:
         target = None if like is None else jax.tree.map(_empty, like)
-        with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+        with _checkpointer() as checkpointer:
             arrays = checkpointer.restore(
                 path, ocp.args.Composite(arrays=ocp.args.StandardRestore(target))
             )["arrays"]
@@ -202,7 +248,7 @@ def load_info(path: Path) -> dict[str, Any]:
     if not (path / "info").is_dir() or not (path / "arrays").is_dir():
         raise UserError(f"{path} holds no checkpoint, or one that was cut off: make it again")
     try:
-        with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+        with _checkpointer() as checkpointer:
             info = dict(
                 checkpointer.restore(path, ocp.args.Composite(info=ocp.args.JsonRestore()))["info"]
             )
@@ -225,11 +271,13 @@ class StateKeeper:
 
     def save(self, iteration: int, arrays: Any, info: Mapping[str, Any]) -> None:
         """Writes the state of `iteration` and then drops all but the newest two."""
-        for unfinished in self.directory.glob(".*"):  # left by a process that was killed
-            shutil.rmtree(unfinished, ignore_errors=True)
+        if writes():
+            for unfinished in self.directory.glob(".*"):  # left by a process that was killed
+                shutil.rmtree(unfinished, ignore_errors=True)
         save_tree(self.directory / str(iteration), arrays, {"iteration": iteration, **info})
-        for stale in self.iterations()[:-2]:
-            shutil.rmtree(self.directory / str(stale), ignore_errors=True)
+        if writes():
+            for stale in self.iterations()[:-2]:
+                shutil.rmtree(self.directory / str(stale), ignore_errors=True)
 
     def iterations(self) -> list[int]:
         """The iterations of which a state is there, ascending."""
@@ -265,12 +313,17 @@ class StateKeeper:
 
     def clear(self) -> None:
         """Removes all states."""
-        shutil.rmtree(self.directory, ignore_errors=True)
+        if writes():
+            shutil.rmtree(self.directory, ignore_errors=True)
+        wait_for_all(f"cleared {self.directory}")
 
 
 @contextlib.contextmanager
 def locked(directory: Path) -> Iterator[None]:
     """Makes the caller the directory's only writer; another process gets a `UserError`."""
+    if not writes():
+        yield
+        return
     try:
         directory.mkdir(parents=True, exist_ok=True)
         handle = os.open(directory / ".lock", os.O_CREAT | os.O_RDWR)

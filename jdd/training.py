@@ -15,6 +15,7 @@ from jdd.losses import cross_entropy, soft_cross_entropy
 from jdd.ops import mean_in_parts
 from jdd.preprocessing import Preprocess
 from jdd.recipe import Recipe
+from jdd.sharding import spread
 
 TEST_BATCH = 500
 _PARTS = range(8, 13)
@@ -313,7 +314,12 @@ def predict(network: nn.Module, variables: Any, data: TrainingData) -> jax.Array
     batches = -(-size // TEST_BATCH)
     batch = -(-size // batches)  # equal ones, so that the last is not mostly repeats
     index = jnp.arange(batches * batch).clip(max=size - 1).reshape(batches, batch)
-    logits = jax.lax.map(lambda i: network.apply(variables, data.batch(i)[0]), index)
+
+    def of_batches(shared: tuple[Any, TrainingData], index: jax.Array) -> jax.Array:
+        variables, data = shared
+        return jax.lax.map(lambda i: network.apply(variables, data.batch(i)[0]), index)
+
+    logits = spread(of_batches, (variables, data), index)
     return logits.reshape(batches * batch, -1)[:size]
 
 

@@ -1,6 +1,7 @@
 """Arguments that the scripts share: settings as flags, help, errors in one line."""
 
 import argparse
+import contextlib
 import importlib.metadata
 import os
 import sys
@@ -11,6 +12,7 @@ from typing import Any, NoReturn
 from jdd.errors import UserError
 
 _CACHE_BYTES = 2**29
+_PROGRAM, _USED = "-cache", "-atime"  # how the files of JAX's cache end
 
 
 class Parser(argparse.ArgumentParser):
@@ -139,16 +141,25 @@ def tune_xla() -> None:
     for CPUs in two thirds of the time and steps in 95 % of it. JAX 0.11 has no such flag, and ends
     the process where it meets one that it does not know.
 
-    Programs that took a while to compile are kept in the user's cache directory, the least
-    recently used ones going when they fill it: `JAX_COMPILATION_CACHE_DIR` and the like say
-    otherwise.
+    Compiled programs are kept in the user's cache directory, the least recently used ones going
+    when they fill it. Where `JAX_COMPILATION_CACHE_DIR` names another, JAX's own rules hold there.
     """
     if importlib.metadata.version("jaxlib").startswith("0.10."):
         os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return
     caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(caches) / "jdd" / "compiled"))
+    programs = Path(caches) / "jdd" / "compiled"
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(programs)
     os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(_CACHE_BYTES))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    # JAX can add no program any more beside one that was cut off before the time of its use stood
+    # beside it.
+    with contextlib.suppress(OSError):
+        there = {path.name for path in programs.iterdir()}
+        for name in there:
+            if name.endswith(_PROGRAM) and name.removesuffix(_PROGRAM) + _USED not in there:
+                (programs / name).unlink(missing_ok=True)
 
 
 def say_error(error: UserError) -> None:

@@ -1,9 +1,10 @@
 """The flags that name a run, and the run's settings from them."""
 
 import argparse
+import contextlib
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from jdd.recipe import Recipe
     from jdd.runs import RunSettings
     from jdd.synthetic import SyntheticSet
+
+Stop = Callable[[], bool]
 
 
 def add_run_flags(parser: argparse.ArgumentParser) -> None:
@@ -39,6 +42,7 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
         "released: as paper, but what released code has where it differs (datadam, dc, dsa, pad)",
     )
     add_data_dir(parser)
+    add_device_flags(parser)
     parser.add_argument(
         "--experts",
         metavar="DIR",
@@ -54,6 +58,42 @@ def add_data_dir(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="where the data set's files are (default: JDD_DATA_DIR, else TensorFlow Datasets)",
     )
+
+
+def add_device_flags(parser: argparse.ArgumentParser) -> None:
+    """What the work is spread over; see `on_devices`."""
+    parser.add_argument(
+        "--devices",
+        type=integer,
+        default=0,
+        metavar="N",
+        help="accelerators (or JAX's host devices) to spread the work over (default: all there "
+        "are); the result hardly depends on it",
+    )
+    parser.add_argument(
+        "--distributed",
+        action="store_true",
+        help="run as one with the same command on the other hosts of a TPU slice or SLURM job "
+        "(docs/tpu.md); directories are to be on a file system that all hosts see",
+    )
+
+
+@contextlib.contextmanager
+def on_devices(given: argparse.Namespace, stopper: Callable[[], bool]) -> Iterator[Stop]:
+    """Runs what is inside on the devices that `add_device_flags` names.
+
+    Yields:
+      `stopper`, for all processes that run as one: true in each once it is in any.
+
+    Raises:
+      UserError: there are not as many devices; or the other processes do not answer.
+    """
+    from jdd import sharding
+
+    if given.distributed:
+        sharding.connect()
+    with sharding.devices(given.devices):
+        yield lambda: sharding.any_process(stopper())
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
@@ -158,6 +198,10 @@ def parse(
     if named.dataset not in data.NAMES:
         raise unknown("data set", named.dataset, data.NAMES)
     registry.entry(named.method)
+    if named.distributed:
+        from jdd import sharding
+
+        sharding.connect()  # before anything asks JAX for its devices
     preset = named.preset or default_preset()
     ipc = named.ipc if named.ipc is not None else _ipc_of(named.init)
     values = run_settings.defaults(named.method, named.dataset, ipc, named.network, preset)

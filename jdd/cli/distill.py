@@ -16,6 +16,10 @@ DESCRIPTION = (
 )
 
 
+# Flags that say how a run goes, not what it makes.
+_SAME_RUN = ("--json", "--resume", "--overwrite", "--distributed", "--no-compilation-cache")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the script and returns its exit code."""
     tune_xla()
@@ -47,6 +51,7 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     )
     given, said = common.parse(parser, arguments)
 
+    from jdd import storage
     from jdd.report.console import say
     from jdd.runs import run
 
@@ -64,17 +69,20 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
         f"{given.method} on {given.dataset}, {given.ipc} per class from {given.init}, preset "
         f"{given.preset}: {settings.iterations} iterations into {out}"
     )
-    result = run(
-        settings,
-        out,
-        data_dir=given.data_dir,
-        experts_dir=Path(given.experts) if given.experts else None,
-        resume=given.resume,
-        overwrite=given.overwrite,
-        should_stop=stopper,
-        began=began,
-        command=command(sys.argv[1:] if arguments is None else arguments, given.preset),
-    )
+    with common.on_devices(given, stopper) as should_stop:
+        result = run(
+            settings,
+            out,
+            data_dir=given.data_dir,
+            experts_dir=Path(given.experts) if given.experts else None,
+            resume=given.resume,
+            overwrite=given.overwrite,
+            should_stop=should_stop,
+            began=began,
+            command=command(sys.argv[1:] if arguments is None else arguments, given.preset),
+        )
+    if not storage.writes():
+        return
     print(summary(result, out))
     if given.json:
         print_json(result)
@@ -82,14 +90,14 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
 
 def command(arguments: Sequence[str], preset: str) -> str:
     """What makes the same run on another machine: without the flags that say where things lie."""
-    kept, places = [], {"--out", "--data-dir", "--experts"}
+    kept, places = [], {"--out", "--data-dir", "--experts", "--devices"}
     left = iter(arguments)
     for argument in left:
         name, assigned, _ = argument.partition("=")
         if name in places:
             if not assigned:
                 next(left)
-        elif name not in ("--json", "--resume", "--overwrite"):
+        elif name not in _SAME_RUN:
             kept.append(argument)
     if not any(argument.partition("=")[0] == "--preset" for argument in kept):
         kept += ["--preset", preset]  # the default depends on the machine

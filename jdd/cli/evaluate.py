@@ -5,7 +5,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from jdd.cli.arguments import Parser, integer, seed, tune_xla
-from jdd.cli.common import add_recipe_flags, add_set_flags, load_set, recipe_of
+from jdd.cli.common import (
+    add_device_flags,
+    add_recipe_flags,
+    add_set_flags,
+    load_set,
+    on_devices,
+    recipe_of,
+)
 from jdd.cli.program import Stopper, print_json, run_script
 from jdd.errors import UserError, unknown
 
@@ -25,6 +32,7 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     began = time.monotonic()
     parser = Parser(prog="evaluate.py", description=DESCRIPTION)
     add_set_flags(parser)
+    add_device_flags(parser)
     parser.add_argument("--networks", type=integer, default=5, metavar="N", help="default: 5")
     parser.add_argument("--seed", type=seed, metavar="N", help="default: the set's own")
     parser.add_argument(
@@ -39,17 +47,16 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     if given.networks < 1:
         raise UserError(f"--networks {given.networks}: at least 1 is needed")
 
-    from jdd import evaluation, networks, randomness
+    from jdd import evaluation, networks, randomness, storage
     from jdd.report.console import Stage
     from jdd.training import TrainingData
 
-    stored, dataset = load_set(given)
-    chosen_seed = stored.info.seed if given.seed is None else given.seed
-    preset = _preset(given.preset, stored.info.dataset) if given.preset is not None else None
-    recipe = recipe_of(given, stored, preset)
-    network = networks.create(recipe.network, dataset.num_classes, **recipe.options)
-
-    with Stage("epochs") as stage:
+    with on_devices(given, stopper) as should_stop, Stage("epochs") as stage:
+        stored, dataset = load_set(given)
+        chosen_seed = stored.info.seed if given.seed is None else given.seed
+        preset = _preset(given.preset, stored.info.dataset) if given.preset is not None else None
+        recipe = recipe_of(given, stored, preset)
+        network = networks.create(recipe.network, dataset.num_classes, **recipe.options)
         accuracy = evaluation.evaluate(
             network,
             recipe,
@@ -58,8 +65,10 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
             randomness.key(chosen_seed, "test"),
             given.networks,
             None if hasattr(given, "learning_rate") else stored.learning_rate,
-            stage.watched(stopper),
+            stage.watched(should_stop),
         )
+    if not storage.writes():
+        return
     print(
         f"{given.set}: {stored.info.method} on {stored.info.dataset}, {stored.info.ipc} per class"
     )

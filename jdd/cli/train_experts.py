@@ -33,7 +33,7 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     )
     given, said = common.parse(parser, arguments)
 
-    from jdd import data, experts
+    from jdd import data, experts, storage
     from jdd.errors import UserError
     from jdd.methods import registry
     from jdd.runs import pipeline as runs
@@ -51,9 +51,12 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     directory = Path(given.experts) if given.experts else experts.default_directory(out, spec)
     experts.fitting(directory, spec)
     runs.expert_images(settings, train)
-    store = runs.ready_experts(
-        settings, directory, spec, network, dataset, train, validation, stopper
-    )
+    with common.on_devices(given, stopper) as should_stop:
+        store = runs.ready_experts(
+            settings, directory, spec, network, dataset, train, validation, should_stop
+        )
+    if not storage.writes():
+        return
     wanted = settings.experts.num_experts
     accuracies = store.accuracies[:wanted]
     print(f"{wanted} experts in {directory}")

@@ -55,7 +55,6 @@ class ExpertStore:
     @classmethod
     def create(cls, directory: Path, spec: ExpertSpec, params: Any) -> "ExpertStore":
         """Starts a store for experts whose parameters look like `params`."""
-        directory.mkdir(parents=True, exist_ok=True)
         shapes = [[list(k), list(v.shape)] for k, v in sorted(flatten_dict(params).items())]
         header = {
             "format_version": storage.FORMAT_VERSION,
@@ -63,9 +62,14 @@ class ExpertStore:
             "parameters": shapes,
         }
         store = cls(directory, header)
-        store._open(create=True)
-        storage.write_json(directory / "progress.json", {"accuracies": []})
-        storage.write_json(directory / "store.json", header)
+        if storage.writes():
+            directory.mkdir(parents=True, exist_ok=True)
+            store._open(create=True)
+            storage.write_json(directory / "progress.json", {"accuracies": []})
+            storage.write_json(directory / "store.json", header)
+        storage.wait_for_all(f"created {directory}")
+        if not storage.writes():
+            store._open(create=False)
         return store
 
     @classmethod
@@ -104,8 +108,12 @@ class ExpertStore:
 
     def extend(self, experts: int) -> None:
         """Makes room for `experts` experts in all."""
-        if experts > self._array.shape[0]:
+        more = experts > self._array.shape[0]
+        if more and storage.writes():
             self._array = self._array.resize(exclusive_max=[experts, None, None]).result()
+        storage.wait_for_all(f"extended {self.directory}")
+        if more and not storage.writes():
+            self._open(create=False)
 
     @property
     def complete(self) -> int:
@@ -128,9 +136,12 @@ class ExpertStore:
         """Marks further experts, as many as there are accuracies, as complete."""
         progress = {"accuracies": self.accuracies + accuracies}
         storage.write_json(self.directory / "progress.json", progress)
+        storage.wait_for_all(f"finished experts of {self.directory}")
 
     def write(self, expert: int, epoch: int, params: Any) -> None:
         """Stores the parameters of one (expert, epoch)."""
+        if not storage.writes():
+            return
         flat = flatten_dict(params)
         vector = np.concatenate([np.asarray(flat[name]).reshape(-1) for name in self._shapes])
         try:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -13,7 +14,7 @@ from jdd import storage, training
 from jdd.errors import Interrupted, UserError
 from jdd.experts.settings import ExpertSpec
 from jdd.experts.store import ExpertStore
-from jdd.sharding import models_at_once, over_models, stack
+from jdd.sharding import any_process, models_at_once, over_models, stack
 from jdd.training import FitState, Schedule, Trainer, TrainingData
 
 SAVE_SECONDS = 30.0
@@ -126,7 +127,7 @@ def train_experts(
             line = f"expert {members[-1] + 1}/{wanted}, epoch {at}: loss {states.loss.mean():.3f}"
             progress(first * epochs + at * len(members), wanted * epochs, line)
             stop = should_stop() and at < epochs
-            if stop or time.monotonic() - saved_at > SAVE_SECONDS:
+            if stop or any_process(time.monotonic() - saved_at > SAVE_SECONDS):
                 keeper.save(first * epochs + at, states, {"members": members})
                 saved_at = time.monotonic()
             if stop:
@@ -150,7 +151,11 @@ def _epoch(
     rates: Schedule,
     eligible: jax.Array | None,
 ) -> FitState:
-    return over_models(lambda state: training.run(trainer, state, data, rates, 1, eligible))(states)
+    def of_expert(shared: Any, state: FitState) -> FitState:
+        data, rates, eligible = shared
+        return training.run(trainer, state, data, rates, 1, eligible)
+
+    return over_models(of_expert, (data, rates, eligible), states)
 
 
 def _write(store: ExpertStore, members: list[int], states: FitState, epoch: int) -> None:

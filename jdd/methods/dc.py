@@ -182,9 +182,11 @@ def image_gradient(
       The loss, a scalar, and the gradient `(n, h, w, c)`.
     """
     classes = data.num_classes
-    held = {"batch_stats": batch_stats} if batch_stats else {}
 
-    def of_class(own: jax.Array, label: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def of_class(
+        shared: Any, own: jax.Array, label: jax.Array, key: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        params, held, data = shared
         real_key, transform = jax.random.split(key)
 
         def of_batch(params: Any, batch: tuple[jax.Array, jax.Array]) -> jax.Array:
@@ -205,6 +207,7 @@ def image_gradient(
 
     losses, gradients = matching.over_classes(
         of_class,
+        (params, {"batch_stats": batch_stats} if batch_stats else {}, data),
         matching.by_class(images, classes),
         jnp.arange(classes, dtype=jnp.int32),
         jax.random.split(key, classes),
@@ -228,7 +231,8 @@ def held_statistics(
         return fit.batch_stats
     classes = jnp.arange(data.num_classes, dtype=jnp.int32)
     real = matching.over_classes(
-        lambda label, k: matching.real_images(k, data, label, STATISTICS_IMAGES),
+        lambda data, label, k: matching.real_images(k, data, label, STATISTICS_IMAGES),
+        data,
         classes,
         jax.random.split(key, data.num_classes),
     )

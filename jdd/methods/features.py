@@ -1,7 +1,7 @@
 """Matching what fresh random networks make of real and synthetic images: DM and DataDAM."""
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import flax.linen as nn
 import jax
@@ -72,7 +72,7 @@ def feature_matching(
         whole = "batch_stats" in variables
         gradient_of = _in_one_batch if whole else _class_by_class
 
-        def real(label: jax.Array, key: jax.Array) -> jax.Array:
+        def real(data: RealData, label: jax.Array, key: jax.Array) -> jax.Array:
             real_key, transform = jax.random.split(key)
             images = matching.real_images(real_key, data, label, settings.batch_real)
             return matching.siamese(transform, images, strategy)
@@ -80,11 +80,11 @@ def feature_matching(
         def augmented(images: jax.Array, key: jax.Array) -> jax.Array:
             return matching.siamese(jax.random.split(key)[1], images, strategy)
 
+        parts = _Parts(lambda given, x: describe(given, x, whole), distance, real, augmented)
         loss, gradient = gradient_of(
-            lambda images: describe(variables, images, whole),
-            distance,
-            real,
-            augmented,
+            parts,
+            variables,
+            data,
             matching.by_class(synthetic.images, data.num_classes),
             jax.random.split(key, data.num_classes),
         )
@@ -96,42 +96,48 @@ def feature_matching(
     return Method(init, update, matching.REASONS)
 
 
+class _Parts(NamedTuple):
+    """What the loss is made of; none of these closes over arrays."""
+
+    describe: Callable[[Any, jax.Array], Any]  # of the network's variables and images
+    distance: Distance
+    real: Callable[[RealData, jax.Array, jax.Array], jax.Array]  # of a class's label and key
+    augmented: Callable[[jax.Array, jax.Array], jax.Array]  # of images and their class's key
+
+
 def _class_by_class(
-    describe: Callable[[jax.Array], Any],
-    distance: Distance,
-    real: Callable[..., jax.Array],
-    augmented: Callable[..., jax.Array],
-    images: jax.Array,
-    keys: jax.Array,
+    parts: _Parts, variables: Any, data: RealData, images: jax.Array, keys: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    def of_class(own: jax.Array, label: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        theirs = describe(real(label, key))
-        return jax.value_and_grad(lambda x: distance(describe(augmented(x, key)), theirs))(own)
+    def of_class(
+        shared: tuple[Any, RealData], own: jax.Array, label: jax.Array, key: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        variables, data = shared
+        theirs = parts.describe(variables, parts.real(data, label, key))
+
+        def loss(own: jax.Array) -> jax.Array:
+            return parts.distance(parts.describe(variables, parts.augmented(own, key)), theirs)
+
+        return jax.value_and_grad(loss)(own)
 
     labels = jnp.arange(images.shape[0], dtype=jnp.int32)
-    losses, gradient = matching.over_classes(of_class, images, labels, keys)
+    losses, gradient = matching.over_classes(of_class, (variables, data), images, labels, keys)
     return jnp.sum(losses), gradient
 
 
 def _in_one_batch(
-    describe: Callable[[jax.Array], Any],
-    distance: Distance,
-    real: Callable[..., jax.Array],
-    augmented: Callable[..., jax.Array],
-    images: jax.Array,
-    keys: jax.Array,
+    parts: _Parts, variables: Any, data: RealData, images: jax.Array, keys: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     classes = images.shape[0]
     labels = jnp.arange(classes, dtype=jnp.int32)
 
     def described(batches: jax.Array) -> Any:
-        features = describe(batches.reshape(-1, *batches.shape[2:]))
+        features = parts.describe(variables, batches.reshape(-1, *batches.shape[2:]))
         return jax.tree.map(lambda f: matching.by_class(f, classes), features)
 
-    theirs = described(matching.over_classes(real, labels, keys))
+    theirs = described(matching.over_classes(parts.real, data, labels, keys))
 
     def loss(images: jax.Array) -> jax.Array:
-        ours = described(matching.over_classes(augmented, images, keys))
-        return jnp.sum(jax.vmap(distance)(ours, theirs))
+        ours = described(jax.lax.map(lambda of: parts.augmented(*of), (images, keys)))
+        return jnp.sum(jax.vmap(parts.distance)(ours, theirs))
 
     return jax.value_and_grad(loss)(images)

@@ -15,7 +15,7 @@ from jdd.augment import augment
 from jdd.data import RealData, sample_class
 from jdd.errors import UserError
 from jdd.methods.base import Metrics
-from jdd.sharding import models_at_once
+from jdd.sharding import at_once, spread
 from jdd.synthetic import SyntheticSet
 
 REASONS = ("the loss or an image is not finite: lower --lr-img",)
@@ -95,15 +95,24 @@ def by_class(images: jax.Array, classes: int) -> jax.Array:
     return images.reshape(classes, -1, *images.shape[1:])
 
 
-def over_classes(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Maps over the classes, the leading axis of all arguments: one by one on a CPU, else ten.
+def over_classes(function: Callable[..., Any], shared: Any, *arguments: Any) -> Any:
+    """Maps over the classes, the leading axis of the arguments: one by one on a CPU, else ten.
 
-    One class's real images fill a CPU; more at once would only take more memory.
+    One class's real images fill a CPU; more at once would only take more memory. Several devices
+    share the classes.
+
+    Args:
+      function: `(shared, *entries of one class)`; all arrays that it depends on are among these.
+      shared: pytree of arrays.
+      arguments: pytrees of arrays with a leading axis of classes.
     """
-    classes = jax.tree.leaves(arguments)[0].shape[0]
-    at_once = models_at_once(classes)
-    size = None if at_once == 1 else at_once
-    return jax.lax.map(lambda packed: function(*packed), arguments, batch_size=size)
+
+    def on_one_device(shared: Any, *arguments: Any) -> Any:
+        together = at_once(jax.tree.leaves(arguments)[0].shape[0])
+        size = None if together == 1 else together
+        return jax.lax.map(lambda packed: function(shared, *packed), arguments, batch_size=size)
+
+    return spread(on_one_device, shared, *arguments)
 
 
 def real_images(key: jax.Array, data: RealData, label: jax.Array, count: int) -> jax.Array:

@@ -188,10 +188,12 @@ def trajectory_method(
             of_batch = entry.labels if shown.labels is None else shown.labels[entry.chosen]
             return batch_loss(network, params, {}, batch, of_batch)[0]
 
-        def segment_loss(moved: _Learned, start: Any, target: Any, key: jax.Array) -> jax.Array:
+        def segment_loss(
+            moved: _Learned, labels: jax.Array, start: Any, target: Any, key: jax.Array
+        ) -> jax.Array:
             order, transforms = jax.random.split(key)
             chosen = unrolling.batch_plan(order, size, settings.batch_syn, steps)
-            held = synthetic.labels[chosen] if moved.labels is None else None
+            held = labels[chosen] if moved.labels is None else None
             plan = _Entry(chosen, held, jax.random.split(transforms, steps))
             shown = moved._replace(rate=jnp.zeros(()))  # the student's rate is no part of its data
             if settings.memory == "tesla":
@@ -205,8 +207,10 @@ def trajectory_method(
         key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.iteration)
         keys = jax.random.split(key, settings.segments)
         losses, gradients = over_models(
-            lambda start, target, k: jax.value_and_grad(segment_loss)(moved, start, target, k)
-        )(segment.start, segment.target, keys)
+            lambda shared, *piece: jax.value_and_grad(segment_loss)(*shared, *piece),
+            (moved, synthetic.labels),
+            *(segment.start, segment.target, keys),
+        )
         loss = jnp.mean(losses)
         gradient = jax.tree.map(lambda g: jnp.mean(g, axis=0), gradients)
         changes, momentum = optimizer.update(gradient, state.optimizer, moved)

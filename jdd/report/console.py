@@ -13,9 +13,16 @@ LINE_SECONDS = 10.0
 
 
 def say(text: str) -> None:
-    """One line, above a bar that is there."""
+    """One line, above a bar that is there; of several processes of a run, the first says it."""
+    if not _speaks():
+        return
     tqdm.write(text, file=sys.stderr)
     sys.stderr.flush()
+
+
+def _speaks() -> bool:
+    jax = sys.modules.get("jax")  # a script that has not loaded it runs alone
+    return jax is None or jax.process_index() == 0
 
 
 class Stage:
@@ -40,6 +47,8 @@ class Stage:
 
     def at(self, done: int, total: int, text: str = "") -> None:
         """`done` of `total` are done; `text` says how it goes."""
+        if not _speaks():
+            return
         if sys.stderr.isatty():
             if self._bar is None:
                 self._bar = tqdm(

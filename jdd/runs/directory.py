@@ -65,12 +65,15 @@ def check(
 
 def claim(directory: Path, settings: Mapping[str, Any], *, overwrite: bool) -> None:
     """Makes a directory that `check` has passed this run's."""
-    if overwrite:
-        remove(directory)
-    # A result speaks of the set that lies there, and that one is about to change.
-    (directory / "result.json").unlink(missing_ok=True)
-    shutil.rmtree(directory / "tasks", ignore_errors=True)
-    storage.write_json(directory / "settings.json", settings)
+    storage.wait_for_all(f"checked {directory}")
+    if storage.writes():
+        if overwrite:
+            remove(directory)
+        # A result speaks of the set that lies there, and that one is about to change.
+        (directory / "result.json").unlink(missing_ok=True)
+        shutil.rmtree(directory / "tasks", ignore_errors=True)
+        storage.write_json(directory / "settings.json", settings)
+    storage.wait_for_all(f"claimed {directory}")
 
 
 def remove(directory: Path) -> None:

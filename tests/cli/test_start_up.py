@@ -38,6 +38,14 @@ def test_a_second_command_compiles_nothing_anew(tmp_path):
     assert programs(tmp_path) == first
 
 
+def test_a_program_that_was_cut_off_does_not_keep_others_out(tmp_path):
+    kept = tmp_path / "jdd" / "compiled"
+    kept.mkdir(parents=True)
+    (kept / "jit_f-0-cache").write_bytes(b"half a program")
+    there = programs(tmp_path)
+    assert "jit_f-0-cache" not in there and len(there) > 10
+
+
 def test_a_flag_turns_it_off(tmp_path):
     assert not programs(tmp_path, "--no-compilation-cache")
     assert not (tmp_path / "jdd").exists()
