@@ -1,5 +1,6 @@
 """What a method is: an Optax-like pair of pure functions over a synthetic set."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
@@ -39,3 +40,14 @@ class Method(NamedTuple):
     """why updates are dropped, and what to lower when too many are"""
     skips: tuple[int, ...] = ()
     """those reasons, counted from 1, that are part of the method and never end a run"""
+
+
+def with_precision(method: Method, precision: str) -> Method:
+    """The method with its updates' products as `jax.default_matmul_precision` names them."""
+
+    @functools.wraps(method.update)
+    def update(*arguments: Any, **named: Any) -> Any:
+        with jax.default_matmul_precision(precision):
+            return method.update(*arguments, **named)
+
+    return method._replace(update=update)

@@ -7,12 +7,13 @@ Pair = tuple[int, int]
 
 
 class Window(NamedTuple):
-    """How a kernel slides over an image: what the shapes of two of the three arrays leave open."""
+    """How a kernel slides over an image: what two of the three arrays leave open."""
 
     image: Pair  # h, w
     kernel: Pair  # kh, kw
     padding: tuple[Pair, Pair]  # (above, below), (left, right)
     strides: Pair
+    rounded: bool = False  # whether factors and product are rounded to bfloat16
 
     @property
     def output(self) -> Pair:

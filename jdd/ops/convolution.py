@@ -8,6 +8,10 @@ computed as `jdd.ops._convolution_cpu` says; elsewhere XLA's own convolution is 
 Arrays inside carry a leading axis of models: `vmap` over images alone makes a larger batch,
 `vmap` over kernels makes more models, which a CPU computes one after another (a grouped convolution
 is four times slower there) and a GPU at once.
+
+Within `jax.default_matmul_precision("bfloat16")` the factors of all three products, and what they
+give, are rounded to bfloat16, on every platform alike; sums inside a product are float32. JAX's
+other precisions mean what they do for `jax.lax.conv_general_dilated`.
 """
 
 from collections.abc import Callable
@@ -50,12 +54,14 @@ def conv2d(
         )
     pads = ((padding, padding), (padding, padding)) if isinstance(padding, int) else padding
     strides = (stride, stride) if isinstance(stride, int) else stride
-    window = Window((x.shape[1], x.shape[2]), (w.shape[0], w.shape[1]), pads, strides)
+    dtype = jnp.promote_types(x.dtype, w.dtype)
+    precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
+    rounded = dtype == jnp.float32 and precision == "bfloat16"
+    window = Window((x.shape[1], x.shape[2]), (w.shape[0], w.shape[1]), pads, strides, rounded)
     if min(window.output) < 1:
         raise ValueError(
             f"a {w.shape[:2]} kernel does not fit an image of {x.shape[1:3]} padded by {pads}"
         )
-    dtype = jnp.promote_types(x.dtype, w.dtype)
     x, w = _over_the_same_axes(x.astype(dtype), w.astype(dtype))
     return _forward.bind(x[None], w[None], window=window)[0]
 
@@ -91,16 +97,28 @@ def _native_kernel_gradient(x: jax.Array, g: jax.Array, window: Window) -> jax.A
 
 
 def _over_models(
-    loop: Callable[..., Any], product: Callable[..., jax.Array]
+    loop: Callable[..., Any],
+    product: Callable[..., jax.Array],
+    narrow: Callable[[jax.Array], jax.Array],
 ) -> Callable[..., jax.Array]:
     """A product of arrays with a leading axis of models, by `loop` unless there is just one."""
 
+    def of_model(a: jax.Array, b: jax.Array, window: Window) -> jax.Array:
+        if not window.rounded:
+            return product(a, b, window)
+        return narrow(product(narrow(a), narrow(b), window)).astype(a.dtype)
+
     def apply(a: jax.Array, b: jax.Array, *, window: Window) -> jax.Array:
         if a.shape[0] == 1:
-            return product(a[0], b[0], window)[None]
-        return loop(lambda a, b: product(a, b, window))(a, b)
+            return of_model(a[0], b[0], window)[None]
+        return loop(lambda a, b: of_model(a, b, window))(a, b)
 
     return apply
+
+
+def _rounded(v: jax.Array) -> jax.Array:
+    """To what bfloat16 can hold, kept as float32: CPUs have no fast products of bfloat16."""
+    return lax.reduce_precision(v, exponent_bits=8, mantissa_bits=7)
 
 
 def _one_after_another(product: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
@@ -120,11 +138,11 @@ def _primitive(
 
     primitive.def_abstract_eval(abstract)
     primitive.def_impl(jax.jit(primitive.bind, static_argnames="window"))
-    for platform, loop, product in (
-        (None, jax.vmap, elsewhere),
-        ("cpu", _one_after_another, on_cpu),
+    for platform, loop, product, narrow in (
+        (None, jax.vmap, elsewhere, lambda v: v.astype(jnp.bfloat16)),
+        ("cpu", _one_after_another, on_cpu, _rounded),
     ):
-        rule = mlir.lower_fun(_over_models(loop, product), multiple_results=False)
+        rule = mlir.lower_fun(_over_models(loop, product, narrow), multiple_results=False)
         mlir.register_lowering(primitive, rule, platform=platform)
     return primitive
 

@@ -19,11 +19,12 @@ from jdd.distillation import Loop, distill
 from jdd.errors import UserError
 from jdd.experts import ExpertSpec, ExpertStore, SegmentSource
 from jdd.methods import registry
+from jdd.methods.base import Method, with_precision
 from jdd.report import pictures
 from jdd.report.console import Stage, say
 from jdd.runs import directory as rundir
 from jdd.runs.judging import judge, machine, validator
-from jdd.runs.settings import RunSettings
+from jdd.runs.settings import PRECISIONS, RunSettings
 from jdd.synthetic import SetInfo, SyntheticSet
 
 Stop = Callable[[], bool]
@@ -72,7 +73,7 @@ def run(
     train, validation = split(settings, dataset)
     network = fitting_network(settings, dataset)
     start = start_of(settings, dataset, train)
-    method = registry.create(settings.method, settings.method_settings, network)
+    method = method_of(settings, network)
     spec = settings.expert_spec(dataset.preprocess.spec())
     experts_dir = experts_dir or experts.default_directory(out, spec)
     trajectories = registry.entry(settings.method).trajectories
@@ -145,6 +146,12 @@ def fitting_network(settings: RunSettings, dataset: Dataset) -> nn.Module:
     network = networks.create(settings.network, dataset.num_classes, **settings.options)
     check_network(network, dataset)
     return network
+
+
+def method_of(settings: RunSettings, network: nn.Module) -> Method:
+    """The run's method, its updates in the precision that the run wants."""
+    method = registry.create(settings.method, settings.method_settings, network)
+    return with_precision(method, PRECISIONS[settings.loop.precision])
 
 
 def check_network(network: nn.Module, dataset: Dataset) -> None:

@@ -14,6 +14,9 @@ from jdd.methods import presets, registry
 from jdd.recipe import Recipe
 from jdd.settings import flag
 
+PRECISIONS = {"float32": "float32", "tf32": "tensorfloat32", "bfloat16": "bfloat16"}
+"""JAX's name of each precision of products"""
+
 
 @dataclass(frozen=True)
 class LoopSettings:
@@ -22,6 +25,11 @@ class LoopSettings:
     preprocessing: str = flag("standard", "what images are turned into: standard or zca")
     image_size: int = flag(0, "side that images are resized to, in pixels; 0: as they are")
     chunk: int = flag(1, "updates in one compiled call")
+    precision: str = flag(
+        "tf32",
+        "products of an update on accelerators: float32, tf32 (three bfloat16 passes on a TPU) or "
+        "bfloat16 (convolutions on a CPU too); experts and sets are always trained with tf32",
+    )
 
 
 @dataclass(frozen=True)
@@ -161,4 +169,6 @@ def build(
         raise UserError(f"--ipc {ipc}: at least 1 image per class is needed")
     if settings.loop.chunk < 1 or settings.loop.image_size < 0:
         raise UserError("--chunk starts at 1, and --image-size at 0 (as they are)")
+    if settings.loop.precision not in PRECISIONS:
+        raise unknown("--precision", settings.loop.precision, PRECISIONS)
     return settings

@@ -12,6 +12,7 @@ import pytest
 from jdd import networks
 from jdd.errors import UserError
 from jdd.methods import DatadamSettings, DmSettings, datadam, dm
+from jdd.methods.base import with_precision
 from tests.methods import small
 
 DM = DmSettings(batch_real=20, lr_img=2.0, mom_img=0.5, dsa=False)
@@ -131,3 +132,14 @@ def test_settings_out_of_range_are_named(name, value):
         if hasattr(settings, name):
             with pytest.raises(UserError, match="--" + name.replace("_", "-")):
                 method(dataclasses.replace(settings, **{name: value}), network())
+
+
+def test_updates_of_less_precision_are_near_and_others():
+    of, method = small.digits(20), dm(DM, network())
+    exact = small.two_updates(method, small.start(2), of)[-1]
+    rounded = small.two_updates(with_precision(method, "bfloat16"), small.start(2), of)[-1]
+    moved = np.linalg.norm(exact[0] - small.start(2).images)
+    apart = np.linalg.norm(exact[0] - rounded[0])
+    assert 1e-5 * moved < apart < 0.1 * moved
+    tf32 = small.two_updates(with_precision(method, "tensorfloat32"), small.start(2), of)[-1]
+    np.testing.assert_array_equal(tf32[0], exact[0])  # on a CPU

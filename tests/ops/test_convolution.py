@@ -234,3 +234,31 @@ def test_dtypes():
 def test_what_does_not_fit_is_refused(x, w, options, words):
     with pytest.raises(ValueError, match=words):
         conv2d(jnp.zeros(x), jnp.zeros(w), *options)
+
+
+@pytest.mark.parametrize("case", ["3x3", "first layer of a grey image", "parts of the batch"])
+def test_products_of_bfloat16_round_factors_and_result(case):
+    """Each of the three products against float64's of the rounded factors."""
+    (x, k), (_, dk), options = arrays(case)
+    x, k, dk = (v.astype(jnp.float32) for v in (x, k, dk))
+    g = jax.random.normal(jax.random.key(0), reference(x, k, *options).shape)
+    g = g.astype(jnp.float32)
+
+    def narrow(v):
+        return v.astype(jnp.bfloat16).astype(jnp.float64)
+
+    with jax.default_matmul_precision("bfloat16"):
+        y, back = jax.vjp(lambda x, k: conv2d(x, k, *options), x, k)
+        ours = (y, *back(g))
+        tangent = jax.jvp(lambda k: conv2d(x, k, *options), (k,), (dk,))[1]
+    y, back = jax.vjp(lambda x, k: reference(x, k, *options), narrow(x), narrow(k))
+    theirs = (y, *back(narrow(g)))
+    step = 2.0**-8
+    for a, b in zip(
+        (*ours, tangent), (*theirs, reference(narrow(x), narrow(dk), *options)), strict=True
+    ):
+        assert a.dtype == jnp.float32
+        assert (a == narrow(a)).all(), "the result is not rounded"
+        np.testing.assert_allclose(a, b, rtol=step, atol=step * 1e-2 * np.abs(b).max())
+    exact = conv2d(x, k, *options)
+    assert not (exact == narrow(exact)).all()
