@@ -11,6 +11,7 @@ from jdd.benchmarks import cases
 from jdd.benchmarks.cases import Case
 from jdd.benchmarks.flops import product_flops
 from jdd.benchmarks.timing import compile_afresh, in_turns, matrix_product, median
+from jdd.runs.settings import PRECISIONS
 
 
 def measure(
@@ -21,6 +22,7 @@ def measure(
     peer: bool = False,
     rounds: int | None = None,
     most: float = 20.0,
+    precision: str = "tf32",
     watched: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:
     """Compiles a case's step, then times it.
@@ -31,6 +33,8 @@ def measure(
       seed: of all random numbers.
       peer: whether PyTorch makes the same step in between.
       rounds, most, watched: as for `in_turns`.
+      precision: of our products on accelerators, one of `jdd.runs.settings.PRECISIONS`; the
+        matrix product is in the same one, PyTorch's are as it has them by itself.
 
     Returns:
       `seconds_per_step` (the median), all `seconds_of_steps`, `compile_seconds`, `peak_bytes` as
@@ -40,7 +44,9 @@ def measure(
     """
     problem = cases.problem(case, width, seed)
     step = cases.step(problem, seed)
-    compiled, compile_seconds = compile_afresh(step.function, *step.arguments)
+    with jax.default_matmul_precision(PRECISIONS[precision]):
+        compiled, compile_seconds = compile_afresh(step.function, *step.arguments)
+        product, product_flops_each = matrix_product()
     arguments = step.arguments
 
     def ours() -> None:
@@ -48,7 +54,6 @@ def measure(
         result = jax.block_until_ready(compiled(*arguments))
         arguments = step.onward(arguments, result)
 
-    product, product_flops_each = matrix_product()
     calls: dict[str, Callable[[], Any]] = {"matmul": product, "jdd": ours}
     if peer:
         from jdd.benchmarks.peer.steps import Peer
@@ -63,6 +68,7 @@ def measure(
         "method": case.kind,
         "dataset": case.dataset,
         "ipc": case.ipc,
+        "precision": precision,
         "seconds_per_step": seconds,
         "seconds_of_steps": _rounded(found["jdd"]),
         "compile_seconds": round(compile_seconds, 3),

@@ -10,7 +10,7 @@ from typing import Any
 from jdd.cli.arguments import Parser, integer, number, seed, tune_xla
 from jdd.cli.common import add_json
 from jdd.cli.program import Stopper, print_json, run_script
-from jdd.errors import UserError
+from jdd.errors import UserError, unknown
 
 NAME = "benchmark"
 PEERS = ("torch",)
@@ -58,6 +58,12 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     parser.add_argument(
         "--most", type=number, default=20.0, metavar="X", help="seconds a case (default: 20)"
     )
+    parser.add_argument(
+        "--precision",
+        default="tf32",
+        metavar="NAME",
+        help="our products on accelerators: float32, tf32 or bfloat16 (default: tf32)",
+    )
     parser.add_argument("--seed", type=seed, default=0, metavar="N", help="default: 0")
     add_json(parser)
     given = parser.parse_args(arguments)
@@ -85,6 +91,7 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
                 peer=given.peer is not None,
                 rounds=given.steps,
                 most=given.most,
+                precision=given.precision,
                 watched=stage.watched(stopper),
             )
     print(f"ConvNet-3 of width {given.width}, {machine()}")
@@ -97,6 +104,7 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
                 "task": NAME,
                 "width": given.width,
                 "seed": given.seed,
+                "precision": given.precision,
                 "device": jax.devices()[0].device_kind,
                 "machine": machine(),
                 "jax": jax.__version__,
@@ -113,6 +121,10 @@ def _check(given: Any) -> None:
         raise UserError(f"--steps {given.steps}: at least 1 is needed")
     if not 0 < given.most < float("inf"):
         raise UserError(f"--most {given.most:g}: it must be above 0")
+    from jdd.runs.settings import PRECISIONS
+
+    if given.precision not in PRECISIONS:
+        raise unknown("--precision", given.precision, PRECISIONS)
     if given.peer is not None and given.peer not in PEERS:
         raise UserError(f"--peer {given.peer}: it is {', '.join(PEERS)} or nothing")
     if given.peer == "torch" and importlib.util.find_spec("torch") is None:
