@@ -51,7 +51,10 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
         "--preset", metavar="quick|paper", help="default: quick on a CPU, else paper"
     )
     parser.add_argument(
-        "--iterations", type=integer, metavar="N", help="default: the preset's for each method"
+        "--iterations",
+        type=integer,
+        metavar="N",
+        help="default: the preset's for each method; half of them for quick",
     )
     parser.add_argument(
         "--repeats",
@@ -92,6 +95,11 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
         }
         if given.iterations is not None:
             said |= {"iterations": given.iterations}
+        elif preset == "quick":
+            values = run_settings.defaults(method, given.dataset, given.ipc, given.network, preset)[
+                method
+            ]
+            said |= {"iterations": max(1, values["iterations"] // 2)}
         for init in STARTS:
             settings[method, init] = run_settings.build(
                 method=method,
