@@ -31,8 +31,10 @@ def mesh(devices: int = 0) -> Mesh:
       UserError: there are fewer; or some processes would have none.
     """
     there = jax.devices()
-    if devices < 0 or devices > len(there):
-        raise UserError(f"--devices {devices}: there are {len(there)} here")
+    if devices < 0:
+        raise UserError(f"--devices {devices}: 1 or more, or 0 for all there are")
+    if devices > len(there):
+        raise UserError(f"--devices {devices}: JAX finds {len(there)} here ({there[0].platform})")
     used = there[: devices or len(there)]
     if len({device.process_index for device in used}) < jax.process_count():
         raise UserError(

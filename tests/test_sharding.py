@@ -57,7 +57,7 @@ def test_the_same_numbers_on_any_number_of_devices(found, case, count):
 
 
 def test_more_devices_than_there_are_is_said():
-    with pytest.raises(UserError, match="there are 1 here"):
+    with pytest.raises(UserError, match="JAX finds 1 here"):
         sharding.mesh(2)
 
 

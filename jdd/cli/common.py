@@ -37,7 +37,7 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=seed, default=0, metavar="N", help="default: 0")
     parser.add_argument(
         "--preset",
-        metavar="quick|paper",
+        metavar="quick|paper|released",
         help="settings for two CPU cores, or as published (default: quick on a CPU, else paper); "
         "released: as paper, but what released code has where it differs (datadam, dc, dsa, pad)",
     )
@@ -46,7 +46,8 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--experts",
         metavar="DIR",
-        help="the experts' store, made where there is none (default: in experts/ beside --out)",
+        help="the experts' store, made where there is none (default: a directory in experts/ "
+        "beside --out, one for each way of training them)",
     )
     add_json(parser)
 
@@ -67,7 +68,7 @@ def add_device_flags(parser: argparse.ArgumentParser) -> None:
         type=integer,
         default=0,
         metavar="N",
-        help="accelerators (or JAX's host devices) to spread the work over (default: all there "
+        help="accelerators (or JAX's host devices) to spread the work over (default: 0, all there "
         "are); the result hardly depends on it",
     )
     parser.add_argument(

@@ -75,7 +75,6 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
 
     from jdd import data
     from jdd.report import outcome, plots
-    from jdd.report.console import say
     from jdd.runs import run
     from jdd.runs import settings as run_settings
 
@@ -116,7 +115,6 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     )
     results: dict[tuple[str, str], Any] = {}
     for (method, init), chosen in settings.items():
-        say(f"{method} from {init}: {chosen.iterations} iterations")
         results[method, init] = run(
             chosen,
             out / f"{method}-{init}",

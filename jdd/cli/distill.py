@@ -52,7 +52,6 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     given, said = common.parse(parser, arguments)
 
     from jdd import storage
-    from jdd.report.console import say
     from jdd.runs import run
 
     settings = common.settings_of(given, said)
@@ -65,10 +64,6 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
             print_json(found)
         return
     out = Path(given.out or common.default_out(given.dataset, given.method, given.ipc, given.seed))
-    say(
-        f"{given.method} on {given.dataset}, {given.ipc} per class from {given.init}, preset "
-        f"{given.preset}: {settings.iterations} iterations into {out}"
-    )
     with common.on_devices(given, stopper) as should_stop:
         result = run(
             settings,

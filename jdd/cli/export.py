@@ -31,10 +31,13 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     )
     given = parser.parse_args(arguments)
 
+    from jdd.errors import UserError
     from jdd.interop import to_folder, to_npz
 
     stored, dataset = load_set(given)
     path = Path(given.to)
+    if path.suffix not in ("", ".npz") and not path.is_dir():
+        raise UserError(f"--to {path}: a file ends in .npz, and a new folder's name has no ending")
     write = to_npz if path.suffix == ".npz" else to_folder
     write(stored, dataset.preprocess, path)
     count = stored.images.shape[0]

@@ -85,6 +85,12 @@ class ExpertStore:
                 raise UserError(f"--experts {directory} is a file: give a directory")
             foreign = [p.name for p in directory.glob("*") if p.name not in _UNFINISHED]
             if foreign or not _unfinished(directory / "parameters"):
+                stores = sorted(p.parent for p in directory.glob("*/store.json"))
+                if stores:
+                    raise UserError(
+                        f"{directory} holds {len(stores)} stores of experts, and is none: leave "
+                        f"--experts out, or name one of them, such as {stores[0]}"
+                    )
                 raise UserError(
                     f"{directory} holds no experts but other files "
                     f"({(foreign or ['parameters'])[0]}): choose another --experts directory"

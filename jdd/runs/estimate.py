@@ -36,6 +36,7 @@ def estimate(settings: RunSettings, data_dir: str | None = None) -> dict[str, An
     )
     train, _ = pipeline.split(settings, dataset)
     network = pipeline.fitting_network(settings, dataset)
+    pipeline.check_trajectories(settings, network, dataset)
     start = pipeline.start_of(settings, dataset, train)
     method = pipeline.method_of(settings, network)
     entry = registry.entry(settings.method)

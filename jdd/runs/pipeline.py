@@ -77,18 +77,10 @@ def run(
     spec = settings.expert_spec(dataset.preprocess.spec())
     experts_dir = experts_dir or experts.default_directory(out, spec)
     trajectories = registry.entry(settings.method).trajectories
+    check_trajectories(settings, network, dataset)
     if trajectories:
-        chosen = settings.method_settings
-        experts.check_window(
-            settings.experts.train_epochs, chosen.expert_epochs, chosen.max_start_epoch
-        )
         if experts_dir.resolve() == out.resolve():
             raise UserError(f"--experts and --out are both {out}: choose two directories")
-        if registry.entry(settings.method).soft and has_statistics(network, dataset):
-            raise UserError(
-                f"{settings.method} needs a network without batch norm, as its labels come from "
-                "experts, of which no statistics are kept: --norm instance, or another --network"
-            )
         experts.fitting(experts_dir, spec)
         expert_images(settings, train)
 
@@ -96,6 +88,10 @@ def run(
     if finished is not None:
         say(f"{out} holds the finished run: its result")
         return finished
+    say(
+        f"{settings.method} on {settings.dataset}, {settings.ipc} per class from {settings.init}, "
+        f"preset {settings.preset}: {settings.iterations} iterations into {out}"
+    )
     with storage.locked(out):
         # Again, as another process may have been here between the first look and the lock.
         rundir.check(out, settings.to_json(), resume=resume, overwrite=overwrite)
@@ -110,7 +106,7 @@ def run(
                 start = _with_soft_labels(settings, dataset, train, network, store, start)
         rundir.claim(out, settings.to_json(), overwrite=overwrite)
         stored = storage.StateKeeper(out / "state").iterations()
-        if stored:
+        if stored and stored[-1] <= settings.iterations:
             say(f"going on from iteration {stored[-1]} of {settings.iterations}")
         watch = _Watch(out, dataset, settings)
         with watch.stage:
@@ -146,6 +142,22 @@ def fitting_network(settings: RunSettings, dataset: Dataset) -> nn.Module:
     network = networks.create(settings.network, dataset.num_classes, **settings.options)
     check_network(network, dataset)
     return network
+
+
+def check_trajectories(settings: RunSettings, network: nn.Module, dataset: Dataset) -> None:
+    """Raises `UserError` where the run matches trajectories, but none that its experts have."""
+    entry = registry.entry(settings.method)
+    if not entry.trajectories:
+        return
+    chosen = settings.method_settings
+    experts.check_window(
+        settings.experts.train_epochs, chosen.expert_epochs, chosen.max_start_epoch
+    )
+    if entry.soft and has_statistics(network, dataset):
+        raise UserError(
+            f"{settings.method} needs a network without batch norm, as its labels come from "
+            "experts, of which no statistics are kept: --norm instance, or another --network"
+        )
 
 
 def method_of(settings: RunSettings, network: nn.Module) -> Method:
