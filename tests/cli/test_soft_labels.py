@@ -110,6 +110,8 @@ def test_export_keeps_soft_labels(made, capfd, tmp_path):
         np.testing.assert_allclose(image, expected, atol=0.51)
     code, _, err = call(export.main, capfd, made.run, "--to", tmp_path / "folder")
     assert code == 2 and "is there already" in err[0] and len(err) == 1
+    code, _, err = call(export.main, capfd, made.run, "--to", tmp_path / "set.npy")
+    assert code == 2 and "ends in .npz" in err[0] and not (tmp_path / "set.npy").exists()
 
 
 def test_a_dry_run_says_what_it_will_take_and_writes_nothing(capfd, tmp_path, monkeypatch):
@@ -127,6 +129,8 @@ def test_a_dry_run_says_what_it_will_take_and_writes_nothing(capfd, tmp_path, mo
     assert seconds["total"] >= seconds["experts"] + seconds["evaluating"] - 0.2
     code, _, _ = call(distill.main, capfd, *FEW, "--method", "random", "--dry-run", "--json")
     assert code == 2  # flags of pad
+    code, _, err = call(distill.main, capfd, *FEW, "--dry-run", "--expert-epochs", 99)
+    assert code == 2 and "--expert-epochs 99" in err[-1]  # as without --dry-run
     short = ["--method", "random", "--dataset", "digits", "--preset", "quick", "--dry-run"]
     code, found, _ = call(distill.main, capfd, *short, "--width", "8", "--json")
     assert code == 0 and "peak_bytes" not in found

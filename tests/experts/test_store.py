@@ -249,6 +249,12 @@ def test_a_directory_of_something_else_is_not_taken_for_experts(tmp_path, foreig
     assert path.read_text() == "mine"
 
 
+def test_a_directory_of_stores_names_one_of_them(tmp_path):
+    filled(tmp_path / "ConvNet-standard-1")
+    with pytest.raises(UserError, match=r"holds 1 stores of experts.*such as .*ConvNet-standard-1"):
+        ExpertStore.open(tmp_path)
+
+
 def test_the_window_of_start_epochs_grows(tmp_path):
     """From below 1 at first to below 4 by iteration 30, evenly; never beyond."""
     source = SegmentSource(
