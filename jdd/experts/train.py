@@ -50,6 +50,7 @@ def prepare(directory: Path, spec: ExpertSpec, network: nn.Module) -> ExpertStor
       UserError: see `fitting`.
     """
     store = fitting(directory, spec)
+    storage.wait_for_all(f"looked into {directory}")  # before the first of us makes one
     if store is None:
         shape = tuple(spec.preprocessing["image_shape"])
         images = jax.ShapeDtypeStruct((1, *shape), np.float32)

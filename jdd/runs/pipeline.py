@@ -263,6 +263,7 @@ def difficulty_of(
       Interrupted: nothing is stored then.
     """
     there = difficulty.load(directory, spec, images.labels)
+    storage.wait_for_all(f"looked into {directory}")
     if there is not None:
         say(f"difficulty: {spec.settings.score} of {len(images)} images in {directory}")
         return there
