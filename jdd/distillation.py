@@ -16,7 +16,7 @@ from jdd.data import RealData
 from jdd.errors import Interrupted, UserError
 from jdd.experts import Segment, SegmentSource
 from jdd.methods.base import Method
-from jdd.sharding import any_process
+from jdd.sharding import agreed, any_process
 from jdd.synthetic import SyntheticSet
 
 SAVE_SECONDS = 60.0
@@ -123,7 +123,7 @@ def distill(
     def look() -> None:
         nonlocal best, progress
         try:
-            accuracy = evaluate(synthetic)
+            accuracy = agreed(evaluate(synthetic))
         except Interrupted:
             save()  # a run that goes on from here looks first
             raise
@@ -159,7 +159,7 @@ def distill(
             progress = progress._replace(seconds=progress.seconds + now - clock)
             clock = now
             listener.updated(at, loop.iterations, {**row, "dropped": progress.dropped})
-            if progress.in_a_row >= MOST_DROPPED_IN_A_ROW:
+            if any_process(progress.in_a_row >= MOST_DROPPED_IN_A_ROW):
                 save()
                 raise UserError(
                     f"{progress.in_a_row} updates in a row were dropped up to iteration {at}: "

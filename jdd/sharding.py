@@ -71,6 +71,8 @@ def connect() -> None:
     """
     if jax.distributed.is_initialized():
         return
+    # It would take SIGTERM away from whoever asked to be told of it.
+    jax.config.update("jax_enable_preemption_service", False)
     count, own = (os.environ.get(name) for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID"))
     try:
         jax.distributed.initialize(
@@ -89,6 +91,16 @@ def any_process(here: bool) -> bool:
     if jax.process_count() == 1:
         return here
     return bool(np.asarray(multihost_utils.process_allgather(np.asarray(here))).any())
+
+
+def agreed(value: float) -> float:
+    """The first process's value, in all that run as one.
+
+    What they compute alike may differ in its last bit, and they must not decide differently.
+    """
+    if jax.process_count() == 1:
+        return value
+    return float(multihost_utils.broadcast_one_to_all(np.float64(value)))
 
 
 def models_at_once(wanted: int) -> int:

@@ -200,6 +200,8 @@ def parse(
         raise unknown("data set", named.dataset, data.NAMES)
     registry.entry(named.method)
     if named.distributed:
+        if named.dataset != "digits" and not (named.data_dir or os.environ.get("JDD_DATA_DIR")):
+            raise UserError("--distributed: give --data-dir, as not every process can download")
         from jdd import sharding
 
         sharding.connect()  # before anything asks JAX for its devices

@@ -58,10 +58,12 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     if given.dry_run:
         from jdd.runs.estimate import estimate
 
-        found = estimate(settings, given.data_dir)
-        print(expected(found))
-        if given.json:
-            print_json(found)
+        with common.on_devices(given, stopper):
+            found = estimate(settings, given.data_dir)
+        if storage.writes():
+            print(expected(found))
+            if given.json:
+                print_json(found)
         return
     out = Path(given.out or common.default_out(given.dataset, given.method, given.ipc, given.seed))
     with common.on_devices(given, stopper) as should_stop:

@@ -61,6 +61,7 @@ def run_script(work: Callable[[Stopper], Any], again: str = "") -> int:
             return 0
         except UserError as error:
             say_error(error)
+            _end_all_processes()
             return USER_ERROR
         except Interrupted:
             text = f"the state is stored, {again} goes on from it" if again else "nothing is stored"
@@ -78,8 +79,20 @@ def run_script(work: Callable[[Stopper], Any], again: str = "") -> int:
             if error.errno not in _MENDABLE:
                 raise
             say_error(UserError(f"{error.filename or 'a file'}: {error.strerror}"))
+            _end_all_processes()
             return USER_ERROR
     return 128 + (stopper.signal or signal.SIGINT)
+
+
+def _end_all_processes() -> None:
+    """Ends this one of several that run as one at once: an orderly exit would wait for the others.
+
+    They wait for this one, and end when JAX sees that it is gone.
+    """
+    jax = sys.modules.get("jax")
+    if jax is not None and jax.distributed.is_initialized() and jax.process_count() > 1:
+        sys.stderr.flush()
+        os._exit(USER_ERROR)
 
 
 def print_json(value: Any) -> None:

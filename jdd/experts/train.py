@@ -112,6 +112,7 @@ def train_experts(
         if saved is not None:
             states = jax.tree.map(jax.numpy.asarray, saved[0])
         else:
+            keeper.clear()  # of other experts, whose later epochs would outlive these
             _write(store, members, states, 0)
         at = int(states.epoch[0])
         saved_at = time.monotonic()

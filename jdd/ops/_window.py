@@ -13,7 +13,7 @@ class Window(NamedTuple):
     kernel: Pair  # kh, kw
     padding: tuple[Pair, Pair]  # (above, below), (left, right)
     strides: Pair
-    rounded: bool = False  # whether factors and product are rounded to bfloat16
+    precision: str | None = None  # JAX's name; "bfloat16": factors and product are rounded to it
 
     @property
     def output(self) -> Pair:

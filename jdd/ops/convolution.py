@@ -55,9 +55,9 @@ def conv2d(
     pads = ((padding, padding), (padding, padding)) if isinstance(padding, int) else padding
     strides = (stride, stride) if isinstance(stride, int) else stride
     dtype = jnp.promote_types(x.dtype, w.dtype)
+    # Here, not where the products are lowered: by then a context that this is traced in has ended.
     precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
-    rounded = dtype == jnp.float32 and precision == "bfloat16"
-    window = Window((x.shape[1], x.shape[2]), (w.shape[0], w.shape[1]), pads, strides, rounded)
+    window = Window((x.shape[1], x.shape[2]), (w.shape[0], w.shape[1]), pads, strides, precision)
     if min(window.output) < 1:
         raise ValueError(
             f"a {w.shape[:2]} kernel does not fit an image of {x.shape[1:3]} padded by {pads}"
@@ -82,7 +82,12 @@ def _over_the_same_axes(*arrays: jax.Array) -> list[jax.Array]:
 
 def _native_forward(x: jax.Array, w: jax.Array, window: Window) -> jax.Array:
     return lax.conv_general_dilated(
-        x, w, window.strides, window.padding, dimension_numbers=cpu.DIMENSIONS
+        x,
+        w,
+        window.strides,
+        window.padding,
+        dimension_numbers=cpu.DIMENSIONS,
+        precision=window.precision,
     )
 
 
@@ -104,7 +109,7 @@ def _over_models(
     """A product of arrays with a leading axis of models, by `loop` unless there is just one."""
 
     def of_model(a: jax.Array, b: jax.Array, window: Window) -> jax.Array:
-        if not window.rounded:
+        if window.precision != "bfloat16" or a.dtype != jnp.float32:
             return product(a, b, window)
         return narrow(product(narrow(a), narrow(b), window)).astype(a.dtype)
 

@@ -262,3 +262,18 @@ def test_products_of_bfloat16_round_factors_and_result(case):
         np.testing.assert_allclose(a, b, rtol=step, atol=step * 1e-2 * np.abs(b).max())
     exact = conv2d(x, k, *options)
     assert not (exact == narrow(exact)).all()
+
+
+@pytest.mark.parametrize(("name", "word"), [("float32", "HIGHEST"), ("tensorfloat32", "HIGH")])
+def test_a_precision_reaches_what_accelerators_run(name, word):
+    """It is that of the context in which a function is traced, though it is lowered outside."""
+    (x, k), _, options = arrays("3x3")
+
+    def energy(x, k):
+        with jax.default_matmul_precision(name):
+            return jax.grad(lambda k: jnp.sum(conv2d(x, k, *options) ** 2))(k)
+
+    lowered = jax.jit(energy).trace(x, k).lower(lowering_platforms=("cuda",)).as_text()
+    convolutions = [line for line in lowered.splitlines() if "stablehlo.convolution" in line]
+    assert len(convolutions) == 2
+    assert all(f"<{word}>" in line or f"precision {word}" in line for line in convolutions)
