@@ -126,6 +126,7 @@ def steps(dataset: str, place: Path, preset: str | None = None) -> tuple[Step, .
     resnet = _RESNET.get(dataset, "ResNet18")
     shape = ("--image-size", "128") if dataset == "mhist" else ()
     common = ("--dataset", dataset, *shape, *(("--preset", preset) if preset else ()))
+    short = ("--epochs", "150") if dataset == "digits" else ()  # all of it within half an hour
     real, noise = (str(place / "matching" / f"dc-{start}") for start in ("real", "noise"))
     attention = str(place / "matching" / "datadam-real")
     trajectories = str(place / "trajectories" / "mtt-real")
@@ -154,7 +155,7 @@ def steps(dataset: str, place: Path, preset: str | None = None) -> tuple[Step, .
             "architectures",
             "Other networks on the sets",
             "cross_architecture",
-            (real, noise, trajectories, "--networks", f"ConvNet,AlexNet,{resnet}"),
+            (real, noise, trajectories, "--networks", f"ConvNet,AlexNet,{resnet}", *short),
             ("matching", "trajectories"),
         ),
         Step(
