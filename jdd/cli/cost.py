@@ -174,12 +174,13 @@ def drawn(result: Mapping[str, Any]) -> "Figure":
         f"{result['network']} on {result['dataset']}: {of_set}, against {real}",
     )
     (axes,) = figure.axes
-    axes.set_yscale("log")
+    plots.logarithmic(axes)
     axes.axhline(100, color="black", linewidth=1)
     for place, share in enumerate(shares.values()):
         label, at = f"{share:.3g} %", (place, max(share, 100))
         axes.annotate(label, at, (0, 4), textcoords="offset points", ha="center")
-    axes.margins(y=0.15)
+    low, high = min(100.0, *shares.values()), max(100.0, *shares.values())
+    axes.set_ylim(low / 2, high * 2)
     return figure
 
 

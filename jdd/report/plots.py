@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -97,17 +97,22 @@ def growths(rows: Mapping[str, Mapping[str, Growth]], title: str) -> Figure:
             _bare(axes)
             axes.set_xlabel(xlabel)
             axes.set_xscale("log")
-            axes.set_yscale("log")
             axes.plot(panel.x, panel.y, marker="o", markersize=4, linestyle="none")
             if panel.line is not None:
                 axes.plot(panel.x, panel.line, linewidth=1, color="C0", alpha=0.6)
             axes.set_title(panel.words, fontsize=9)
             axes.set_xticks(panel.x, [f"{value:g}" for value in panel.x])
-            # Within a decade there might be no power of ten to mark.
-            axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-            axes.minorticks_off()
+            logarithmic(axes)
     return figure
+
+
+def logarithmic(axes: Any) -> None:
+    """A logarithmic y axis, marked with plain numbers."""
+    axes.set_yscale("log")
+    # Within a decade there might be no power of ten to mark.
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.minorticks_off()
 
 
 def scatter(
