@@ -31,9 +31,9 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     parser.add_argument("--dataset", default="digits", metavar="NAME", help="default: digits")
     parser.add_argument(
         "--methods",
-        default="dc,dm,datadam,mtt",
+        default="dc,dm,mtt",
         metavar="NAME,NAME",
-        help="default: dc,dm,datadam,mtt; all: every method that makes images",
+        help="default: dc,dm,mtt; all: every method that makes images",
     )
     parser.add_argument(
         "--ipc", type=integer, default=1, metavar="N", help="images per class (default: 1)"
