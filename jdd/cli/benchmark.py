@@ -81,21 +81,24 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     if given.peer is not None:
         prepare_torch()
     found: dict[str, Any] = {}
-    for name, case in chosen.items():
-        say(f"{name}: {case.words()}")
-        with Stage(f"{name}: rounds") as stage:
-            found[name] = measure(
-                case,
-                width=given.width,
-                seed=given.seed,
-                peer=given.peer is not None,
-                rounds=given.steps,
-                most=given.most,
-                precision=given.precision,
-                watched=stage.watched(stopper),
-            )
-    print(f"ConvNet-3 of width {given.width}, {machine()}")
-    print(outcome.table(*_rows(found)))
+    try:
+        for name, case in chosen.items():
+            say(f"{name}: {case.words()}")
+            with Stage(f"{name}: rounds") as stage:
+                found[name] = measure(
+                    case,
+                    width=given.width,
+                    seed=given.seed,
+                    peer=given.peer is not None,
+                    rounds=given.steps,
+                    most=given.most,
+                    precision=given.precision,
+                    watched=stage.watched(stopper),
+                )
+    finally:  # stopped, it shows the cases that it has come to the end of
+        if found:
+            print(f"ConvNet-3 of width {given.width}, {machine()}")
+            print(outcome.table(*_rows(found)))
     if given.json:
         only = next(iter(found.values())) if len(found) == 1 else {}
         print_json(
