@@ -32,13 +32,17 @@ logging.getLogger("absl").setLevel(logging.ERROR)
 
 
 def writes() -> bool:
-    """Whether this process is the one that writes."""
-    return jax.process_index() == 0
+    """Whether this process is the one that writes.
+
+    Asks JAX only where several processes may run as one: the question starts JAX's devices, which
+    a process that only starts others, as `reproduce.py`, would take away from them.
+    """
+    return not jax.distributed.is_initialized() or jax.process_index() == 0
 
 
 def wait_for_all(place: str) -> None:
     """Returns once all processes that run as one are here; `place` is its name to them."""
-    if jax.process_count() > 1:
+    if jax.distributed.is_initialized() and jax.process_count() > 1:
         multihost_utils.sync_global_devices(place)
 
 
@@ -168,9 +172,9 @@ def _save_tree(path: Path, values: Any, info: Mapping[str, Any]) -> None:
 
 def _checkpointer() -> ocp.Checkpointer:
     """Orbax's, for this process alone: arrays are whole in each, so none has to wait for others."""
-    here = jax.process_index()
-    if jax.process_count() == 1:
+    if not jax.distributed.is_initialized():
         return ocp.Checkpointer(ocp.CompositeCheckpointHandler())
+    here = jax.process_index()
     alone = ocp.options.MultiprocessingOptions(
         primary_host=here, active_processes={here}, barrier_sync_key_prefix=f"process{here}"
     )

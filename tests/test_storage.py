@@ -1,6 +1,7 @@
 """Checkpoints that are whole or refused, files that are old or new, directories with one writer."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -247,3 +248,20 @@ def run_python(program, argument, environment):
         cwd=root,
         env={**os.environ, "PYTHONPATH": str(root), **environment},
     )
+
+
+def test_writing_and_saying_start_no_device(tmp_path):
+    """A process that only starts others leaves the devices to them."""
+    program = (
+        "import sys; from pathlib import Path; from jdd import storage; "
+        "from jdd.report.console import say; path = Path(sys.argv[1]); "
+        "say('begun'); storage.write_json(path, [1]); storage.append_line(path, {'a': 1})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, tmp_path / "file.json"],
+        env={**os.environ, "JAX_PLATFORMS": "none_such"},  # which starting one would complain of
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0 and done.stderr == "begun\n", done.stderr
+    assert (tmp_path / "file.json").read_text() == '[\n  1\n]\n{"a": 1}\n'

@@ -22,7 +22,9 @@ def say(text: str) -> None:
 
 def _speaks() -> bool:
     jax = sys.modules.get("jax")  # a script that has not loaded it runs alone
-    return jax is None or jax.process_index() == 0
+    if jax is None or not jax.distributed.is_initialized():
+        return True  # and the devices are not started for asking
+    return bool(jax.process_index() == 0)
 
 
 class Stage:
