@@ -23,6 +23,11 @@ def pytest_configure(config: pytest.Config) -> None:
     jax.config.update("jax_compilation_cache_dir", directory)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The directories of long tests come first, so that no worker is left waiting for them."""
+    items.sort(key=lambda item: item.path.parent.name not in ("cli", "tasks"))
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """Where the data sets' files lie; without it, tests on them are skipped."""
