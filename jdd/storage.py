@@ -8,7 +8,6 @@ import contextlib
 import fcntl
 import hashlib
 import json
-import logging
 import math
 import os
 import shutil
@@ -19,16 +18,12 @@ from typing import Any
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from jdd.errors import UserError
 
 FORMAT_VERSION = 1
 _CHECKSUMS = "checksums.json"
-
-# Orbax reports each file it opens at INFO and each default it takes at WARNING.
-logging.getLogger("absl").setLevel(logging.ERROR)
 
 
 def writes() -> bool:
@@ -150,40 +145,17 @@ def save_tree(path: Path, arrays: Any, info: Mapping[str, Any]) -> None:
 
 
 def _save_tree(path: Path, values: Any, info: Mapping[str, Any]) -> None:
+    from jdd import _orbax
+
     new = path.with_name(f".{path.name}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(new, ignore_errors=True)
-        with _checkpointer() as checkpointer:
-            checkpointer.save(
-                new,
-                ocp.args.Composite(
-                    arrays=ocp.args.StandardSave(values),
-                    info=ocp.args.JsonSave({"format_version": FORMAT_VERSION, **info}),
-                ),
-            )
-        for marker in new.rglob("commit_success.txt"):
-            marker.write_text("committed\n")  # Orbax writes the path here, which a set outlives
+        _orbax.save(new, values, {"format_version": FORMAT_VERSION, **info})
         write_json(new / _CHECKSUMS, _checksums(new))
         replace_directory(new, path)
     except OSError as error:
         raise UserError(f"{path} cannot be written ({_first_line(error)})") from None
-
-
-def _checkpointer() -> ocp.Checkpointer:
-    """Orbax's, for this process alone: arrays are whole in each, so none has to wait for others."""
-    if not jax.distributed.is_initialized():
-        return ocp.Checkpointer(ocp.CompositeCheckpointHandler())
-    here = jax.process_index()
-    alone = ocp.options.MultiprocessingOptions(
-        primary_host=here, active_processes={here}, barrier_sync_key_prefix=f"process{here}"
-    )
-    handler = ocp.CompositeCheckpointHandler(
-        composite_options=ocp.CompositeOptions(multiprocessing_options=alone),
-        arrays=ocp.StandardCheckpointHandler(multiprocessing_options=alone),
-        info=ocp.JsonCheckpointHandler(multiprocessing_options=alone),
-    )
-    return ocp.Checkpointer(handler, multiprocessing_options=alone)
 
 
 def load_tree(path: Path, like: Any = None) -> tuple[Any, dict[str, Any]]:
@@ -200,16 +172,15 @@ def load_tree(path: Path, like: Any = None) -> tuple[Any, dict[str, Any]]:
     Raises:
       UserError: nothing there, another format version, or a checkpoint that is cut off.
     """
+    from jdd import _orbax
+
     info = load_info(path)
     path = whole_copy(Path(path).absolute())
     # Before Orbax opens them: its threads print tracebacks of their own about damaged files.
     _verify(path)
     try:
         target = None if like is None else jax.tree.map(_empty, like)
-        with _checkpointer() as checkpointer:
-            arrays = checkpointer.restore(
-                path, ocp.args.Composite(arrays=ocp.args.StandardRestore(target))
-            )["arrays"]
+        arrays = _orbax.restore(path, target)
     except Exception as error:
         raise _damaged(path, error) from None
     return arrays, info
@@ -246,16 +217,15 @@ def load_info(path: Path) -> dict[str, Any]:
     Raises:
       UserError: see `load_tree`.
     """
+    from jdd import _orbax
+
     path = whole_copy(Path(path).absolute())
     if not path.is_dir():
         raise UserError(f"{path} does not exist: give a run's directory or its synthetic/ folder")
     if not (path / "info").is_dir() or not (path / "arrays").is_dir():
         raise UserError(f"{path} holds no checkpoint, or one that was cut off: make it again")
     try:
-        with _checkpointer() as checkpointer:
-            info = dict(
-                checkpointer.restore(path, ocp.args.Composite(info=ocp.args.JsonRestore()))["info"]
-            )
+        info = _orbax.restore_info(path)
     except Exception as error:  # Orbax raises many kinds for a damaged file
         raise _damaged(path, error) from None
     version = info.get("format_version")

@@ -13,7 +13,8 @@ ROOT = Path(__file__).resolve().parents[1]
 # From the ground up; a file imports only from floors below its own, or from its own folder.
 FLOORS = (
     *("errors", "settings", "randomness", "recipe"),
-    *("ops", "losses", "augment", "networks", "preprocessing", "storage", "data", "synthetic"),
+    *("ops", "losses", "augment", "networks", "preprocessing"),
+    *("_orbax", "storage", "data", "synthetic"),
     *("sharding", "unrolling", "cost", "training", "difficulty", "experts", "evaluation"),
     *("methods", "distillation", "tasks", "report", "interop", "runs", "benchmarks", "cli"),
 )
@@ -87,6 +88,12 @@ def test_the_package_alone_loads_not_even_jax():
 def test_help_and_errors_load_nothing_heavy_before_they_must():
     modules = top(loaded("import jdd.cli.distill, jdd.cli.evaluate, jdd.cli.train_experts"))
     assert not modules & (HEAVY | {"jax", "numpy"})
+
+
+def test_the_settings_that_help_lists_load_jax_and_nothing_heavier():
+    modules = top(loaded("import jdd.cli.common, jdd.methods, jdd.runs"))
+    assert "jax" in modules
+    assert not modules & HEAVY
 
 
 def test_public_names_are_found_on_first_use():

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from jdd import storage
@@ -118,7 +119,7 @@ def test_saving_over_a_checkpoint_never_leaves_none(tmp_path, monkeypatch, momen
         return rename(self, target)
 
     with monkeypatch.context() as patched:
-        patched.setattr(storage.ocp.Checkpointer, "save", _plain_save)
+        patched.setattr(ocp.Checkpointer, "save", _plain_save)
         patched.setattr(Path, "rename", dying)
         if moment < 2:
             with pytest.raises(Killed):
