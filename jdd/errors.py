@@ -13,7 +13,7 @@ class UserError(ValueError):
 
 
 class Interrupted(Exception):
-    """Work stopped because it was asked to; what is needed to go on is stored."""
+    """Work stopped because it was asked to; what is needed to go on is stored, or the text says."""
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:

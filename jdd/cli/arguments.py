@@ -39,7 +39,7 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message}; --help lists the flags")
 
     def parse_args(self, *arguments: Any) -> argparse.Namespace:  # type: ignore[override]
-        """Parses, naming the nearest flag for one that is not known."""
+        """Parses, naming the flag that one which is not known may stand for."""
         found, rest = self.parse_known_args(*arguments)
         if rest:
             if not rest[0].startswith("-"):
@@ -47,8 +47,9 @@ class Parser(argparse.ArgumentParser):
             import difflib
 
             flags = [f for action in self._actions for f in action.option_strings]
-            near = difflib.get_close_matches(rest[0].split("=")[0], flags, n=1, cutoff=0.0)
-            raise UserError(f"unknown argument '{rest[0]}': did you mean {near[0]}?")
+            near = difflib.get_close_matches(rest[0].split("=")[0], flags, n=1)
+            hint = f"did you mean {near[0]}?" if near else "--help lists the flags"
+            raise UserError(f"unknown argument '{rest[0]}': {hint}")
         return found
 
 

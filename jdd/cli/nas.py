@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from jdd.cli.arguments import Parser, add_settings, settings_words, tune_xla
 from jdd.cli.common import add_task_flags, load_set, task_directory
 from jdd.cli.program import Stopper, print_json, run_script
-from jdd.errors import UserError
+from jdd.errors import Interrupted, UserError
 
 if TYPE_CHECKING:
     from jdd.synthetic import SyntheticSet
@@ -77,10 +77,15 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
                 storage.append_line(out / LINES, header)
             storage.append_line(out / LINES, training._asdict())
 
-        with Stage("steps") as stage:
-            trainings = nas.search(
-                bench, found, settings.repeats, known, keep, stage.watched(stopper)
-            )
+        try:
+            with Stage("steps") as stage:
+                trainings = nas.search(
+                    bench, found, settings.repeats, known, keep, stage.watched(stopper)
+                )
+        except Interrupted:
+            if (out / LINES).exists():
+                raise
+            raise Interrupted("nothing is stored, no training had ended") from None
         result = {
             "task": "nas",
             "dataset": stored.info.dataset,

@@ -63,9 +63,9 @@ def run_script(work: Callable[[Stopper], Any], again: str = "") -> int:
             say_error(error)
             _end_all_processes()
             return USER_ERROR
-        except Interrupted:
+        except Interrupted as stop:
             text = f"the state is stored, {again} goes on from it" if again else "nothing is stored"
-            print(f"stopped: {text}", file=sys.stderr)
+            print(f"stopped: {str(stop) or text}", file=sys.stderr)
         except KeyboardInterrupt:
             text = f": {again} goes on from the last stored state" if again else ""
             print(f"stopped at once{text}", file=sys.stderr)

@@ -34,6 +34,7 @@ def refused(main, capfd, base, words, *arguments):
         ("--preset fast", "unknown preset 'fast'"),
         ("--syn-step 3", "unknown argument '--syn-step': did you mean --syn-steps?"),
         ("--metod mtt", "unknown argument '--metod': did you mean --method?"),
+        ("--zzz 1", "unknown argument '--zzz': --help lists the flags"),
         ("digits", "unexpected argument 'digits'; --help lists the flags"),
         ("--ipc", "argument --ipc: expected one argument"),
         ("--ipc 0", "--ipc 0: at least 1 image per class is needed"),

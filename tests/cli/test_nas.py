@@ -1,12 +1,14 @@
 """What nas.py leaves and says, on real digits."""
 
 import json
+from signal import SIGINT
 
 import pytest
 from PIL import Image
 
 from jdd import data
 from jdd.cli import nas
+from jdd.cli.program import Stopper
 from tests.cli.running import call
 from tests.cli.test_bad_input import refused
 from tests.tasks.test_nas import real_set
@@ -83,6 +85,16 @@ def test_a_search_goes_on_where_it_was_cut_off(searched, tmp_path, capfd):
         assert again[name] == result[name]
     assert len(lines(part)) == len(lines(out))
     assert again == json.loads((part / "nas.json").read_text())
+
+
+def test_a_search_stopped_in_its_first_training_says_that_nothing_is_there(
+    stored, tmp_path, capfd, monkeypatch
+):
+    monkeypatch.setattr(Stopper, "__call__", lambda self: True)
+    out = tmp_path / "tasks"
+    assert nas.main([str(a) for a in (stored, *SMALL, *LESS, "--out", out)]) == 128 + SIGINT
+    assert "stopped: nothing is stored, no training had ended" in capfd.readouterr().err
+    assert not (out / "nas.jsonl").exists()
 
 
 def test_lines_of_an_earlier_search_are_not_lost(searched, tmp_path, capfd):
