@@ -34,8 +34,10 @@ def forward(x: jax.Array, w: jax.Array, window: Window) -> jax.Array:
     """`(n, h, w, c)`, `(kh, kw, c, o)` → `(n, oh, ow, o)`."""
     if w.shape[2] == 1:
         # Three times as fast as XLA's convolution of one channel.
-        patches = jnp.concatenate(list(_shifted(x, window)))
-        return jnp.einsum("pnhw,po->nhwo", patches, w.reshape(-1, w.shape[3]))
+        patches = jnp.concatenate([_plane(v) for v in _shifted(x, window)])
+        return jnp.einsum("pq,po->qo", patches, w.reshape(-1, w.shape[3])).reshape(
+            x.shape[0], *window.output, w.shape[3]
+        )
     return _convolve(x, w, window.strides, window.padding)
 
 
@@ -59,19 +61,23 @@ def input_gradient(g: jax.Array, w: jax.Array, window: Window) -> jax.Array:
 def kernel_gradient(x: jax.Array, g: jax.Array, window: Window) -> jax.Array:
     """`(n, h, w, c)`, `(n, oh, ow, o)` → `(kh, kw, c, o)`, summed over parts of the batch."""
     n, oh, ow, _ = g.shape
-    size = max(1, _POSITIONS // (oh * ow))
-    # The first part takes what the others leave over; the sum starts from it, not from zeros, which
-    # inside `shard_map` would not vary over the mesh as the parts do.
-    first = min(n, n % size or size)
-    total = _kernel_gradient_of_part(x[:first], g[:first], window)
-    if first == n:
-        return total
+    if n == 1:
+        return _kernel_gradient_of_part(x, g, window)
+    # Two parts at least, in a loop: what a loop reads lies in memory. Without one XLA would compute
+    # the layers before anew for each of the shifts.
+    size = -(-n // max(2, round(n * oh * ow / _POSITIONS)))
+    count = -(-n // size)
+
+    def in_parts(v: jax.Array) -> jax.Array:
+        edges = [(0, count * size - n, 0), *[(0, 0, 0)] * 3]  # images of zeros add nothing
+        return lax.pad(v, jnp.zeros((), v.dtype), edges).reshape(count, size, *v.shape[1:])
 
     def add(total: jax.Array, part: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
         return total + _kernel_gradient_of_part(*part, window), None
 
-    others = [v[first:].reshape(-1, size, *v.shape[1:]) for v in (x, g)]
-    return lax.scan(add, total, (others[0], others[1]))[0]
+    total = jnp.zeros((*window.kernel, x.shape[3], g.shape[3]), x.dtype)
+    axes = jax.typeof(x).mat.varying  # inside `shard_map` the sum varies over the mesh as the parts
+    return lax.scan(add, lax.pcast(total, tuple(axes), to="varying"), (in_parts(x), in_parts(g)))[0]
 
 
 def _convolve(x: jax.Array, w: jax.Array, strides: Pair, margins: Sequence[Pair]) -> jax.Array:
@@ -103,17 +109,26 @@ def _convolve(x: jax.Array, w: jax.Array, strides: Pair, margins: Sequence[Pair]
 def _kernel_gradient_of_part(x: jax.Array, g: jax.Array, window: Window) -> jax.Array:
     channels, o = x.shape[3], g.shape[3]
     g = g.reshape(-1, o)
-    planes = [v.reshape(channels, -1) for v in _shifted(x, window)]
     if channels <= _FEW_CHANNELS:
-        entries = jnp.concatenate(planes) @ g
+        entries = jnp.concatenate([_plane(v) for v in _shifted(x, window)]) @ g
     else:
-        entries = jnp.stack([v @ g for v in planes])
+        # The images as they lie: transposing them costs as much as a third of the products.
+        over_positions = (((0,), (0,)), ((), ()))
+        shifts = (v.reshape(-1, channels) for v in _shifted(x, window))
+        entries = jnp.stack([lax.dot_general(v, g, over_positions) for v in shifts])
     return entries.reshape(*window.kernel, channels, o)
+
+
+def _plane(v: jax.Array) -> jax.Array:
+    """`(n, oh, ow, c)` → `(c, n · oh · ow)`."""
+    return v.reshape(-1, v.shape[3]).T
 
 
 def _input_gradient_of_few_channels(g: jax.Array, w: jax.Array, window: Window) -> jax.Array:
     kh, kw = window.kernel
-    planes = jnp.einsum("ijco,nhwo->ijcnhw", w, g)
+    # The images as they lie: with the kernel on the left XLA would transpose them first, computing
+    # the layers behind them anew as it goes.
+    planes = jnp.einsum("nhwo,ijco->nhwijc", g, w).transpose(3, 4, 5, 0, 1, 2)
 
     def shifted_back(i: int, j: int) -> jax.Array:
         edges = []
@@ -127,13 +142,10 @@ def _input_gradient_of_few_channels(g: jax.Array, w: jax.Array, window: Window) 
 
 
 def _shifted(x: jax.Array, window: Window) -> Iterator[jax.Array]:
-    """For each kernel entry the pixels it meets, channels first: `(n, h, w, c)` → `(c, n, oh, ow)`.
-
-    Channels first is what makes the kernel gradient a product of two arrays as they lie in memory.
-    """
-    x = jnp.pad(jnp.transpose(x, (3, 0, 1, 2)), ((0, 0), (0, 0), *window.padding))
+    """For each kernel entry the pixels it meets: `(n, h, w, c)` → `(n, oh, ow, c)`."""
+    x = jnp.pad(x, ((0, 0), *window.padding, (0, 0)))
     (sh, sw), (oh, ow) = window.strides, window.output
     height, width = (oh - 1) * sh + 1, (ow - 1) * sw + 1
     for i in range(window.kernel[0]):
         for j in range(window.kernel[1]):
-            yield x[:, :, i : i + height : sh, j : j + width : sw]
+            yield x[:, i : i + height : sh, j : j + width : sw]
