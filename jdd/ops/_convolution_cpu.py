@@ -61,6 +61,9 @@ def input_gradient(g: jax.Array, w: jax.Array, window: Window) -> jax.Array:
 def kernel_gradient(x: jax.Array, g: jax.Array, window: Window) -> jax.Array:
     """`(n, h, w, c)`, `(n, oh, ow, o)` → `(kh, kw, c, o)`, summed over parts of the batch."""
     n, oh, ow, _ = g.shape
+    if x.shape[3] <= _FEW_CHANNELS:
+        entries = jnp.concatenate([_plane(v) for v in _shifted(x, window)]) @ _rows(g)
+        return entries.reshape(*window.kernel, x.shape[3], g.shape[3])
     if n == 1:
         return _kernel_gradient_of_part(x, g, window)
     # Two parts at least, in a loop: what a loop reads lies in memory. Without one XLA would compute
@@ -107,21 +110,20 @@ def _convolve(x: jax.Array, w: jax.Array, strides: Pair, margins: Sequence[Pair]
 
 
 def _kernel_gradient_of_part(x: jax.Array, g: jax.Array, window: Window) -> jax.Array:
-    channels, o = x.shape[3], g.shape[3]
-    g = g.reshape(-1, o)
-    if channels <= _FEW_CHANNELS:
-        entries = jnp.concatenate([_plane(v) for v in _shifted(x, window)]) @ g
-    else:
-        # The images as they lie: transposing them costs as much as a third of the products.
-        over_positions = (((0,), (0,)), ((), ()))
-        shifts = (v.reshape(-1, channels) for v in _shifted(x, window))
-        entries = jnp.stack([lax.dot_general(v, g, over_positions) for v in shifts])
-    return entries.reshape(*window.kernel, channels, o)
+    # The images as they lie: transposing them costs as much as a third of the products.
+    over_positions = (((0,), (0,)), ((), ()))
+    entries = [lax.dot_general(_rows(v), _rows(g), over_positions) for v in _shifted(x, window)]
+    return jnp.stack(entries).reshape(*window.kernel, x.shape[3], g.shape[3])
+
+
+def _rows(v: jax.Array) -> jax.Array:
+    """`(n, h, w, c)` → `(n · h · w, c)`."""
+    return v.reshape(-1, v.shape[3])
 
 
 def _plane(v: jax.Array) -> jax.Array:
-    """`(n, oh, ow, c)` → `(c, n · oh · ow)`."""
-    return v.reshape(-1, v.shape[3]).T
+    """`(n, h, w, c)` → `(c, n · h · w)`."""
+    return _rows(v).T
 
 
 def _input_gradient_of_few_channels(g: jax.Array, w: jax.Array, window: Window) -> jax.Array:

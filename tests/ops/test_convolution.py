@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import export, lax
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
 
 from jdd.ops import conv2d
 
@@ -20,6 +22,7 @@ CASES = {
     "11x11 stride 4": (1, 19, 21, 2, 11, 2, 2, 4),
     "1x1": (2, 5, 5, 6, 1, 3, 0, 1),
     "parts of the batch": (23, 16, 16, 5, 3, 6, 1, 1),
+    "one image": (1, 6, 6, 5, 3, 4, 1, 1),
     "many channels, stride 2": (2, 9, 8, 6, 3, 4, 1, 2),
     "many channels, much padding": (2, 5, 6, 6, 3, 4, 3, 1),
     "many channels, uneven": (2, 6, 7, 5, 3, 2, ((0, 2), (1, 0)), (2, 1)),
@@ -234,6 +237,20 @@ def test_dtypes():
 def test_what_does_not_fit_is_refused(x, w, options, words):
     with pytest.raises(ValueError, match=words):
         conv2d(jnp.zeros(x), jnp.zeros(w), *options)
+
+
+@pytest.mark.parametrize("case", ["3x3", "first layer of a grey image", "parts of the batch"])
+def test_inside_shard_map_a_shared_kernel_gets_the_sum_of_gradients(case):
+    """On a mesh of one device, JAX checks what varies over the mesh as on one of many."""
+    (x, k), _, options = arrays(case)
+    mesh = jax.make_mesh((1,), ("d",), axis_types=(AxisType.Auto,))
+    total = jax.shard_map(
+        lambda x, k: jax.grad(lambda k: lax.psum(energy(conv2d, options)(x, k), "d"))(k),
+        mesh=mesh,
+        in_specs=(P("d"), P()),
+        out_specs=P(),
+    )
+    agree(jax.jit(total)(x, k), jax.grad(energy(reference, options), 1)(x, k))
 
 
 @pytest.mark.parametrize("case", ["3x3", "first layer of a grey image", "parts of the batch"])
