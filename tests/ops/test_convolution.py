@@ -5,8 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import export, lax
-from jax.sharding import AxisType
-from jax.sharding import PartitionSpec as P
 
 from jdd.ops import conv2d
 
@@ -237,20 +235,6 @@ def test_dtypes():
 def test_what_does_not_fit_is_refused(x, w, options, words):
     with pytest.raises(ValueError, match=words):
         conv2d(jnp.zeros(x), jnp.zeros(w), *options)
-
-
-@pytest.mark.parametrize("case", ["3x3", "first layer of a grey image", "parts of the batch"])
-def test_inside_shard_map_a_shared_kernel_gets_the_sum_of_gradients(case):
-    """On a mesh of one device, JAX checks what varies over the mesh as on one of many."""
-    (x, k), _, options = arrays(case)
-    mesh = jax.make_mesh((1,), ("d",), axis_types=(AxisType.Auto,))
-    total = jax.shard_map(
-        lambda x, k: jax.grad(lambda k: lax.psum(energy(conv2d, options)(x, k), "d"))(k),
-        mesh=mesh,
-        in_specs=(P("d"), P()),
-        out_specs=P(),
-    )
-    agree(jax.jit(total)(x, k), jax.grad(energy(reference, options), 1)(x, k))
 
 
 @pytest.mark.parametrize("case", ["3x3", "first layer of a grey image", "parts of the batch"])
