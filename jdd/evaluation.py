@@ -104,7 +104,7 @@ class Accuracy:
         return float(np.mean(self.balanced or self.values))
 
     def __str__(self) -> str:
-        return shown(self.to_json())
+        return shown(self.to_json(), several=len(self.values) > 1)
 
     def to_json(self) -> dict[str, Any]:
         """Fields of a `result.json`."""

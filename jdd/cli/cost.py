@@ -48,12 +48,22 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
         metavar="N",
         help=f"epochs on the real images (default: {REAL_EPOCHS})",
     )
+    parser.add_argument(
+        "--real-images",
+        type=integer,
+        default=0,
+        metavar="N",
+        help="real training images used, as many of each class as may be; 0: all (default: 0)",
+    )
     add_recipe_flags(parser)
+    parser.epilog = f"networks: {', '.join(networks.names())}."
     given = parser.parse_args(arguments)
     if given.real_epochs < 1:
         raise UserError(f"--real-epochs {given.real_epochs}: at least 1 is needed")
+    if given.real_images < 0:
+        raise UserError(f"--real-images {given.real_images}: 0 or more are needed")
 
-    from jdd import randomness
+    from jdd import data, randomness
     from jdd.report import outcome
     from jdd.report.console import Stage, say
     from jdd.runs import pipeline
@@ -61,6 +71,9 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     from jdd.tasks import real_against_synthetic
 
     stored, dataset = load_set(given)
+    if given.real_images:
+        some = data.subset(dataset.train, given.real_images, seed=0)
+        dataset = dataclasses.replace(dataset, train=some)
     info = stored.info
     recipe = recipe_of(given, stored)
     if hasattr(given, "learning_rate"):
@@ -97,6 +110,7 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
         "seed": seed,
         "network": name,
         "options": dict(recipe.options),
+        "real_images": len(dataset.train),
         "recipe": recipe.to_json(),
         **found,
         "machine": machine(),

@@ -32,6 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     began = time.monotonic()
+    from jdd import networks
+
     parser = Parser(prog="cross_architecture.py", description=DESCRIPTION)
     add_task_flags(parser, NAME, several=True)
     parser.add_argument(
@@ -44,6 +46,7 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
         "--repeats", type=integer, default=2, metavar="N", help="fresh networks a kind (default: 2)"
     )
     add_recipe_flags(parser, without=("network",))
+    parser.epilog = f"networks: {', '.join(networks.names())}."
     given = parser.parse_args(arguments)
     if given.repeats < 1:
         raise UserError(f"--repeats {given.repeats}: at least 1 is needed")
@@ -59,7 +62,14 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     for further in given.sets[1:]:
         if further in loaded:
             raise UserError(f"{further} is named twice")
-        loaded[further] = SyntheticSet.load(further, dataset)
+        other = SyntheticSet.load(further)
+        if other.info.dataset != dataset.name:
+            raise UserError(
+                f"{further} is a set of '{other.info.dataset}', {given.sets[0]} one of "
+                f"'{dataset.name}': sets of one data set can be compared"
+            )
+        other.check_fits(dataset, further)
+        loaded[further] = other
     directory = task_directory(given, given.sets[0])
     names = [name for name in given.networks.split(",") if name]
     plans = {
@@ -108,8 +118,11 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     lines = [f"skipped: {name}, which {why}" for name, why in skipped.items()]
     counts = sorted({each.info.ipc for each in loaded.values()})
     title = f"{dataset.name}, {', '.join(map(str, counts))} per class: other networks"
+    count = "one fresh network" if given.repeats == 1 else f"{given.repeats} fresh networks"
+    spread = ", mean ± standard deviation" if given.repeats > 1 else ""
     words = (
-        f"Test accuracy of {given.repeats} fresh networks of each kind, mean ± standard deviation."
+        f"Test accuracy of {count} of each kind{spread}. Seconds are those of all sets, with what "
+        "the first set's took to compile."
     )
     page = "\n".join([f"# {title}", "", words, "", table, "", *lines])
     picture = plots.bars(

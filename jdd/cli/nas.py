@@ -26,6 +26,7 @@ DESCRIPTION = (
 )
 LINES = "nas.jsonl"
 _NAMED = 3
+_CHANCES = 1.3  # a network that is right no more often than this many times by chance guesses
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -69,7 +70,8 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
             (out / LINES).unlink(missing_ok=True)
         say(
             f"{len(found.candidates)} networks of {settings.space}, {len(found.sampled)} of them "
-            f"trained in full; {len(found.skipped)} more do not fit {dataset.name}"
+            "trained in full"
+            + (f"; {len(found.skipped)} more do not fit {dataset.name}" if found.skipped else "")
         )
 
         def keep(training: Training) -> None:
@@ -93,6 +95,7 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
             "ipc": stored.info.ipc,
             "seed": seed,
             **nas.summary(found, trainings, seed),
+            "classes": dataset.num_classes,
             "compile_seconds": round(bench.compile_seconds, 2),
             "programs": bench.programs,
             "resumed_from": len(known),
@@ -197,6 +200,12 @@ def _page(result: Mapping[str, Any]) -> str:
         f"Compiling {result['programs']} programs took {result['compile_seconds']:.0f} s more. "
         "Seconds are of training alone. The interval is the percentile bootstrap over networks.",
     ]
+    if result["resumed_from"]:
+        parts.append(
+            f"\n{result['resumed_from']} of the trainings were there from an earlier command: "
+            "what is said of compiling is of the last one alone."
+        )
+    parts += _at_chance(result)
     if result["spearman_top"] is not None:
         tops = "; ".join(f"{_WORDS[k]} {_interval(v)}" for k, v in result["spearman_top"].items())
         parts.append(f"\nOver the best tenth in full training: {tops}.")
@@ -207,6 +216,20 @@ def _page(result: Mapping[str, Any]) -> str:
     parts.append("\nAccuracy on the validation split (%):\n")
     parts.append(table(("network", *_WORDS.values()), shown))
     return "\n".join(parts)
+
+
+def _at_chance(result: Mapping[str, Any]) -> list[str]:
+    """A warning for every ranking in which a third of the networks has learned next to nothing."""
+    found = []
+    for kind in result["spearman"]:
+        values = [line[kind] for line in result["networks"] if line[kind] is not None]
+        low = sum(value < _CHANCES / result["classes"] for value in values)
+        if 3 * low >= len(values) > 0:
+            found.append(
+                f"\n{low} of {len(values)} networks only guess ({_WORDS[kind]}): more --epochs, or "
+                "a smaller --batch, would rank them better."
+            )
+    return found
 
 
 def _skipped(names: Sequence[str]) -> str:

@@ -49,7 +49,8 @@ def hold_out(split: Split, share_or_count: float | int, seed: int) -> tuple[Spli
     most = int(np.maximum(present - 1, 0).sum())
     if not 1 <= count <= most:
         raise UserError(
-            f"cannot hold out {count} of {len(split)} images: 1 to {most} leave one of each class"
+            f"cannot hold out {count} of {len(split)} images: "
+            + (f"1 to {most} leave one of each class" if most else "there is one of each class")
         )
     chosen = _stratified(split.labels, count, seed, keep=1)
     return _part(split, ~chosen), _part(split, chosen)

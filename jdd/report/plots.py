@@ -14,6 +14,7 @@ from jdd.storage import replacing
 
 _SIZE = (7.0, 4.2)  # inches
 _DOTS = 120  # an inch
+_LETTERS, _MARKER = 80, 8  # a legend's row; what a name takes beside its own
 
 
 def bars(
@@ -35,7 +36,8 @@ def bars(
             i + (k - (len(groups) - 1) / 2) * width for i, n in enumerate(names) if n in series
         ]
         heights, errors = zip(*(series[n] for n in names if n in series), strict=True)
-        axes.bar(places, heights, 0.9 * width, yerr=errors, capsize=3, label=label)
+        spread = errors if any(errors) else None
+        axes.bar(places, heights, 0.9 * width, yerr=spread, capsize=3, label=label)
     axes.set_xticks(range(len(names)), names, rotation=30, ha="right", rotation_mode="anchor")
     _legend(figure, groups)
     return figure
@@ -133,7 +135,9 @@ def scatter(
 def _legend(figure: Figure, names: Collection[str]) -> None:
     """Below the plot, where it hides nothing; none for one name."""
     if len(names) > 1:
-        figure.legend(loc="outside lower center", ncols=min(len(names), 4), frameon=False)
+        columns = _LETTERS // (max(map(len, names)) + _MARKER)
+        ncols = max(1, min(len(names), 4, columns))
+        figure.legend(loc="outside lower center", ncols=ncols, frameon=False)
 
 
 def gallery(panels: Mapping[str, Image.Image], columns: int) -> Figure:

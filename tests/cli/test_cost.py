@@ -66,6 +66,13 @@ def test_another_network(stored, tmp_path, capfd):
     assert result["synthetic"]["epochs"] == result["synthetic"]["steps"] == 3
 
 
+def test_fewer_real_images(stored, capfd):
+    fewer = ("--real-images", 40, "--real-epochs", 1, "--epochs", 1)
+    code, result, _ = call(cost.main, capfd, stored, *fewer, "--json")
+    assert code == 0 and result["real_images"] == result["real"]["images"] == 40
+    assert result["real"]["steps"] == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -76,6 +83,8 @@ def test_another_network(stored, tmp_path, capfd):
         (["RUN", "--network", "LeNet", "--width", 2], "LeNet takes no options"),
         (["RUN", "--epochs", 0], "--epochs 0: at least 1"),
         (["RUN", "--real-epochs", 0], "--real-epochs 0: at least 1"),
+        (["RUN", "--real-images", -1], "--real-images -1: 0 or more"),
+        (["RUN", "--real-images", 2000], "2000 images"),
         (["RUN", "--real-epochs", "x"], "'x' is not a whole number"),
         (["RUN", "--out", "FILE"], "cannot be written: choose another --out"),
         (["RUN", "--out", "FILE/below"], "cannot be written: choose another --out"),

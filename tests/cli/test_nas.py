@@ -84,6 +84,7 @@ def test_a_search_goes_on_where_it_was_cut_off(searched, tmp_path, capfd):
     for name in ("best", "best_accuracy", "spearman", "networks"):
         assert again[name] == result[name]
     assert len(lines(part)) == len(lines(out))
+    assert "3 of the trainings were there from an earlier command" in (part / "nas.md").read_text()
     assert again == json.loads((part / "nas.json").read_text())
 
 
@@ -108,6 +109,17 @@ def test_lines_of_an_earlier_search_are_not_lost(searched, tmp_path, capfd):
     refused(nas.main, capfd, tmp_path, "seed is 0 there, 1 here", *same, "--seed", 1)
     (tmp_path / "nas.jsonl").write_text("mine\n")
     refused(nas.main, capfd, tmp_path, "is not of a search", *same, "--resume")
+
+
+def test_a_ranking_of_networks_that_guess_is_named():
+    networks = [{"distilled": a, "random": b, "early": 0.5} for a, b in ((0.1, 0.1), (0.5, 0.6))]
+    networks += [{"distilled": 0.12, "random": 0.7, "early": None}] * 2
+    proxies = {"distilled": {}, "random": {}, "early": {}}
+    found = nas._at_chance({"classes": 10, "networks": networks, "spearman": proxies})
+    assert found == [
+        "\n3 of 4 networks only guess (distilled set): more --epochs, or a smaller --batch, would "
+        "rank them better."
+    ]
 
 
 @pytest.mark.parametrize(
