@@ -121,8 +121,8 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     count = "one fresh network" if given.repeats == 1 else f"{given.repeats} fresh networks"
     spread = ", mean ± standard deviation" if given.repeats > 1 else ""
     words = (
-        f"Test accuracy of {count} of each kind{spread}. Seconds are those of all sets, with what "
-        "the first set's took to compile."
+        f"Test accuracy of {count} of each kind{spread}. Seconds are those of all sets, compiling "
+        "with them; sets of one size share it."
     )
     page = "\n".join([f"# {title}", "", words, "", table, "", *lines])
     picture = plots.bars(
