@@ -8,10 +8,15 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import Partial
+
+from jdd.ops import keep_products
 
 PyTree = Any
 StepLoss = Callable[[PyTree, PyTree, PyTree], jax.Array]
 
+_ROOM = {"cpu": 256 * 2**20}  # bytes that products of all steps may take; more gains little there
+_ROOM_ELSEWHERE = 2 * 2**30
 _FEW = 25  # steps whose parameters are all kept on a CPU
 _CONSTANT = 10  # steps whose parameters are kept where memory must not grow
 
@@ -20,7 +25,7 @@ def _add_scaled(tree: PyTree, scale: jax.Array, other: PyTree) -> PyTree:
     return jax.tree.map(lambda a, b: a + scale.astype(a.dtype) * b, tree, other)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0, 5))
+@partial(jax.custom_vjp, nondiff_argnums=(0, 5, 6))
 def sgd(
     loss: StepLoss,
     params: PyTree,
@@ -28,6 +33,7 @@ def sgd(
     learning_rate: jax.Array,
     plan: PyTree,
     kept: int = 0,
+    room: int = 0,
 ) -> PyTree:
     """Parameters after plain gradient descent, one step for each entry of `plan`.
 
@@ -40,9 +46,10 @@ def sgd(
 
         λ ← λ − α J_θ,      data̅ ← data̅ − α J_data,      α̅ ← α̅ − ∂_ε loss
 
-    so that between the two passes only parameters are kept, never activations, and whatever stands
-    between `data` and the network (augmentation, gathering a batch) is differentiated once, not
-    twice.
+    so that between the two passes only parameters have to be kept, never activations, and whatever
+    stands between `data` and the network (augmentation, gathering a batch) is differentiated once,
+    not twice. Where there is room, what the step's convolutions gave is kept as well: J then takes
+    six products a layer instead of eight.
 
     Args:
       loss: `(params, data, plan_t) → scalar`; a hashable function, static under `jit`.
@@ -54,11 +61,13 @@ def sgd(
       kept: how many steps' parameters are kept at most, 0: all. With fewer than there are steps,
         the others are computed again on the way back, in the order that takes the fewest steps:
         with 10 kept, once for up to 65 steps and twice for up to 285, about.
+      room: bytes. Where parameters and products of all steps fit in, both are kept, whatever `kept`
+        says.
 
     Returns:
       Pytree like `params`: θ_steps.
     """
-    return _forward(loss, params, data, learning_rate, plan, kept)[0]
+    return _forward(loss, params, data, learning_rate, plan, kept, room)[0]
 
 
 MEMORY = ("auto", "all", "constant", "tesla")
@@ -80,6 +89,13 @@ def kept_for(steps: int, memory: str = "auto") -> int:
     return 2 * math.isqrt(steps)
 
 
+def room_for(memory: str = "auto") -> int:
+    """How many bytes of parameters and products `sgd` should keep; `memory` as for `kept_for`."""
+    if memory not in ("auto", "all"):
+        return 0
+    return _ROOM.get(jax.default_backend(), _ROOM_ELSEWHERE)
+
+
 def _step(
     loss: StepLoss, params: PyTree, data: PyTree, learning_rate: jax.Array, entry: PyTree
 ) -> PyTree:
@@ -93,15 +109,27 @@ def _forward(
     learning_rate: jax.Array,
     plan: PyTree,
     kept: int,
+    room: int,
 ) -> tuple[PyTree, tuple[PyTree, ...]]:
     learning_rate = jnp.asarray(learning_rate)
     steps = jax.tree.leaves(plan)[0].shape[0]
+
+    def step_with_products(current: PyTree, entry: PyTree) -> tuple[PyTree, tuple[PyTree, PyTree]]:
+        gradient, products = _gradient_and_products(loss, current, entry, data)
+        return _add_scaled(current, -learning_rate, gradient), (current, products)
+
+    if room:
+        first = jax.tree.map(lambda v: v[0], plan)
+        _, of_a_step = jax.eval_shape(step_with_products, params, first)
+        if steps * _bytes(of_a_step) <= room:
+            last, all_of_them = jax.lax.scan(step_with_products, params, plan)
+            return last, (all_of_them, data, learning_rate, plan)
 
     def step(current: PyTree, entry: PyTree) -> PyTree:
         return _step(loss, current, data, learning_rate, entry)
 
     if not 0 < kept < steps:
-        last, all_of_them = jax.lax.scan(lambda p, entry: (step(p, entry), p), params, plan)
+        last, all_of_them = jax.lax.scan(lambda p, e: (step(p, e), (p, None)), params, plan)
         return last, (all_of_them, data, learning_rate, plan)
 
     def step_and_keep(
@@ -114,18 +142,23 @@ def _forward(
     places = jnp.asarray(_way_there(steps, kept), jnp.int32)
     empty = jax.tree.map(lambda p: jnp.zeros((kept + 1, *p.shape), p.dtype), params)
     (last, filled), _ = jax.lax.scan(step_and_keep, (params, empty), (places, plan))
-    return last, (filled, data, learning_rate, plan)
+    return last, ((filled, None), data, learning_rate, plan)
 
 
 def _backward(
-    loss: StepLoss, kept: int, saved: tuple[PyTree, ...], cotangent: PyTree
+    loss: StepLoss, kept: int, room: int, saved: tuple[PyTree, ...], cotangent: PyTree
 ) -> tuple[PyTree, PyTree, jax.Array, None]:
-    places, data, learning_rate, plan = saved
+    del room  # what it led to is seen by what was kept
+    (places, products), data, learning_rate, plan = saved
     steps = jax.tree.leaves(plan)[0].shape[0]
 
-    def back(carry: tuple[PyTree, PyTree, jax.Array], at: tuple[PyTree, PyTree]) -> Any:
+    def back(carry: tuple[PyTree, PyTree, jax.Array], at: tuple[PyTree, PyTree, PyTree]) -> Any:
         adjoint, data_bar, rate_bar = carry
-        _, slope, of_params, of_data = _product(loss, *at, data, adjoint)
+        params, products, entry = at
+        if products is None:
+            _, slope, of_params, of_data = _product(loss, params, entry, data, adjoint)
+        else:
+            slope, (of_params, of_data) = products(params, entry, data, adjoint)
         return (
             _add_scaled(adjoint, -learning_rate, of_params),
             _add_scaled(data_bar, -learning_rate, of_data),
@@ -133,8 +166,8 @@ def _backward(
         ), None
 
     carry = (cotangent, jax.tree.map(jnp.zeros_like, data), jnp.zeros_like(learning_rate))
-    if not 0 < kept < steps:
-        return (*jax.lax.scan(back, carry, (places, plan), reverse=True)[0], None)
+    if products is not None or not 0 < kept < steps:
+        return (*jax.lax.scan(back, carry, (places, products, plan), reverse=True)[0], None)
 
     def move(state: tuple[Any, ...], at: Any) -> tuple[tuple[Any, ...], None]:
         current, places, carry = state
@@ -144,7 +177,7 @@ def _backward(
         entry = jax.tree.map(lambda v: v[at.step], plan)
         current, carry = jax.lax.cond(
             at.returns,
-            lambda: (current, back(carry, (current, entry))[0]),
+            lambda: (current, back(carry, (current, None, entry))[0]),
             lambda: (_step(loss, current, data, learning_rate, entry), carry),
         )
         return (current, places, carry), None
@@ -162,6 +195,46 @@ def _product(loss: StepLoss, params: PyTree, entry: PyTree, data: PyTree, along:
         lambda p: value_and_gradients(p, data, entry), (params,), (along,)
     )
     return gradient, slope, of_params, of_data
+
+
+def _gradient_and_products(
+    loss: StepLoss, params: PyTree, entry: PyTree, data: PyTree
+) -> tuple[PyTree, Partial]:
+    """∇_θ loss, and what `_product` would compute of it again: a function that finishes it.
+
+    That is `(params, entry, data, along)` → ⟨∇_θ loss, along⟩ and the derivatives of both gradients
+    along `along`, for these same arguments; what the convolutions gave are its leaves.
+    """
+    value_and_gradients = jax.checkpoint(
+        lambda p: jax.value_and_grad(loss, argnums=(0, 1))(p, data, entry),
+        policy=keep_products,
+        prevent_cse=False,  # the two passes are two loops
+    )
+    (_, (gradient, _)), along = jax.linearize(value_and_gradients, params)
+    # Its leaves are those of the arguments too, which are at hand on the way back.
+    leaves, tree = jax.tree.flatten(along)
+    positions = {id(v): i for i, v in enumerate(jax.tree.leaves((params, entry, data)))}
+    known = tuple(positions.get(id(v)) for v in leaves)
+    products = [v for v, position in zip(leaves, known, strict=True) if position is None]
+    return gradient, Partial(partial(_finish, tree, known), products)
+
+
+def _finish(
+    tree: Any,
+    known: tuple[int | None, ...],
+    products: list[jax.Array],
+    params: PyTree,
+    entry: PyTree,
+    data: PyTree,
+    along: PyTree,
+) -> Any:
+    arguments, rest = jax.tree.leaves((params, entry, data)), iter(products)
+    leaves = [next(rest) if position is None else arguments[position] for position in known]
+    return jax.tree.unflatten(tree, leaves)(along)
+
+
+def _bytes(tree: PyTree) -> int:
+    return sum(v.size * v.dtype.itemsize for v in jax.tree.leaves(tree))
 
 
 def _put(places: PyTree, at: jax.Array, value: PyTree) -> PyTree:

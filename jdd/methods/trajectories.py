@@ -200,7 +200,8 @@ def trajectory_method(
                 student = unrolling.tesla(step_loss, start, shown, moved.rate, plan)
             else:
                 kept = unrolling.kept_for(steps, settings.memory)
-                student = unrolling.sgd(step_loss, start, shown, moved.rate, plan, kept)
+                room = unrolling.room_for(settings.memory)
+                student = unrolling.sgd(step_loss, start, shown, moved.rate, plan, kept, room)
             matched = None if weights is None else weights(student, target)
             return trajectory_matching(student, start, target, matched)
 

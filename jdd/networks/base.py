@@ -24,6 +24,10 @@ class Network(nn.Module):
         """The post-activation maps in order, and the last feature map (after its pooling)."""
         raise NotImplementedError
 
+    def features(self, images: jax.Array, train: bool) -> jax.Array:
+        """The last feature map (after its pooling), where the others are not wanted."""
+        return self.trace(images, train)[1]
+
     def feature_shape(self, image_shape: tuple[int, int, int]) -> tuple[int, int, int]:
         """`(h, w, c)` of an image → of the features that the first linear layer sees.
 
@@ -49,7 +53,7 @@ class Network(nn.Module):
     def embed(self, images: jax.Array, train: bool = False) -> jax.Array:
         """Images `(n, h, w, c)` → the flattened features before the classifier, `(n, d)`."""
         self._check_size(images)
-        return flatten(self.trace(images, train)[1])
+        return flatten(self.features(images, train))
 
     def feature_maps(self, images: jax.Array, train: bool = False) -> list[jax.Array]:
         """Images `(n, h, w, c)` → the maps behind every activation, in order, each NHWC."""

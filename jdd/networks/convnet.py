@@ -45,6 +45,16 @@ class ConvNet(Network):
         shrink = 1 if self.pooling == "none" else 2**self.depth
         return height // shrink, width // shrink, self.width
 
+    def features(self, images: jax.Array, train: bool) -> jax.Array:
+        """See `Network`."""
+        per_image = self.norm in ("instance", "group")
+        if not (per_image and self.activation == "relu" and self.pooling == "avg"):
+            return super().features(images, train)
+        x = padded(images)
+        for block in self.block:
+            x = block(x, train, pooled=True)
+        return x
+
     def trace(self, images: jax.Array, train: bool) -> tuple[list[jax.Array], jax.Array]:
         """See `Network`."""
         activation, pool = layers.ACTIVATIONS[self.activation], layers.POOLINGS[self.pooling]

@@ -56,12 +56,15 @@ class Conv(nn.Module):
     use_bias: bool = True
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """`(n, h, w, c)` → `(n, h', w', features)`."""
+    def __call__(self, x: jax.Array, add_bias: bool = True) -> jax.Array:
+        """`(n, h, w, c)` → `(n, h', w', features)`; not added, the bias is still a parameter."""
         shape = (self.window, self.window, x.shape[-1], self.features)
         initialise = fan_in_uniform(shape[0] * shape[1] * shape[2])
         x = ops.conv2d(x, self.param("kernel", initialise, shape), self.padding, self.stride)
-        return x + self.param("bias", initialise, (self.features,)) if self.use_bias else x
+        if not self.use_bias:
+            return x
+        bias = self.param("bias", initialise, (self.features,))
+        return x + bias if add_bias else x
 
 
 class Dense(nn.Module):
@@ -83,8 +86,12 @@ class Norm(nn.Module):
     kind: str
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """`(n, h, w, c)` → the same shape; `train` matters to batch norm alone."""
+    def __call__(self, x: jax.Array, train: bool, pooled: bool = False) -> jax.Array:
+        """`(n, h, w, c)` → the same shape; `train` matters to batch norm alone.
+
+        With `pooled`, for instance and group norm, ReLU and average pooling by two follow in the
+        same function: `(n, h, w, c)` → `(n, h // 2, w // 2, c)`.
+        """
         channels = x.shape[-1]
         shape = x.shape[1:] if self.kind == "layer" else (channels,)
         scale = self.param("scale", nn.initializers.ones, shape)
@@ -94,6 +101,9 @@ class Norm(nn.Module):
         if self.kind == "batch":
             return self._batch_norm(x, scale, bias, train)
         groups = channels if self.kind == "instance" else GROUPS
+        if pooled:
+            affine = ops.group_affine(x, scale, bias, groups, EPSILON)
+            return ops.relu_avg_pool(x, affine, 2, 2)
         return ops.group_norm(x, scale, bias, groups, EPSILON)
 
     def _batch_norm(
@@ -117,7 +127,11 @@ class Norm(nn.Module):
 
 
 class ConvBlock(nn.Module):
-    """A convolution and the norm behind it; activation and pooling are the network's."""
+    """A convolution and the norm behind it; activation and pooling are the network's.
+
+    In front of instance norm the convolution's bias is not added: the norm takes any constant off a
+    channel again, so that the result does not depend on it and its gradient is zero.
+    """
 
     features: int
     norm: str
@@ -127,12 +141,13 @@ class ConvBlock(nn.Module):
     use_bias: bool = True
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """`(n, h, w, c)` → `(n, h', w', features)`."""
-        x = Conv(self.features, self.window, self.padding, self.stride, self.use_bias, name="conv")(
-            x
+    def __call__(self, x: jax.Array, train: bool, pooled: bool = False) -> jax.Array:
+        """`(n, h, w, c)` → `(n, h', w', features)`; `pooled` as for `Norm`."""
+        conv = Conv(
+            self.features, self.window, self.padding, self.stride, self.use_bias, name="conv"
         )
-        return x if self.norm == "none" else Norm(self.norm, name="norm")(x, train)
+        x = conv(x, add_bias=self.norm != "instance")
+        return x if self.norm == "none" else Norm(self.norm, name="norm")(x, train, pooled)
 
 
 class DenseBlock(nn.Module):

@@ -19,7 +19,7 @@ DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
 # Up to this many input channels (grey and colour images) the kernel entries of all shifts make one
 # matrix product: a convolution with one or three outputs takes 16 ms where this takes 0.3.
-_FEW_CHANNELS = 4
+FEW_CHANNELS = 4
 
 # Outputs of up to this many positions are a product of patches: XLA's convolution of 25 maps of 2×2
 # with 256 channels takes 57 ms, the product 2; from 3×3 on they are equal.
@@ -43,7 +43,7 @@ def forward(x: jax.Array, w: jax.Array, window: Window) -> jax.Array:
 
 def input_gradient(g: jax.Array, w: jax.Array, window: Window) -> jax.Array:
     """`(n, oh, ow, o)`, `(kh, kw, c, o)` → `(n, h, w, c)`: the kernel flipped, its ends swapped."""
-    if w.shape[2] <= _FEW_CHANNELS:
+    if w.shape[2] <= FEW_CHANNELS:
         return _input_gradient_of_few_channels(g, w, window)
     margins = []
     for size, output, kernel, stride, (low, _) in window.axes():
@@ -61,7 +61,7 @@ def input_gradient(g: jax.Array, w: jax.Array, window: Window) -> jax.Array:
 def kernel_gradient(x: jax.Array, g: jax.Array, window: Window) -> jax.Array:
     """`(n, h, w, c)`, `(n, oh, ow, o)` → `(kh, kw, c, o)`, summed over parts of the batch."""
     n, oh, ow, _ = g.shape
-    if x.shape[3] <= _FEW_CHANNELS:
+    if x.shape[3] <= FEW_CHANNELS:
         entries = jnp.concatenate([_plane(v) for v in _shifted(x, window)]) @ _rows(g)
         return entries.reshape(*window.kernel, x.shape[3], g.shape[3])
     if n == 1:

@@ -189,6 +189,14 @@ ad.defbilinear(
 )
 
 
+def keep_products(primitive: Any, *arrays: Any, **_: Any) -> bool:
+    """A policy for `jax.checkpoint`: what a convolution and its input gradient give is kept.
+
+    Not those of grey and colour images, which are quickly computed again, and larger than others.
+    """
+    return primitive in (_forward, _input_gradient) and arrays[1].shape[-2] > cpu.FEW_CHANNELS
+
+
 def _batch(
     primitive: Primitive, images_first: bool, arrays: Any, axes: Any, *, window: Window
 ) -> tuple[jax.Array, int]:

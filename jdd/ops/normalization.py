@@ -1,10 +1,26 @@
 """Normalisation within one image, with PyTorch's meaning: biased variance, scale and bias after."""
 
 from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+
+
+class Affine(NamedTuple):
+    """A norm as x ↦ (x − point) · factor + summand, each `(n, c)` or `(n, 1)`."""
+
+    point: jax.Array  # near the mean; no derivative flows through it
+    factor: jax.Array
+    summand: jax.Array
+
+
+def apply(x: jax.Array, affine: Affine) -> jax.Array:
+    """`(n, h, w, c)` → the same shape."""
+    point, factor, summand = (v[:, None, None] for v in affine)
+    return (x - point) * factor + summand
 
 
 def group_norm(
@@ -27,6 +43,13 @@ def group_norm(
     Raises:
       ValueError: where `groups` does not divide c.
     """
+    return apply(x, group_affine(x, scale, bias, groups, eps))
+
+
+def group_affine(
+    x: jax.Array, scale: jax.Array, bias: jax.Array, groups: int, eps: float = 1e-5
+) -> Affine:
+    """What `group_norm` does to each channel of each image; arguments and errors are its own."""
     c = x.shape[3]
     if c % groups:
         raise ValueError(f"{c} channels do not divide into {groups} groups")
@@ -39,7 +62,7 @@ def group_norm(
         mean = jnp.mean(grouped, axis=2, keepdims=True)
         return jnp.broadcast_to(mean, grouped.shape).reshape(moments.shape)
 
-    return _normalise(x, scale, bias, eps, over_groups)
+    return _affine(x, scale, bias, eps, over_groups)
 
 
 def layer_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, eps: float = 1e-5) -> jax.Array:
@@ -55,17 +78,18 @@ def layer_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, eps: float = 1e-
       `(n, h, w, c)` of the same dtype.
     """
     one = jnp.ones((), x.dtype)
-    centred = _normalise(x, one, 0 * one, eps, lambda m: jnp.mean(m, axis=1, keepdims=True))
+    mean = partial(jnp.mean, axis=1, keepdims=True)
+    centred = apply(x, _affine(x, one, 0 * one, eps, mean))
     return centred * scale + bias
 
 
-def _normalise(
+def _affine(
     x: jax.Array,
     scale: jax.Array,
     bias: jax.Array,
     eps: float,
     combine: Callable[[jax.Array], jax.Array],
-) -> jax.Array:
+) -> Affine:
     """(x - mean) · scale / deviation + bias; `combine` takes means of channels to those wanted.
 
     Written as one product and one sum per entry with factors of shape `(n, c)`. What autodiff makes
@@ -80,4 +104,4 @@ def _normalise(
     distance = mean - point
     variance = combine(jnp.mean(centred * centred, (1, 2))) - distance * distance
     factor = scale * lax.rsqrt(variance + eps)
-    return centred * factor[:, None, None] + (bias - distance * factor)[:, None, None]
+    return Affine(point, factor, bias - distance * factor)

@@ -2,6 +2,9 @@
 
 import jax
 import jax.numpy as jnp
+from jax import lax
+
+from jdd.ops.normalization import Affine, apply
 
 
 def avg_pool(x: jax.Array, window: int, stride: int) -> jax.Array:
@@ -20,6 +23,36 @@ def avg_pool(x: jax.Array, window: int, stride: int) -> jax.Array:
     """
     parts = _window_entries(x, window, stride)
     return sum(parts[1:], parts[0]) / len(parts)
+
+
+def relu_avg_pool(x: jax.Array, affine: Affine, window: int, stride: int) -> jax.Array:
+    """`avg_pool(relu(y))` of what a norm makes of x, y = (x − point) · factor + summand.
+
+    With m = 1 where y is positive, which no derivative flows through, that is
+
+        factor · avg_pool(m · (x − point)) + summand · avg_pool(m)
+
+    so that of factor and summand all derivatives are taken on the pooled maps, and a tangent or a
+    cotangent passes over a map of x's size once. Written as three layers each of them does.
+
+    Args:
+      x: `(n, h, w, c)`.
+      affine: each of its entries `(n, c)`.
+      window: height and width of a window.
+      stride: distance between windows.
+
+    Returns:
+      `(n, oh, ow, c)`, as `avg_pool`.
+
+    Raises:
+      ValueError: where not one window fits.
+    """
+    point, factor, summand = (v[:, None, None] for v in affine)
+    fixed = apply(lax.stop_gradient(x), Affine(*map(lax.stop_gradient, affine)))
+    positive = fixed > 0
+    kept = avg_pool(jnp.where(positive, x - point, 0), window, stride)
+    share = avg_pool(positive.astype(x.dtype), window, stride)
+    return factor * kept + summand * share
 
 
 def max_pool(x: jax.Array, window: int, stride: int, padding: int = 0) -> jax.Array:

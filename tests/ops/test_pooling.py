@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from jdd.ops import avg_pool, max_pool
+from jdd.ops import avg_pool, group_affine, group_norm, max_pool, relu_avg_pool
 
 
 @pytest.fixture(autouse=True)
@@ -83,3 +83,40 @@ def test_maximum_of_nan_is_nan():
 def test_a_window_larger_than_the_image_is_refused(pool):
     with pytest.raises(ValueError, match="does not fit"):
         pool(jnp.zeros((1, 2, 8, 1)), 3, 1)
+
+
+@pytest.mark.parametrize("groups", [2, 6])
+@pytest.mark.parametrize(("size", "window", "stride"), [((6, 6), 2, 2), ((5, 7), 3, 2)])
+def test_norm_relu_and_pooling_in_one_are_the_three_in_turn(groups, size, window, stride):
+    """Value, gradient, and the gradient's tangent, all to 1e-12 relative to the largest entry."""
+    rng = np.random.default_rng(1)
+    x, scale, bias = (jnp.asarray(rng.normal(size=shape)) for shape in ((3, *size, 6), (6,), (6,)))
+    out = jax.eval_shape(lambda x: avg_pool(x, window, stride), x).shape
+    weights = jnp.asarray(rng.normal(size=out))
+    tangents = tuple(jnp.asarray(rng.normal(size=v.shape)) for v in (x, scale, bias))
+
+    def in_one(x, scale, bias):
+        return relu_avg_pool(x, group_affine(x, scale, bias, groups), window, stride)
+
+    def in_turn(x, scale, bias):
+        return avg_pool(jax.nn.relu(group_norm(x, scale, bias, groups)), window, stride)
+
+    def everything(f):
+        def energy(*arguments):
+            y = f(*arguments)
+            return jnp.sum(weights * y + y**3), y
+
+        gradient = jax.grad(energy, argnums=(0, 1, 2), has_aux=True)
+        return jax.jvp(gradient, (x, scale, bias), tangents)
+
+    ours, theirs = (jax.tree.leaves(everything(f)) for f in (in_one, in_turn))
+    assert len(ours) == 8
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12 * np.max(np.abs(b)))
+
+
+def test_norm_relu_and_pooling_in_one_where_a_channel_is_constant():
+    x = jnp.full((1, 4, 4, 2), 7.0)
+    affine = group_affine(x, jnp.ones(2), jnp.asarray([0.5, -0.5]), 2)
+    expected = np.broadcast_to([0.5, 0.0], (1, 2, 2, 2))
+    np.testing.assert_allclose(relu_avg_pool(x, affine, 2, 2), expected)
