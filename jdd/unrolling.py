@@ -15,7 +15,9 @@ from jdd.ops import keep_products
 PyTree = Any
 StepLoss = Callable[[PyTree, PyTree, PyTree], jax.Array]
 
-_ROOM = {"cpu": 256 * 2**20}  # bytes that products of all steps may take; more gains little there
+# Bytes that parameters and products of all steps may take. On a CPU 93 MB save a seventh of the
+# time, 660 a twentieth; elsewhere none of it has been measured.
+_ROOM = {"cpu": 256 * 2**20}
 _ROOM_ELSEWHERE = 2 * 2**30
 _FEW = 25  # steps whose parameters are all kept on a CPU
 _CONSTANT = 10  # steps whose parameters are kept where memory must not grow

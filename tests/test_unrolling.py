@@ -100,6 +100,25 @@ def test_keeping_products_changes_nothing(both):
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
 
 
+def test_keeping_products_of_several_students_at_once(both):
+    """As on accelerators: segments under `vmap`, each with parameters and a plan of its own."""
+
+    def keeping(params, data, rate, plan, weights):
+        student = unrolling.sgd(loss, params, data, rate, plan, 0, 2**30)
+        return outcome(student, weights)
+
+    def mean(params, data, rate, plans, weights):
+        each = jax.vmap(keeping, (0, None, None, 0, None))(params, data, rate, plans, weights)
+        return jnp.mean(each)
+
+    with jax.enable_x64(True):
+        params, data, rate, plan, weights = problem()
+        twice, plans = jax.tree.map(lambda v: jnp.stack([v, v]), (params, plan))
+        gradient = jax.jit(jax.grad(mean, argnums=(1, 2)))(twice, data, rate, plans, weights)
+    for a, b in zip(jax.tree.leaves(gradient), jax.tree.leaves(both[1][1][1:]), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
+
+
 @pytest.mark.parametrize("whole", [True, False], ids=["at once", "in parts"])
 def test_of_a_step_only_products_of_many_channels_are_kept(whole):
     def of_batch(params, batch):

@@ -138,7 +138,7 @@ def _parser() -> Parser:
         "--memory",
         default="auto",
         metavar="NAME",
-        help="parameters kept of the student's steps: auto (default), all, constant or tesla",
+        help="what is kept of the student's steps: auto (default), all, constant or tesla",
     )
     parser.add_argument(
         "--batch-real",

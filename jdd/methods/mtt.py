@@ -33,8 +33,9 @@ class MttSettings:
     segments: int = flag(1, "expert segments an update, their gradients averaged")
     memory: str = flag(
         "auto",
-        "parameters kept of the student's steps: all, constant (hardly more for more steps, exact, "
-        "slower), auto, or tesla: none, and TESLA's gradient, which is not the exact one",
+        "what is kept of the student's steps: all (parameters, and results of convolutions where "
+        "there is room), constant (hardly more for more steps, exact, slower), auto (all, but on a "
+        "CPU of many steps only some), or tesla: nothing, and TESLA's gradient, not the exact one",
     )
 
 

@@ -71,16 +71,18 @@ def kernel_gradient(x: jax.Array, g: jax.Array, window: Window) -> jax.Array:
     size = -(-n // max(2, round(n * oh * ow / _POSITIONS)))
     count = -(-n // size)
 
-    def in_parts(v: jax.Array) -> jax.Array:
+    def part(v: jax.Array, i: jax.Array) -> jax.Array:
+        return lax.dynamic_slice_in_dim(v, i * size, size)
+
+    def add(total: jax.Array, i: jax.Array) -> tuple[jax.Array, None]:
+        return total + _kernel_gradient_of_part(part(x, i), part(g, i), window), None
+
+    if count * size > n:
         edges = [(0, count * size - n, 0), *[(0, 0, 0)] * 3]  # images of zeros add nothing
-        return lax.pad(v, jnp.zeros((), v.dtype), edges).reshape(count, size, *v.shape[1:])
-
-    def add(total: jax.Array, part: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
-        return total + _kernel_gradient_of_part(*part, window), None
-
+        x, g = (lax.pad(v, jnp.zeros((), v.dtype), edges) for v in (x, g))
     total = jnp.zeros((*window.kernel, x.shape[3], g.shape[3]), x.dtype)
     axes = jax.typeof(x).mat.varying  # inside `shard_map` the sum varies over the mesh as the parts
-    return lax.scan(add, lax.pcast(total, tuple(axes), to="varying"), (in_parts(x), in_parts(g)))[0]
+    return lax.scan(add, lax.pcast(total, tuple(axes), to="varying"), jnp.arange(count))[0]
 
 
 def _convolve(x: jax.Array, w: jax.Array, strides: Pair, margins: Sequence[Pair]) -> jax.Array:

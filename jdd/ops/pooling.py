@@ -1,9 +1,13 @@
 """Pooling over windows of an image; as in PyTorch, windows that do not fit are left out."""
 
+from collections.abc import Callable
+from functools import cache
+
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jdd.ops._linear import linear_pair
 from jdd.ops.normalization import Affine, apply
 
 
@@ -21,8 +25,28 @@ def avg_pool(x: jax.Array, window: int, stride: int) -> jax.Array:
     Raises:
       ValueError: where not one window fits.
     """
+    if window == stride and min(x.shape[1:3]) >= window:
+        return _mean_of_tiles(window)(x)
     parts = _window_entries(x, window, stride)
     return sum(parts[1:], parts[0]) / len(parts)
+
+
+@cache
+def _mean_of_tiles(size: int) -> Callable[[jax.Array], jax.Array]:
+    """The mean of each tile of `size` by `size` pixels; what is left at the margin is left out."""
+
+    def mean(x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        del shape
+        parts = _window_entries(x, size, size)
+        return sum(parts[1:], parts[0]) / len(parts)
+
+    def spread(g: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        n, h, w, c = g.shape
+        tiles = jnp.broadcast_to((g / size**2)[:, :, None, :, None], (n, h, size, w, size, c))
+        left = [(0, 0), *((0, shape[i] - g.shape[i] * size) for i in (1, 2)), (0, 0)]
+        return jnp.pad(tiles.reshape(n, h * size, w * size, c), left)
+
+    return linear_pair(f"mean_of_tiles_{size}", mean, spread)
 
 
 def relu_avg_pool(x: jax.Array, affine: Affine, window: int, stride: int) -> jax.Array:

@@ -1,0 +1,96 @@
+"""Linear maps whose transpose is written by hand too, and not left to autodiff.
+
+What autodiff makes of a few strided slices is as many paddings, which a CPU takes several times as
+long for as for the one pass over the array that the transpose can be.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+Shape = tuple[int, ...]
+
+
+def linear_pair(
+    name: str,
+    forward: Callable[..., jax.Array],
+    transpose: Callable[..., jax.Array],
+) -> Callable[..., jax.Array]:
+    """`forward` as a function of one array whose transpose is `transpose`, and the other way round.
+
+    Args:
+      name: of the primitives.
+      forward: `(x, shape)` → an array; linear in x, whose shape `shape` is. The leading axis is one
+        of examples that do not meet.
+      transpose: `(g, shape)` → an array of that shape, for g like what `forward` gives.
+
+    Returns:
+      `x → forward(x, x.shape)`, differentiable any number of times in either mode, also under
+      `vmap`.
+    """
+    functions = {"": forward, "_transpose": transpose}
+    there, back = (Primitive(f"jdd_{name}{suffix}") for suffix in functions)
+    for primitive, function in zip((there, back), functions.values(), strict=True):
+        _define(primitive, function)
+    ad.deflinear2(there, lambda g, _, shape: [back.bind(g, shape=shape)])
+    ad.deflinear2(back, lambda g, _, shape: [there.bind(g, shape=shape)])
+    return lambda x: there.bind(x, shape=x.shape[1:])
+
+
+def _define(primitive: Primitive, function: Callable[..., jax.Array]) -> None:
+    def apply(v: jax.Array, *, shape: Shape) -> jax.Array:
+        return function(v, (v.shape[0], *shape))
+
+    def abstract(v: Any, *, shape: Shape) -> jax.core.ShapedArray:
+        plain = jax.ShapeDtypeStruct(v.shape, v.dtype)
+        return v.update(shape=jax.eval_shape(lambda u: apply(u, shape=shape), plain).shape)
+
+    def batch(arrays: Any, axes: Any, *, shape: Shape) -> tuple[jax.Array, int]:
+        v = jnp.moveaxis(arrays[0], axes[0], 0)
+        out = primitive.bind(v.reshape(-1, *v.shape[2:]), shape=shape)
+        return out.reshape(*v.shape[:2], *out.shape[1:]), 0
+
+    primitive.def_abstract_eval(abstract)
+    primitive.def_impl(jax.jit(primitive.bind, static_argnames="shape"))
+    mlir.register_lowering(primitive, mlir.lower_fun(apply, multiple_results=False))
+    batching.primitive_batchers[primitive] = batch
+
+
+def _copied(v: jax.Array, shape: Shape) -> jax.Array:
+    """v, half after half in a loop, which XLA can neither leave out nor join to what reads it."""
+    del shape
+    half = -(-v.shape[0] // 2)
+
+    def copy(copied: jax.Array, i: jax.Array) -> tuple[jax.Array, None]:
+        part = lax.dynamic_slice_in_dim(v, i * half, half)
+        return lax.dynamic_update_slice_in_dim(copied, part, i * half, 0), None
+
+    return lax.scan(copy, v, jnp.arange(2))[0]
+
+
+def _as_it_is(v: jax.Array, shape: Shape) -> jax.Array:
+    del shape
+    return v
+
+
+_in_memory = linear_pair("in_memory", _copied, _as_it_is)
+_cotangent_in_memory = linear_pair("cotangent_in_memory", _as_it_is, _copied)
+
+
+def in_memory(v: jax.Array) -> jax.Array:
+    """v, and its tangents, computed before what reads them: for factors of whole maps.
+
+    XLA's CPU compiler joins a few dozen products of small arrays to the loop over a map that they
+    are factors in, and computes all of them for each of its entries.
+    """
+    return _in_memory(v) if jax.default_backend() == "cpu" else v
+
+
+def cotangent_in_memory(v: jax.Array) -> jax.Array:
+    """v; its cotangents are computed before what reads them, as by `in_memory`."""
+    return _cotangent_in_memory(v) if jax.default_backend() == "cpu" else v
