@@ -104,6 +104,6 @@ def _affine(
     point = lax.stop_gradient(mean)
     centred = x - point[:, None, None]
     distance = mean - point
-    square = cotangent_in_memory(jnp.mean(centred * centred, (1, 2)))
+    square = cotangent_in_memory(jnp.mean(jnp.square(centred), (1, 2)))
     factor = scale * lax.rsqrt(combine(square) - distance * distance + eps)
     return Affine(point, *in_memory(jnp.stack([factor, bias - distance * factor])))
