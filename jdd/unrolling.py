@@ -120,7 +120,8 @@ def _forward(
         gradient, products = _gradient_and_products(loss, current, entry, data)
         return _add_scaled(current, -learning_rate, gradient), (current, products)
 
-    if room:
+    # Without `jit` a scan is a loop in Python, and each step's products a structure of their own.
+    if room and steps and not jax.config.jax_disable_jit:  # type: ignore[attr-defined]
         first = jax.tree.map(lambda v: v[0], plan)
         _, of_a_step = jax.eval_shape(step_with_products, params, first)
         if steps * _bytes(of_a_step) <= room:

@@ -143,6 +143,21 @@ def test_of_a_step_only_products_of_many_channels_are_kept(whole):
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
 
 
+def test_with_room_it_also_runs_without_jit():
+    def value(data):
+        params, plan = jnp.asarray([1.0, 2.0]), jnp.asarray([1.0, 0.5, 0.25])
+        rate = jnp.float32(0.1)
+        student = unrolling.sgd(
+            lambda p, d, e: jnp.sum((e * p - d) ** 2), params, data, rate, plan, 0, 2**20
+        )
+        return jnp.sum(student)
+
+    data = jnp.asarray([0.3, -0.2])
+    with jax.disable_jit():
+        found = jax.grad(value)(data)
+    np.testing.assert_allclose(found, jax.jit(jax.grad(value))(data), rtol=1e-6)
+
+
 def test_products_are_kept_where_all_steps_fit_into_the_room():
     def bytes_with(room):
         return memory(10, "all", room, width=8, depth=2)

@@ -16,7 +16,7 @@ from jdd.errors import UserError, unknown
 from jdd.experts import Segment
 from jdd.losses import trajectory_matching
 from jdd.methods.base import Method, Metrics
-from jdd.sharding import over_models
+from jdd.sharding import at_once, over_models
 from jdd.synthetic import SyntheticSet
 from jdd.training import batch_loss
 
@@ -200,7 +200,7 @@ def trajectory_method(
                 student = unrolling.tesla(step_loss, start, shown, moved.rate, plan)
             else:
                 kept = unrolling.kept_for(steps, settings.memory)
-                room = unrolling.room_for(settings.memory)
+                room = unrolling.room_for(settings.memory) // at_once(settings.segments)
                 student = unrolling.sgd(step_loss, start, shown, moved.rate, plan, kept, room)
             matched = None if weights is None else weights(student, target)
             return trajectory_matching(student, start, target, matched)

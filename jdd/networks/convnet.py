@@ -47,7 +47,7 @@ class ConvNet(Network):
 
     def features(self, images: jax.Array, train: bool) -> jax.Array:
         """See `Network`."""
-        per_image = self.norm in ("instance", "group")
+        per_image = self.norm in layers.PER_IMAGE
         if not (per_image and self.activation == "relu" and self.pooling == "avg"):
             return super().features(images, train)
         x = padded(images)

@@ -25,6 +25,7 @@ POOLINGS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "none": lambda x: x,
 }
 NORMS = ("instance", "batch", "layer", "group", "none")
+PER_IMAGE = ("instance", "group")  # norms that know a factor and a summand a channel of an image
 
 
 def check_choice(option: str, value: str, choices: dict | tuple[str, ...]) -> None:
@@ -92,6 +93,8 @@ class Norm(nn.Module):
         With `pooled`, for instance and group norm, ReLU and average pooling by two follow in the
         same function: `(n, h, w, c)` → `(n, h // 2, w // 2, c)`.
         """
+        if pooled and self.kind not in PER_IMAGE:
+            raise ValueError(f"{self.kind} norm has no form with ReLU and pooling")
         channels = x.shape[-1]
         shape = x.shape[1:] if self.kind == "layer" else (channels,)
         scale = self.param("scale", nn.initializers.ones, shape)

@@ -92,7 +92,7 @@ def _affine(
     eps: float,
     combine: Callable[[jax.Array], jax.Array],
 ) -> Affine:
-    """(x - mean) · scale / deviation + bias; `combine` takes means of channels to those wanted.
+    """x ↦ (x - mean) · scale / deviation + bias; `combine` takes means of channels to those wanted.
 
     Written as one product and one sum per entry with factors of shape `(n, c)`. What autodiff makes
     of it then needs two reductions over the image where the usual form needs five: a gradient costs
