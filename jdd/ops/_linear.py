@@ -15,6 +15,8 @@ from jax.interpreters import ad, batching, mlir
 
 Shape = tuple[int, ...]
 
+_LARGE = 2**17  # entries of a map
+
 
 def linear_pair(
     name: str,
@@ -83,14 +85,19 @@ _cotangent_in_memory = linear_pair("cotangent_in_memory", _as_it_is, _copied)
 
 
 def in_memory(v: jax.Array) -> jax.Array:
-    """v, and its tangents, computed before what reads them: for factors of whole maps.
+    """v, and its tangents, computed before what reads them: for factors of large maps.
 
     XLA's CPU compiler joins a few dozen products of small arrays to the loop over a map that they
     are factors in, and computes all of them for each of its entries.
     """
-    return _in_memory(v) if jax.default_backend() == "cpu" else v
+    return _in_memory(v)
 
 
 def cotangent_in_memory(v: jax.Array) -> jax.Array:
     """v; its cotangents are computed before what reads them, as by `in_memory`."""
-    return _cotangent_in_memory(v) if jax.default_backend() == "cpu" else v
+    return _cotangent_in_memory(v)
+
+
+def pays_in_memory(entries: int) -> bool:
+    """Whether factors of a map of so many entries should be in memory; it costs compile time."""
+    return jax.default_backend() == "cpu" and entries >= _LARGE

@@ -89,3 +89,26 @@ def test_a_constant_channel_stays_finite():
 def test_groups_that_do_not_divide_are_refused():
     with pytest.raises(ValueError, match="do not divide"):
         group_norm(jnp.zeros((1, 4, 4, 6)), jnp.ones(6), jnp.zeros(6), 4)
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_factors_in_memory_change_nothing(monkeypatch, large):
+    """Value, gradient and the gradient's tangent, also under `vmap`, and for a single image."""
+    monkeypatch.setattr("jdd.ops._linear._LARGE", 1 if large else 2**40)
+    x, scale, bias = (jnp.asarray(v) for v in arrays(6)[:3])
+
+    def energy(x, scale, bias):
+        return jnp.sum(jnp.sin(group_norm(x, scale, bias, 6, EPS)))
+
+    def everything(x):
+        gradient = jax.grad(energy, argnums=(0, 1, 2))
+        return jax.jvp(gradient, (x, scale, bias), (jnp.cos(x), bias, scale))
+
+    whole = jax.tree.leaves(jax.jit(jax.vmap(everything))(x[:, None]))
+    text = jax.jit(everything).lower(x[:1]).as_text()
+    assert ("while" in text) == large
+    monkeypatch.setattr("jdd.ops._linear._LARGE", 2**40)
+    for i in range(3):
+        alone = jax.tree.leaves(everything(x[i : i + 1]))
+        for a, b in zip(whole, alone, strict=True):
+            np.testing.assert_allclose(a[i], b, rtol=1e-12, atol=1e-12)
