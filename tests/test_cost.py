@@ -56,7 +56,8 @@ def test_a_networks_flops_are_those_counted_by_hand(name, options, shape, layers
         return training.batch_loss(network, params, {}, images, jnp.arange(2))[0]
 
     forward = 2 * sum(layers)
-    assert cost.flops(loss, params, images) / 2 == pytest.approx(forward, rel=0.02)
+    # Norm, ReLU and pooling as one function have 1 % more to compute than as three.
+    assert cost.flops(loss, params, images) / 2 == pytest.approx(forward, rel=0.03)
     # Backward, each layer has a gradient for its kernel and, but for the first, for its input.
     backward = 2 * forward - 2 * layers[0]
     found = cost.flops(jax.grad(loss), params, images) / 2
