@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jdd.cli.arguments import Parser, add_settings, integer, seed, settings_words
+from jdd.cli.program import keep_standard_output
 from jdd.errors import UserError, unknown
 
 if TYPE_CHECKING:
@@ -92,9 +93,20 @@ def on_devices(given: argparse.Namespace, stopper: Callable[[], bool]) -> Iterat
     from jdd import sharding
 
     if given.distributed:
-        sharding.connect()
+        _connect()
     with sharding.devices(given.devices):
         yield lambda: sharding.any_process(stopper())
+
+
+def _connect() -> None:
+    import jax
+
+    if jax.distributed.is_initialized():
+        return
+    from jdd import sharding
+
+    keep_standard_output()
+    sharding.connect()
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
@@ -202,9 +214,7 @@ def parse(
     if named.distributed:
         if named.dataset != "digits" and not (named.data_dir or os.environ.get("JDD_DATA_DIR")):
             raise UserError("--distributed: give --data-dir, as not every process can download")
-        from jdd import sharding
-
-        sharding.connect()  # before anything asks JAX for its devices
+        _connect()  # before anything asks JAX for its devices
     preset = named.preset or default_preset()
     ipc = named.ipc if named.ipc is not None else _ipc_of(named.init)
     values = run_settings.defaults(named.method, named.dataset, ipc, named.network, preset)

@@ -95,6 +95,18 @@ def _end_all_processes() -> None:
         os._exit(USER_ERROR)
 
 
+def keep_standard_output() -> None:
+    """Keeps standard output for what the scripts print; what libraries write to it goes to stderr.
+
+    Gloo, which joins processes on CPUs, says so from several threads at once, straight to the file
+    descriptor, where its words would stand inside or behind the result.
+    """
+    sys.stdout.flush()
+    kept = os.dup(sys.stdout.fileno())
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    sys.stdout = os.fdopen(kept, "w", encoding=sys.stdout.encoding, errors=sys.stdout.errors)
+
+
 def print_json(value: Any) -> None:
     """A result as one JSON object: the last line of standard output."""
     print(json.dumps(value), flush=True)
