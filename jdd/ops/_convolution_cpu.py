@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jdd.ops import _winograd as winograd
 from jdd.ops._window import Pair, Window
 
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
@@ -64,6 +65,8 @@ def kernel_gradient(x: jax.Array, g: jax.Array, window: Window) -> jax.Array:
     if x.shape[3] <= FEW_CHANNELS:
         entries = jnp.concatenate([_plane(v) for v in _shifted(x, window)]) @ _rows(g)
         return entries.reshape(*window.kernel, x.shape[3], g.shape[3])
+    if winograd.pays(window.kernel[0], window.strides, oh):
+        return winograd.kernel_gradient(x, g, window.kernel[1], window.padding)
     if n == 1:
         return _kernel_gradient_of_part(x, g, window)
     # Two parts at least, in a loop: what a loop reads lies in memory. Without one XLA would compute
@@ -94,6 +97,8 @@ def _convolve(x: jax.Array, w: jax.Array, strides: Pair, margins: Sequence[Pair]
             x.shape[1:3], margins, (kh, kw), strides, strict=True
         )
     )
+    if winograd.pays(kh, strides, height):
+        return winograd.convolve(x, w, margins)
     if height * width > _FEW_POSITIONS:
         return lax.conv_general_dilated(x, w, strides, margins, dimension_numbers=DIMENSIONS)
     edges = [(0, 0, 0), *((*margin, 0) for margin in margins), (0, 0, 0)]
