@@ -89,12 +89,11 @@ def _augment(
     key: jax.Array, images: jax.Array, kinds: tuple[str, ...], siamese: bool, settings: DsaSettings
 ) -> jax.Array:
     kind_key, draw_key = jax.random.split(key)
-    draws = 1 if siamese else images.shape[0]
-    branches = [
-        functools.partial(_TRANSFORMS[kind], draws=draws, settings=settings) for kind in kinds
-    ]
+    # One array of numbers for whichever kind it is: every generator is compiled in each derivative.
+    drawn = jax.random.uniform(draw_key, (3, 1 if siamese else images.shape[0]), images.dtype)
+    branches = [functools.partial(_TRANSFORMS[kind], settings=settings) for kind in kinds]
     kind = jax.random.randint(kind_key, (), 0, len(kinds))
-    return lax.switch(kind, branches, draw_key, images)
+    return lax.switch(kind, branches, drawn, images)
 
 
 def augment_each(
@@ -152,11 +151,11 @@ def _augment_each(
     return _sample(images - fill, y, x) + fill
 
 
-# --- the transforms: each takes a key, images and how many draws (1 or n) ---
+# --- the transforms: each takes numbers in [0, 1), (3, 1) or (3, n), and images ---
 
 
-def _color(key: jax.Array, images: jax.Array, draws: int, settings: DsaSettings) -> jax.Array:
-    u = jax.random.uniform(key, (3, draws, 1, 1, 1), images.dtype)
+def _color(drawn: jax.Array, images: jax.Array, settings: DsaSettings) -> jax.Array:
+    u = drawn[:, :, None, None, None]
     images = images + (u[0] - 0.5) * settings.brightness
     grey = jnp.mean(images, axis=3, keepdims=True)
     images = (images - grey) * (u[1] * settings.saturation) + grey
@@ -164,48 +163,50 @@ def _color(key: jax.Array, images: jax.Array, draws: int, settings: DsaSettings)
     return (images - mean) * (u[2] + settings.contrast) + mean
 
 
-def _flip(key: jax.Array, images: jax.Array, draws: int, settings: DsaSettings) -> jax.Array:
-    mirror = jax.random.uniform(key, (draws, 1, 1, 1)) < settings.flip
+def _flip(drawn: jax.Array, images: jax.Array, settings: DsaSettings) -> jax.Array:
+    mirror = drawn[0, :, None, None, None] < settings.flip
     return jnp.where(mirror, images[:, :, ::-1], images)
 
 
-def _cutout(key: jax.Array, images: jax.Array, draws: int, settings: DsaSettings) -> jax.Array:
-    def inside(key: jax.Array, size: int) -> jax.Array:
+def _cutout(drawn: jax.Array, images: jax.Array, settings: DsaSettings) -> jax.Array:
+    def inside(u: jax.Array, size: int) -> jax.Array:
         length = int(size * settings.cutout + 0.5)
         # An even square is centred between pixels, and so has one place more.
-        centre = jax.random.randint(key, (draws, 1), 0, size + 1 - length % 2)
-        first = centre - length // 2
+        first = _whole(u, 0, size + 1 - length % 2) - length // 2
         return (jnp.arange(size) >= first) & (jnp.arange(size) < first + length)
 
-    row_key, column_key = jax.random.split(key)
-    rows, columns = inside(row_key, images.shape[1]), inside(column_key, images.shape[2])
+    rows, columns = inside(drawn[0], images.shape[1]), inside(drawn[1], images.shape[2])
     cut = rows[:, :, None, None] & columns[:, None, :, None]
     return jnp.where(cut, 0.0, images)
 
 
-def _crop(key: jax.Array, images: jax.Array, draws: int, settings: DsaSettings) -> jax.Array:
-    def shifted(key: jax.Array, size: int) -> jax.Array:
+def _crop(drawn: jax.Array, images: jax.Array, settings: DsaSettings) -> jax.Array:
+    def shifted(u: jax.Array, size: int) -> jax.Array:
         furthest = int(size * settings.crop + 0.5)
-        return jnp.arange(size) + jax.random.randint(key, (draws, 1), -furthest, furthest + 1)
+        return jnp.arange(size) + _whole(u, -furthest, furthest + 1)
 
-    row_key, column_key = jax.random.split(key)
-    rows, columns = shifted(row_key, images.shape[1]), shifted(column_key, images.shape[2])
+    rows, columns = shifted(drawn[0], images.shape[1]), shifted(drawn[1], images.shape[2])
     return _sample_separably(images, rows, columns)
 
 
-def _scale(key: jax.Array, images: jax.Array, draws: int, settings: DsaSettings) -> jax.Array:
-    def zoomed(key: jax.Array, size: int) -> jax.Array:
-        factor = _uniform(key, (draws, 1), images, 1 / settings.scale, settings.scale)
-        return _zoomed(jnp.arange(size), factor, size)
+def _scale(drawn: jax.Array, images: jax.Array, settings: DsaSettings) -> jax.Array:
+    least, most = 1 / settings.scale, settings.scale
 
-    row_key, column_key = jax.random.split(key)
-    rows, columns = zoomed(row_key, images.shape[1]), zoomed(column_key, images.shape[2])
+    def zoomed(u: jax.Array, size: int) -> jax.Array:
+        return _zoomed(jnp.arange(size), least + u[:, None] * (most - least), size)
+
+    rows, columns = zoomed(drawn[0], images.shape[1]), zoomed(drawn[1], images.shape[2])
     return _sample_separably(images, rows, columns)
 
 
-def _rotate(key: jax.Array, images: jax.Array, draws: int, settings: DsaSettings) -> jax.Array:
-    degrees = _uniform(key, (draws,), images, -settings.rotate, settings.rotate)
-    return _sample(images, *_rotated_grid(jnp.deg2rad(degrees), images.shape[1], images.shape[2]))
+def _rotate(drawn: jax.Array, images: jax.Array, settings: DsaSettings) -> jax.Array:
+    angle = jnp.deg2rad((2 * drawn[0] - 1) * settings.rotate)
+    return _sample(images, *_rotated_grid(angle, images.shape[1], images.shape[2]))
+
+
+def _whole(u: jax.Array, least: int, end: int) -> jax.Array:
+    """Numbers in [0, 1) `(m,)` → whole ones from `least` up to but not `end`, int32 `(m, 1)`."""
+    return (least + jnp.floor(u * (end - least)).astype(jnp.int32))[:, None]
 
 
 _TRANSFORMS: dict[str, Callable[..., jax.Array]] = {

@@ -65,7 +65,7 @@ def kernel_gradient(x: jax.Array, g: jax.Array, window: Window) -> jax.Array:
     if x.shape[3] <= FEW_CHANNELS:
         entries = jnp.concatenate([_plane(v) for v in _shifted(x, window)]) @ _rows(g)
         return entries.reshape(*window.kernel, x.shape[3], g.shape[3])
-    if winograd.pays(window.kernel[0], window.strides, oh):
+    if winograd.fits(window.kernel[0], window.strides, oh):
         return winograd.kernel_gradient(x, g, window.kernel[1], window.padding)
     if n == 1:
         return _kernel_gradient_of_part(x, g, window)
@@ -97,7 +97,9 @@ def _convolve(x: jax.Array, w: jax.Array, strides: Pair, margins: Sequence[Pair]
             x.shape[1:3], margins, (kh, kw), strides, strict=True
         )
     )
-    if winograd.pays(kh, strides, height):
+    if winograd.fits(kh, strides, height) and winograd.pays(
+        x.shape[0] * height * width, min(channels, o)
+    ):
         return winograd.convolve(x, w, margins)
     if height * width > _FEW_POSITIONS:
         return lax.conv_general_dilated(x, w, strides, margins, dimension_numbers=DIMENSIONS)

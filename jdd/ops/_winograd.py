@@ -31,6 +31,10 @@ _ROWS = TILE + _TAPS - 1  # rows of the image that a tile meets, and products
 _POINTS = (0.0, 0.5**0.5, -(0.5**0.5), 2**0.5, -(2**0.5))  # and infinity
 _MOST_IN_VAIN = 1.4  # rows computed for a row wanted, where the last tile is not full
 
+# Below, planes are too small, or products too short, to gain what the sums of rows cost.
+_LEAST_CHANNELS = 64
+_LEAST_PLANES = 2**16
+
 
 def _matrices() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A `(6, 4)`, G `(6, 3)` and Bᵀ `(6, 6)`: Toom and Cook's product of two polynomials, by its
@@ -49,25 +53,31 @@ def _matrices() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 _A, _G, _BT = (np.where(np.abs(m) < 1e-12, 0, m) for m in _matrices())
 
 
-def pays(kernel_rows: int, strides: Pair, rows: int) -> bool:
+def fits(kernel_rows: int, strides: Pair, rows: int) -> bool:
     """Whether a convolution is one of three rows whose `rows` of results fill the tiles well."""
-    return (
-        kernel_rows == _TAPS and strides == (1, 1) and -(-rows // TILE) * TILE <= _MOST_IN_VAIN * rows
-    )
+    filled = -(-rows // TILE) * TILE <= _MOST_IN_VAIN * rows
+    return kernel_rows == _TAPS and strides == (1, 1) and filled
+
+
+def pays(positions: int, channels: int) -> bool:
+    """Whether `convolve` is faster than the direct sum; `kernel_gradient` is wherever it fits.
+
+    Args:
+      positions: of all results.
+      channels: of images or results, whichever are fewer.
+    """
+    return channels >= _LEAST_CHANNELS and positions * channels >= _LEAST_PLANES
 
 
 def convolve(x: jax.Array, w: jax.Array, margins: Sequence[Pair]) -> jax.Array:
     """`(n, h, w, c)`, `(3, kw, c, o)` → `(n, oh, ow, o)`, `margins` of zeros (or cuts) around."""
     height = x.shape[1] + sum(margins[0]) - _TAPS + 1
-    planes = _planes(x, margins[0][0], height)
-    kernels = _combined(_G, list(w))
+    planes = _planes(x, margins, height)
+    # As a product: one operation, where sums of rows would be six to compile.
+    kernels = jnp.tensordot(jnp.asarray(_G, w.dtype), w, 1)
     products = [
         lax.conv_general_dilated(
-            plane,
-            kernel[None],
-            (1, 1),
-            [(0, 0), margins[1]],
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            plane, kernel[None], (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
         )
         for plane, kernel in zip(planes, kernels, strict=True)
     ]
@@ -77,29 +87,27 @@ def convolve(x: jax.Array, w: jax.Array, margins: Sequence[Pair]) -> jax.Array:
 
 def kernel_gradient(x: jax.Array, g: jax.Array, width: int, padding: Sequence[Pair]) -> jax.Array:
     """`(n, h, w, c)`, `(n, oh, ow, o)` → `(3, width, c, o)`, for images padded by `padding`."""
-    n, height, ow, o = g.shape
-    planes = _planes(x, padding[0][0], height)
+    _, height, ow, o = g.shape
+    planes = _planes(x, padding, height)
     g = jnp.pad(g, ((0, 0), (0, -height % TILE), (0, 0), (0, 0)))
     rows = _combined(_A, [g[:, i::TILE] for i in range(TILE)])
     over_positions = (((0,), (0,)), ((), ()))
     products = []
     for plane, row in zip(planes, rows, strict=True):
-        plane = jnp.pad(plane, ((0, 0), (0, 0), padding[1], (0, 0)))
-        entries = [
-            lax.dot_general(
-                plane[:, :, j : j + ow].reshape(-1, x.shape[3]), row.reshape(-1, o), over_positions
-            )
-            for j in range(width)
-        ]
-        products.append(jnp.stack(entries))
+        patches = jnp.concatenate([plane[:, :, j : j + ow] for j in range(width)], axis=-1)
+        product = lax.dot_general(
+            patches.reshape(-1, width * x.shape[3]), row.reshape(-1, o), over_positions
+        )
+        products.append(product.reshape(width, x.shape[3], o))
     return jnp.stack(_combined(_G.T, products))
 
 
-def _planes(x: jax.Array, above: int, height: int) -> list[jax.Array]:
+def _planes(x: jax.Array, margins: Sequence[Pair], height: int) -> list[jax.Array]:
     """Bᵀ of each tile's six rows: six of `(n, tiles, w, c)`, for `height` rows of results."""
     tiles = -(-height // TILE)
+    above = margins[0][0]
     below = TILE * tiles + _TAPS - 1 - x.shape[1] - above
-    edges = [(0, 0, 0), (above, below, 0), (0, 0, 0), (0, 0, 0)]
+    edges = [(0, 0, 0), (above, below, 0), (*margins[1], 0), (0, 0, 0)]
     x = lax.pad(x, jnp.zeros((), x.dtype), edges)
     last = TILE * (tiles - 1) + 1
     return _combined(_BT, [x[:, i : i + last : TILE] for i in range(_ROWS)])
