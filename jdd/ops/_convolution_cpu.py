@@ -61,11 +61,12 @@ def input_gradient(g: jax.Array, w: jax.Array, window: Window) -> jax.Array:
 
 def kernel_gradient(x: jax.Array, g: jax.Array, window: Window) -> jax.Array:
     """`(n, h, w, c)`, `(n, oh, ow, o)` → `(kh, kw, c, o)`, summed over parts of the batch."""
-    n, oh, ow, _ = g.shape
+    n, oh, ow, o = g.shape
     if x.shape[3] <= FEW_CHANNELS:
         entries = jnp.concatenate([_plane(v) for v in _shifted(x, window)]) @ _rows(g)
         return entries.reshape(*window.kernel, x.shape[3], g.shape[3])
-    if winograd.fits(window.kernel[0], window.strides, oh):
+    by_rows = winograd.fits(window.kernel[0], window.strides, oh)
+    if by_rows and winograd.gradient_pays(n * oh * ow, x.shape[3], o):
         return winograd.kernel_gradient(x, g, window.kernel[1], window.padding)
     if n == 1:
         return _kernel_gradient_of_part(x, g, window)
@@ -97,9 +98,8 @@ def _convolve(x: jax.Array, w: jax.Array, strides: Pair, margins: Sequence[Pair]
             x.shape[1:3], margins, (kh, kw), strides, strict=True
         )
     )
-    if winograd.fits(kh, strides, height) and winograd.pays(
-        x.shape[0] * height * width, min(channels, o)
-    ):
+    positions = x.shape[0] * height * width
+    if winograd.fits(kh, strides, height) and winograd.pays(positions, channels, o):
         return winograd.convolve(x, w, margins)
     if height * width > _FEW_POSITIONS:
         return lax.conv_general_dilated(x, w, strides, margins, dimension_numbers=DIMENSIONS)

@@ -33,7 +33,8 @@ _MOST_IN_VAIN = 1.4  # rows computed for a row wanted, where the last tile is no
 
 # Below, planes are too small, or products too short, to gain what the sums of rows cost.
 _LEAST_CHANNELS = 64
-_LEAST_PLANES = 2**16
+_LEAST_PLANES = 2**16  # positions times channels
+_LEAST_GRADIENT = 2**17  # positions times channels times channels: else it gains hardly anything
 
 
 def _matrices() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -59,14 +60,14 @@ def fits(kernel_rows: int, strides: Pair, rows: int) -> bool:
     return kernel_rows == _TAPS and strides == (1, 1) and filled
 
 
-def pays(positions: int, channels: int) -> bool:
-    """Whether `convolve` is faster than the direct sum; `kernel_gradient` is wherever it fits.
+def pays(positions: int, c: int, o: int) -> bool:
+    """Whether `convolve` is faster than the direct sum, at so many positions of all results."""
+    return min(c, o) >= _LEAST_CHANNELS and positions * min(c, o) >= _LEAST_PLANES
 
-    Args:
-      positions: of all results.
-      channels: of images or results, whichever are fewer.
-    """
-    return channels >= _LEAST_CHANNELS and positions * channels >= _LEAST_PLANES
+
+def gradient_pays(positions: int, c: int, o: int) -> bool:
+    """Whether `kernel_gradient` is: wherever there is enough of it to be worth compiling."""
+    return positions * c * o >= _LEAST_GRADIENT
 
 
 def convolve(x: jax.Array, w: jax.Array, margins: Sequence[Pair]) -> jax.Array:

@@ -38,12 +38,20 @@ def test_a_second_command_compiles_nothing_anew(tmp_path):
     assert programs(tmp_path) == first
 
 
-def test_a_program_that_was_cut_off_does_not_keep_others_out(tmp_path):
+def test_a_program_that_was_cut_off_goes_before_jax_starts(tmp_path):
+    """JAX could add no program beside one whose time of use is missing."""
     kept = tmp_path / "jdd" / "compiled"
     kept.mkdir(parents=True)
-    (kept / "jit_f-0-cache").write_bytes(b"half a program")
-    there = programs(tmp_path)
-    assert "jit_f-0-cache" not in there and len(there) > 10
+    for name in ("jit_f-0-cache", "jit_g-1-cache", "jit_g-1-atime"):
+        (kept / name).write_bytes(b"a program, or half of one")
+    others = {k: v for k, v in os.environ.items() if not k.startswith("JAX_")}
+    subprocess.run(
+        [sys.executable, "-c", "from jdd.cli.arguments import tune_xla; tune_xla()"],
+        env={**others, "XDG_CACHE_HOME": str(tmp_path)},
+        cwd=ROOT,
+        check=True,
+    )
+    assert {path.name for path in kept.iterdir()} == {"jit_g-1-cache", "jit_g-1-atime"}
 
 
 def test_a_flag_turns_it_off(tmp_path):
