@@ -12,7 +12,7 @@ import optax
 
 from jdd.augment import augment, augment_each
 from jdd.losses import cross_entropy, soft_cross_entropy
-from jdd.ops import mean_in_parts
+from jdd.ops import map_in_parts, mean_in_parts
 from jdd.preprocessing import Preprocess
 from jdd.recipe import Recipe
 from jdd.sharding import spread
@@ -317,7 +317,9 @@ def predict(network: nn.Module, variables: Any, data: TrainingData) -> jax.Array
 
     def of_batches(shared: tuple[Any, TrainingData], index: jax.Array) -> jax.Array:
         variables, data = shared
-        return jax.lax.map(lambda i: network.apply(variables, data.batch(i)[0]), index)
+        return jax.lax.map(
+            lambda i: map_in_parts(network.apply, variables, data.batch(i)[0]), index
+        )
 
     logits = spread(of_batches, (variables, data), index)
     return logits.reshape(batches * batch, -1)[:size]

@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 
 from jdd.errors import UserError
-from jdd.losses import attention_matching, distribution_matching
+from jdd.losses import distribution_matching, spatial_attention
 from jdd.methods import matching
 from jdd.methods.base import Method
 from jdd.methods.features import feature_matching
@@ -40,7 +40,7 @@ class DatadamSettings:
 class _Description(NamedTuple):
     """What a network makes of images."""
 
-    maps: list[jax.Array]  # behind each activation but the last, each (n, h, w, c)
+    attention: list[jax.Array]  # spatial, behind each activation but the last, each (n, h·w)
     features: jax.Array  # (n, d), before the classifier
 
 
@@ -67,10 +67,13 @@ def datadam(settings: DatadamSettings, network: nn.Module) -> Method:
     def describe(variables: dict[str, Any], images: jax.Array, train: bool) -> _Description:
         traced: Any = network.apply(variables, images, train, method="trace")
         maps, last = traced
-        return _Description(maps[:-1], flatten(last))
+        # Not the maps: attention is a hundredth of their size, and all the loss takes of them.
+        return _Description([spatial_attention(m, power) for m in maps[:-1]], flatten(last))
 
     def distance(synthetic: _Description, real: _Description) -> jax.Array:
-        attention = attention_matching(synthetic.maps, real.maps, power)
+        # `jdd.losses.attention_matching` is this sum.
+        pairs = zip(synthetic.attention, real.attention, strict=True)
+        attention = sum(distribution_matching(ours, theirs) for ours, theirs in pairs)
         last = distribution_matching(synthetic.features, real.features)
         return settings.loss_scale * (attention + settings.balance * last)
 

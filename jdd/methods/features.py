@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jdd import ops
 from jdd.augment import strategy_for
 from jdd.data import RealData
 from jdd.experts import Segment
@@ -112,7 +113,7 @@ def _class_by_class(
         shared: tuple[Any, RealData], own: jax.Array, label: jax.Array, key: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
         variables, data = shared
-        theirs = parts.describe(variables, parts.real(data, label, key))
+        theirs = ops.map_in_parts(parts.describe, variables, parts.real(data, label, key))
 
         def loss(own: jax.Array) -> jax.Array:
             return parts.distance(parts.describe(variables, parts.augmented(own, key)), theirs)

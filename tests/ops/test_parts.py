@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jdd.ops import mean_in_parts
+from jdd.ops import map_in_parts, mean_in_parts
 
 
 @pytest.fixture(autouse=True)
@@ -79,3 +79,23 @@ def test_a_part_at_a_time_is_kept():
         pytest.skip("the batch is only divided on a CPU")
     ten_at_once = held(lambda p, b: mean_in_parts(loss, p, b), 2000)
     assert held(loss, 2000) > 3 * ten_at_once
+
+
+@pytest.mark.parametrize(("images", "sizes"), [(1, {1}), (50, {50}), (300, {150}), (1000, {250})])
+def test_images_mapped_in_parts_are_those_mapped_at_once(images, sizes):
+    seen = []
+
+    def described(scale, x):
+        seen.append(x.shape[0])
+        return {"sum": scale * jnp.sum(x, (1, 2, 3)), "first": x[:, 0]}
+
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(images, 8, 8, 2)), jnp.float32)
+    found = map_in_parts(described, jnp.float32(3), x)
+    assert set(seen) == sizes
+    for ours, theirs in zip(*map(jax.tree.leaves, (found, described(3, x))), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_a_last_part_that_is_not_full_is_cut_off():
+    x = jnp.arange(7 * 64 * 64, dtype=jnp.float32).reshape(7, 64, 64, 1)  # four images a part
+    np.testing.assert_array_equal(map_in_parts(lambda _, x: x[:, 0, 0], None, x), x[:, 0, 0])
