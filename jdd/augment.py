@@ -90,7 +90,8 @@ def _augment(
 ) -> jax.Array:
     kind_key, draw_key = jax.random.split(key)
     # One array of numbers for whichever kind it is: every generator is compiled in each derivative.
-    drawn = jax.random.uniform(draw_key, (3, 1 if siamese else images.shape[0]), images.dtype)
+    dtype = jnp.promote_types(images.dtype, jnp.float32)  # fewer bits would miss some positions
+    drawn = jax.random.uniform(draw_key, (3, 1 if siamese else images.shape[0]), dtype)
     branches = [functools.partial(_TRANSFORMS[kind], settings=settings) for kind in kinds]
     kind = jax.random.randint(kind_key, (), 0, len(kinds))
     return lax.switch(kind, branches, drawn, images)
@@ -155,7 +156,7 @@ def _augment_each(
 
 
 def _color(drawn: jax.Array, images: jax.Array, settings: DsaSettings) -> jax.Array:
-    u = drawn[:, :, None, None, None]
+    u = drawn[:, :, None, None, None].astype(images.dtype)
     images = images + (u[0] - 0.5) * settings.brightness
     grey = jnp.mean(images, axis=3, keepdims=True)
     images = (images - grey) * (u[1] * settings.saturation) + grey

@@ -1,5 +1,6 @@
 """What every script's `main` does around its work: signals, errors, exit codes, JSON."""
 
+import contextlib
 import errno
 import json
 import os
@@ -13,6 +14,7 @@ from jdd.cli.arguments import say_error
 from jdd.errors import Interrupted, UserError
 
 USER_ERROR = 2
+_STANDARD_OUTPUT, _STANDARD_ERROR = 1, 2  # file descriptors
 _MENDABLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
 
 
@@ -96,15 +98,21 @@ def _end_all_processes() -> None:
 
 
 def keep_standard_output() -> None:
-    """Keeps standard output for what the scripts print; what libraries write to it goes to stderr.
+    """Keeps standard output for what Python prints; what libraries write there goes to stderr.
 
     Gloo, which joins processes on CPUs, says so from several threads at once, straight to the file
-    descriptor, where its words would stand inside or behind the result.
+    descriptor, where its words would stand inside or behind the result. For the process's lifetime;
+    where Python prints elsewhere already, that stays.
     """
-    sys.stdout.flush()
-    kept = os.dup(sys.stdout.fileno())
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    sys.stdout = os.fdopen(kept, "w", encoding=sys.stdout.encoding, errors=sys.stdout.errors)
+    with contextlib.suppress(AttributeError, OSError, ValueError):  # closed, or no file at all
+        if sys.stdout.fileno() != _STANDARD_OUTPUT:
+            return
+        sys.stdout.flush()
+        kept = os.dup(_STANDARD_OUTPUT)
+        os.dup2(_STANDARD_ERROR, _STANDARD_OUTPUT)
+        sys.stdout = os.fdopen(
+            kept, "w", encoding=sys.stdout.encoding, errors=sys.stdout.errors, buffering=1
+        )
 
 
 def print_json(value: Any) -> None:

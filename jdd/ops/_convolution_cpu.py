@@ -2,7 +2,8 @@
 
 XLA's CPU convolution is fast only as plain NHWC · HWIO, without dilation or groups: inside a loop
 every other form leaves the threaded kernel and is ten times slower. So nothing here asks for one;
-what does not fit that form is a matrix product over shifted images. docs/performance.md has the
+what does not fit that form is a matrix product over shifted images. Large kernels of three rows are
+taken row by row, with half of the multiplications: `jdd.ops._winograd`. docs/performance.md has the
 measurements behind each choice.
 """
 
@@ -29,6 +30,7 @@ _FEW_POSITIONS = 4
 # Positions in one product of the kernel gradient: four images of 16×16. Both operands then stay in
 # a second-level cache of 1 MiB; a hundred images at once run at half the speed.
 _POSITIONS = 1024
+_POSITIONS_BY_ROWS = 8192  # with Winograd's planes, which are smaller products
 
 
 def forward(x: jax.Array, w: jax.Array, window: Window) -> jax.Array:
@@ -65,21 +67,27 @@ def kernel_gradient(x: jax.Array, g: jax.Array, window: Window) -> jax.Array:
     if x.shape[3] <= FEW_CHANNELS:
         entries = jnp.concatenate([_plane(v) for v in _shifted(x, window)]) @ _rows(g)
         return entries.reshape(*window.kernel, x.shape[3], g.shape[3])
-    by_rows = winograd.fits(window.kernel[0], window.strides, oh)
-    if by_rows and winograd.gradient_pays(n * oh * ow, x.shape[3], o):
-        return winograd.kernel_gradient(x, g, window.kernel[1], window.padding)
-    if n == 1:
+    by_rows = winograd.fits(window.kernel[0], window.strides, oh, x.dtype)
+    by_rows = by_rows and winograd.gradient_pays(n * oh * ow, x.shape[3], o)
+
+    def of_part(x: jax.Array, g: jax.Array) -> jax.Array:
+        if by_rows:
+            return winograd.kernel_gradient(x, g, window.kernel[1], window.padding)
         return _kernel_gradient_of_part(x, g, window)
-    # Two parts at least, in a loop: what a loop reads lies in memory. Without one XLA would compute
-    # the layers before anew for each of the shifts.
-    size = -(-n // max(2, round(n * oh * ow / _POSITIONS)))
+
+    # Without Winograd's planes two parts at least, in a loop: what a loop reads lies in memory, and
+    # without one XLA would compute the layers before anew for each of the shifts.
+    least, positions = (1, _POSITIONS_BY_ROWS) if by_rows else (2, _POSITIONS)
+    size = -(-n // max(least, round(n * oh * ow / positions)))
+    if size >= n:
+        return of_part(x, g)
     count = -(-n // size)
 
     def part(v: jax.Array, i: jax.Array) -> jax.Array:
         return lax.dynamic_slice_in_dim(v, i * size, size)
 
     def add(total: jax.Array, i: jax.Array) -> tuple[jax.Array, None]:
-        return total + _kernel_gradient_of_part(part(x, i), part(g, i), window), None
+        return total + of_part(part(x, i), part(g, i)), None
 
     if count * size > n:
         edges = [(0, count * size - n, 0), *[(0, 0, 0)] * 3]  # images of zeros add nothing
@@ -99,7 +107,7 @@ def _convolve(x: jax.Array, w: jax.Array, strides: Pair, margins: Sequence[Pair]
         )
     )
     positions = x.shape[0] * height * width
-    if winograd.fits(kh, strides, height) and winograd.pays(positions, channels, o):
+    if winograd.fits(kh, strides, height, x.dtype) and winograd.pays(positions, channels, o):
         return winograd.convolve(x, w, margins)
     if height * width > _FEW_POSITIONS:
         return lax.conv_general_dilated(x, w, strides, margins, dimension_numbers=DIMENSIONS)

@@ -57,3 +57,16 @@ def test_a_program_that_was_cut_off_goes_before_jax_starts(tmp_path):
 def test_a_flag_turns_it_off(tmp_path):
     assert not programs(tmp_path, "--no-compilation-cache")
     assert not (tmp_path / "jdd").exists()
+
+
+def test_what_libraries_write_to_standard_output_goes_to_standard_error():
+    program = (
+        "import os, sys\n"
+        "from jdd.cli.program import keep_standard_output\n"
+        "print('before'); keep_standard_output(); os.write(1, b'[Gloo] connected\\n')\n"
+        "print('{}'); keep_standard_output(); print('{}')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert (done.stdout, done.stderr) == ("before\n{}\n{}\n", "[Gloo] connected\n")

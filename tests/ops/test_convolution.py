@@ -19,7 +19,8 @@ CASES = {
     "5x5": (2, 8, 6, 2, 5, 2, 2, 1),
     "11x11 stride 4": (1, 19, 21, 2, 11, 2, 2, 4),
     "1x1": (2, 5, 5, 6, 1, 3, 0, 1),
-    "parts of the batch": (23, 16, 16, 5, 3, 6, 1, 1),
+    "parts of the batch": (23, 16, 16, 5, 5, 6, 2, 1),
+    "parts of the batch, by rows": (85, 16, 16, 5, 3, 6, 1, 1),
     "wide, by rows": (11, 8, 12, 64, 3, 64, 1, 1),
     "one image": (1, 6, 6, 5, 3, 4, 1, 1),
     "many channels, stride 2": (2, 9, 8, 6, 3, 4, 1, 2),
@@ -184,11 +185,14 @@ def test_cond_and_switch(branch):
     agree(jax.jit(chosen(conv2d))(x, w, v), chosen(reference)(x, w, v))
 
 
-def test_shard_map():
+@pytest.mark.parametrize(
+    "case", ["parts of the batch", "parts of the batch, by rows", "wide, by rows"]
+)
+def test_shard_map(case):
     """A kernel that all devices share gets the sum of their gradients."""
     mesh = jax.make_mesh((1,), ("devices",), axis_types=(jax.sharding.AxisType.Auto,))
     split, shared = jax.sharding.PartitionSpec("devices"), jax.sharding.PartitionSpec()
-    (x, w), _, options = arrays("parts of the batch")
+    (x, w), _, options = arrays(case)
 
     def gradients(conv):
         def total(x, w):
@@ -238,7 +242,9 @@ def test_what_does_not_fit_is_refused(x, w, options, words):
         conv2d(jnp.zeros(x), jnp.zeros(w), *options)
 
 
-@pytest.mark.parametrize("case", ["3x3", "first layer of a grey image", "parts of the batch"])
+@pytest.mark.parametrize(
+    "case", ["3x3", "first layer of a grey image", "parts of the batch", "wide, by rows"]
+)
 def test_products_of_bfloat16_round_factors_and_result(case):
     """Each of the three products against float64's of the rounded factors."""
     (x, k), (_, dk), options = arrays(case)
