@@ -39,8 +39,9 @@ def measure(
     Returns:
       `seconds_per_step` (the median), all `seconds_of_steps`, `compile_seconds`, `peak_bytes` as
       XLA counts them, `flops`, `flops_per_second`, `matmul_flops_per_second` of the machine in the
-      same rounds, `share_of_matmul_rate`, and what the step is; with a peer `peer`: its name and
-      version, its seconds and `ratio`, its median by ours.
+      same rounds, `share_of_matmul_rate`, and what the step is. FLOPs are those of direct sums, of
+      which a CPU takes half in large convolutions, so that the share may be above 1. With a peer
+      `peer`: its name and version, its seconds and `ratio`, its median by ours.
     """
     problem = cases.problem(case, width, seed)
     step = cases.step(problem, seed)
