@@ -1,4 +1,4 @@
-"""A mean in parts against the same mean at once, in float64, with two orders of derivative."""
+"""Batches in parts against the same at once: a mean with two orders of derivative, and a map."""
 
 import jax
 import jax.numpy as jnp
