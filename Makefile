@@ -1,16 +1,20 @@
-# make demo: distils scikit-learn's digits.  make test: lint, types, tests.  Both make .venv first.
+# make demo: distils scikit-learn's digits.  make test: lint, types, tests.  make test-all: the long
+# proofs too.  All of them make .venv first.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 
-.PHONY: demo test lint types check clean
+.PHONY: demo test test-all lint types check check-all clean
 
 demo: $(INSTALLED)
 	$(BIN)/python bin/distill.py --method mtt --dataset digits --overwrite
 
 test: lint types check
+
+test-all: lint types check-all
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -20,7 +24,10 @@ types: $(INSTALLED)
 	$(BIN)/mypy
 
 check: $(INSTALLED)
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(PYTEST) -m "not slow" --durations=15
+
+check-all: $(INSTALLED)
+	$(PYTEST) --durations=40
 
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.12")'

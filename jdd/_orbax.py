@@ -1,4 +1,4 @@
-"""Orbax's part of `jdd.storage`: apart, as loading Orbax takes a third as long as loading JAX."""
+"""Orbax's part of `jdd.checkpoints`; apart, as loading it takes a third as long as loading JAX."""
 
 import logging
 from collections.abc import Mapping
@@ -41,7 +41,7 @@ def restore_info(path: Path) -> dict[str, Any]:
 
 
 def _checkpointer() -> ocp.Checkpointer:
-    """Orbax's, for this process alone: arrays are whole in each, so none has to wait for others."""
+    """Orbax's, for this process alone: arrays are replicated, so it need not wait for others."""
     if not jax.distributed.is_initialized():
         return ocp.Checkpointer(ocp.CompositeCheckpointHandler())
     here = jax.process_index()

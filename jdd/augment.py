@@ -7,7 +7,7 @@ gathers its four corners.
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import jax
 import jax.numpy as jnp
@@ -22,13 +22,13 @@ _NO_FLIP = frozenset({"digits", "mnist", "svhn"})  # a mirrored digit is another
 
 @dataclasses.dataclass(frozen=True)
 class DsaSettings:
-    """Ranges of DSA's transforms; the published ones, for all its data sets."""
+    """Ranges of DSA's transforms; the published ones, for all datasets."""
 
     flip: float = 0.5  # probability
     scale: float = 1.2  # zoom by up to this factor, in or out, each axis for itself
     rotate: float = 15.0  # degrees, either way
-    crop: float = 0.125  # shift by up to this share of the side
-    cutout: float = 0.5  # side of the square set to zero, as a share of the image's
+    crop: float = 0.125  # shift by up to this fraction of the side
+    cutout: float = 0.5  # side of the square set to zero, as a fraction of the image's
     brightness: float = 1.0  # width of the interval of what is added
     saturation: float = 2.0  # greatest factor on the distance from the pixel's grey
     contrast: float = (
@@ -41,12 +41,12 @@ class EachSettings:
     """Ranges of the evaluation-time transforms; the published ones, for MNIST."""
 
     crop: int = 4  # pixels, either way
-    scale: float = 0.2  # zoom by up to this share, in or out, each axis for itself
+    scale: float = 0.2  # zoom by up to this fraction, in or out, each axis for itself
     rotate: float = 45.0  # degrees, either way
 
 
 def strategy_for(dataset: str) -> str:
-    """DSA's strategy for a data set by name: all kinds, without the flip where there are digits."""
+    """DSA's strategy for a dataset by name: all kinds, without the flip for digits."""
     return WITHOUT_FLIP if dataset in _NO_FLIP else WITH_FLIP
 
 
@@ -57,18 +57,18 @@ def augment(
     siamese: bool = False,
     settings: DsaSettings = DsaSettings(),
 ) -> jax.Array:
-    """Differentiable siamese augmentation: one kind of transform for the whole batch.
+    """Differentiable siamese augmentation: one kind of transform for a batch.
 
     To augment synthetic and real images alike, call it twice with the same key and `siamese=True`:
     the draws do not depend on the batch's size. With `siamese=False` the kind is shared but every
-    image has parameters of its own, and the same key is no tie between two batches.
+    image has its own parameters, and the same key does not transform two batches alike.
 
     Args:
       key: a key for this call alone; the same one again gives the same transform again.
       images: `(n, h, w, c)` float.
       strategy: kinds joined by underscores, from color, crop, cutout, flip, scale and rotate, drawn
-        from with equal chances; or "none". `strategy_for` gives a data set's.
-      siamese: whether one draw of the parameters serves the whole batch.
+        from with equal chances; or "none". `strategy_for` gives a dataset's.
+      siamese: whether all images of the batch share one draw of the parameters.
       settings: the ranges, in units of preprocessed pixels where they add to them.
 
     Returns:
@@ -94,7 +94,8 @@ def _augment(
     drawn = jax.random.uniform(draw_key, (3, 1 if siamese else images.shape[0]), dtype)
     branches = [functools.partial(_TRANSFORMS[kind], settings=settings) for kind in kinds]
     kind = jax.random.randint(kind_key, (), 0, len(kinds))
-    return lax.switch(kind, branches, drawn, images)
+    transformed: jax.Array = lax.switch(kind, branches, drawn, images)
+    return transformed
 
 
 def augment_each(
@@ -137,7 +138,7 @@ def _augment_each(
     kind = jax.random.randint(kind_key, (n,), 0, len(kinds))
 
     def drawn(name: str, values: jax.Array, otherwise: float) -> jax.Array:
-        places = jnp.array([i for i, known in enumerate(kinds) if known == name], jnp.int32)
+        places = jnp.array([i for i, other in enumerate(kinds) if other == name], jnp.int32)
         return jnp.where(jnp.isin(kind, places), values.astype(images.dtype), otherwise)
 
     pixels = jax.random.randint(crop_key, (2, n), -settings.crop, settings.crop + 1)
@@ -173,7 +174,7 @@ def _cutout(drawn: jax.Array, images: jax.Array, settings: DsaSettings) -> jax.A
     def inside(u: jax.Array, size: int) -> jax.Array:
         length = int(size * settings.cutout + 0.5)
         # An even square is centred between pixels, and so has one place more.
-        first = _whole(u, 0, size + 1 - length % 2) - length // 2
+        first = _integers(u, 0, size + 1 - length % 2) - length // 2
         return (jnp.arange(size) >= first) & (jnp.arange(size) < first + length)
 
     rows, columns = inside(drawn[0], images.shape[1]), inside(drawn[1], images.shape[2])
@@ -184,7 +185,7 @@ def _cutout(drawn: jax.Array, images: jax.Array, settings: DsaSettings) -> jax.A
 def _crop(drawn: jax.Array, images: jax.Array, settings: DsaSettings) -> jax.Array:
     def shifted(u: jax.Array, size: int) -> jax.Array:
         furthest = int(size * settings.crop + 0.5)
-        return jnp.arange(size) + _whole(u, -furthest, furthest + 1)
+        return jnp.arange(size) + _integers(u, -furthest, furthest + 1)
 
     rows, columns = shifted(drawn[0], images.shape[1]), shifted(drawn[1], images.shape[2])
     return _sample_separably(images, rows, columns)
@@ -205,8 +206,8 @@ def _rotate(drawn: jax.Array, images: jax.Array, settings: DsaSettings) -> jax.A
     return _sample(images, *_rotated_grid(angle, images.shape[1], images.shape[2]))
 
 
-def _whole(u: jax.Array, least: int, end: int) -> jax.Array:
-    """Numbers in [0, 1) `(m,)` → whole ones from `least` up to but not `end`, int32 `(m, 1)`."""
+def _integers(u: jax.Array, least: int, end: int) -> jax.Array:
+    """Numbers in [0, 1) `(m,)` → integers from `least` to `end` − 1, int32 `(m, 1)`."""
     return (least + jnp.floor(u * (end - least)).astype(jnp.int32))[:, None]
 
 
@@ -220,13 +221,13 @@ _TRANSFORMS: dict[str, Callable[..., jax.Array]] = {
 }
 
 
-def _kinds(strategy: str, known: dict | tuple[str, ...]) -> tuple[str, ...]:
+def _kinds(strategy: str, available: Collection[str]) -> tuple[str, ...]:
     if strategy == "none":
         return ()
     kinds = tuple(strategy.split("_"))
     for kind in kinds:
-        if kind not in known:
-            raise unknown("augmentation", kind, [*known, "none"])
+        if kind not in available:
+            raise unknown("augmentation", kind, [*available, "none"])
     return kinds
 
 
@@ -278,7 +279,7 @@ def _sample(images: jax.Array, y: jax.Array, x: jax.Array) -> jax.Array:
     """Bilinear samples at `(y, x)`, each `(m, h, w)`, m being 1 or n."""
     n, height, width, channels = images.shape
     flat = images.reshape(n, height * width, channels)
-    fetch = jax.vmap(
+    fetch: Callable[..., jax.Array] = jax.vmap(
         lambda image, index: jnp.take(image, index, axis=0, mode="clip"),
         in_axes=(0, None if y.shape[0] == 1 else 0),
     )

@@ -28,7 +28,7 @@ def flops(function: Callable[..., Any], *arguments: Any) -> int:
     Three things to know:
 
     - XLA counts the body of a loop once, however often it is run: give loops of one turn, batches
-      of one to four images, which `jdd.ops.mean_in_parts` never divides, and multiply.
+      of one to four images, which `jdd.ops.microbatched_mean` never divides, and multiply.
     - XLA leaves out what a convolution multiplies with the zeros around its image: 8 % of a
       ConvNet-3 and 12 % of a ResNet-18 at 32×32. The field's counts take them in, so here networks
       pad their images beforehand.
@@ -51,8 +51,8 @@ def flops(function: Callable[..., Any], *arguments: Any) -> int:
     shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), arguments)
     with jax.default_device(cpu), nn.intercept_methods(_pad_beforehand):
         traced = jax.jit(lambda *arguments: function(*arguments)).trace(*shapes)
-        found = traced.lower(lowering_platforms=(_COUNTED_FOR,)).cost_analysis()
-    return int(found["flops"])
+        analysis = traced.lower(lowering_platforms=(_COUNTED_FOR,)).cost_analysis()
+    return int(analysis["flops"])
 
 
 def _pad_beforehand(layer: Callable[..., Any], arguments: Any, named: Any, context: Any) -> Any:
@@ -82,11 +82,11 @@ def seconds(call: Callable[[], Any], most: float = 5.0, least_runs: int = 2) -> 
     """Median seconds of a call: after one to warm up, as many as fit into `most` seconds."""
     began = time.monotonic()
     jax.block_until_ready(call())
-    found: list[float] = []
-    while len(found) < least_runs or time.monotonic() - began < most:
+    times: list[float] = []
+    while len(times) < least_runs or time.monotonic() - began < most:
         start = time.monotonic()
         jax.block_until_ready(call())
-        found.append(time.monotonic() - start)
-        if len(found) >= 20:
+        times.append(time.monotonic() - start)
+        if len(times) >= 20:
             break
-    return statistics.median(found)
+    return statistics.median(times)

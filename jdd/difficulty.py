@@ -8,17 +8,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jdd import storage, training
-from jdd.errors import UserError, unknown
+from jdd import checkpoints, training
+from jdd.data import DeviceData
+from jdd.errors import SettingError, UserError
 from jdd.losses import cross_entropy
-from jdd.recipe import Recipe
-from jdd.settings import flag
-from jdd.training import TEST_BATCH, FitState, Trainer, TrainingData
+from jdd.networks import NetworkLike
+from jdd.settings import Settings, seed, setting
+from jdd.training import TEST_BATCH, FitState, Recipe, Trainer
 
 SCORES = ("el2n", "grand", "grand_last", "forgetting")
 _AT_ONCE = 64  # examples whose gradients are taken at once on an accelerator
@@ -28,45 +28,34 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class DifficultySettings:
-    """How hard images are found to be.
+class DifficultySettings(Settings):
+    """How the difficulty of images is scored.
 
     The published scores average ten networks: after about 20 of 200 epochs on CIFAR-10 for EL2N, at
-    any time from the initialisation on for GraNd (Paul et al. 2021), over a whole training for
+    any time from the initialisation on for GraNd (Paul et al. 2021), over a full training for
     forgetting (Toneva et al. 2019).
     """
 
-    score: str = flag(
+    score: str = setting(
         "grand",
-        "el2n (length of the error), grand (of the whole gradient), grand_last (of the last "
+        "el2n (length of the error), grand (of the full gradient), grand_last (of the last "
         "layer's) or forgetting (times unlearned)",
+        choices=SCORES,
     )
-    score_networks: int = flag(10, "networks whose scores are averaged")
-    score_epochs: int = flag(10, "epochs of each before it is asked; forgetting counts over them")
-    score_lr: float = flag(0.01, "step size of their SGD")
-    score_momentum: float = flag(0.9, "momentum of their SGD")
-    score_batch: int = flag(256, "images a step")
-    score_dsa: bool = flag(False, "DSA while they train")
-    score_seed: int = flag(0, "seed of these networks")
+    score_networks: int = setting(10, "networks whose scores are averaged", min=1)
+    score_epochs: int = setting(
+        10, "epochs of each before scoring; forgetting counts over them", min=0
+    )
+    score_lr: float = setting(0.01, "step size of their SGD", above=0)
+    score_momentum: float = setting(0.9, "momentum of their SGD", min=0, below=1)
+    score_batch: int = setting(256, "images per step", min=1)
+    score_dsa: bool = setting(False, "DSA while they train")
+    score_seed: int = seed(0, "seed of these networks")
 
-    def check(self) -> None:
-        """Raises `UserError` for values out of range."""
-        if self.score not in SCORES:
-            raise unknown("--score", self.score, SCORES)
-        least = 2 if self.score == "forgetting" else 0
-        if self.score_epochs < least:
-            raise UserError(f"--score-epochs {self.score_epochs}: at least {least} are needed")
-        for name in ("score_networks", "score_batch"):
-            if getattr(self, name) < 1:
-                raise UserError(
-                    f"--{name.replace('_', '-')} {getattr(self, name)}: at least 1 is needed"
-                )
-        if not 0 < self.score_lr < np.inf:
-            raise UserError(f"--score-lr {self.score_lr}: it must be above 0")
-        if not 0 <= self.score_momentum < 1:
-            raise UserError(f"--score-momentum {self.score_momentum}: from 0 to below 1")
-        if not 0 <= self.score_seed < 2**32:
-            raise UserError(f"--score-seed {self.score_seed}: from 0 to {2**32 - 1}")
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.score == "forgetting" and self.score_epochs < 2:
+            raise SettingError("score_epochs", self.score_epochs, "forgetting needs at least 2")
 
 
 @dataclass(frozen=True)
@@ -78,7 +67,7 @@ class DifficultySpec:
     network: str
     options: Mapping[str, Any]
     held_out: float
-    """share of the real training images kept for validation, which get no score"""
+    """fraction of the real training images held out for validation, which get no score"""
     real_images: int
     """how many of the others have one; 0: all"""
     settings: DifficultySettings
@@ -87,24 +76,23 @@ class DifficultySpec:
         """As plain JSON."""
         return {**asdict(self), "options": dict(self.options)}
 
-    def mark(self) -> str:
+    def fingerprint(self) -> str:
         """A short name that other specs do not have."""
         text = json.dumps(self.to_json(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def el2n(network: nn.Module, variables: Any, data: TrainingData) -> jax.Array:
+def el2n(network: NetworkLike, variables: Any, data: DeviceData) -> jax.Array:
     """‖softmax(f(x)) − y‖₂ of every example, float32 `(n,)`, from 0 to √2.
 
     Paul, Ganguli, Dziugaite: "Deep Learning on a Data Diet", NeurIPS 2021.
     """
-    error = jax.nn.softmax(training.predict(network, variables, data))
-    error -= jax.nn.one_hot(data.labels, error.shape[-1])
-    return jnp.linalg.norm(error, axis=-1)
+    logits = training.predict(network, variables, data)
+    return _error_length(logits, data.labels)
 
 
 @partial(jax.jit, static_argnums=(0,))
-def grand(network: nn.Module, variables: Any, data: TrainingData) -> jax.Array:
+def grand(network: NetworkLike, variables: Any, data: DeviceData) -> jax.Array:
     """‖∇_θ ℓ(x, y)‖₂ of every example, float32 `(n,)`: over all parameters, in evaluation mode.
 
     Paul, Ganguli, Dziugaite: "Deep Learning on a Data Diet", NeurIPS 2021.
@@ -121,17 +109,18 @@ def grand(network: nn.Module, variables: Any, data: TrainingData) -> jax.Array:
         gradient = jax.grad(loss)(variables["params"])
         return jnp.sqrt(sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(gradient)))
 
-    # One after another on a CPU, where many kernels' gradients at once are a grouped convolution.
+    # One by one on a CPU, where gradients of many kernels at once are a grouped convolution.
     size = None if jax.default_backend() == "cpu" else _AT_ONCE
-    return jax.lax.map(norm, jnp.arange(data.images.shape[0]), batch_size=size)
+    norms: jax.Array = jax.lax.map(norm, jnp.arange(data.images.shape[0]), batch_size=size)
+    return norms
 
 
 @partial(jax.jit, static_argnums=(0,))
-def grand_last(network: nn.Module, variables: Any, data: TrainingData) -> jax.Array:
+def grand_last(network: NetworkLike, variables: Any, data: DeviceData) -> jax.Array:
     """‖∇ ℓ‖₂ over the last layer's kernel and bias alone: ‖softmax(f(x)) − y‖ √(1 + ‖h(x)‖²).
 
     Known in closed form, with h the features before the classifier, so that one pass forward gives
-    it. It is what is called GraNd in the coreset library that PAD's released scores come from.
+    it. The coreset library that PAD's released scores come from calls this GraNd.
     """
     size = data.images.shape[0]
     batch = min(TEST_BATCH, size)
@@ -140,34 +129,41 @@ def grand_last(network: nn.Module, variables: Any, data: TrainingData) -> jax.Ar
         images, labels = data.batch(index)
         logits: Any = network.apply(variables, images)
         features: Any = network.apply(variables, images, method="embed")
-        error = jax.nn.softmax(logits) - jax.nn.one_hot(labels, logits.shape[-1])
         lengths = jnp.sqrt(1 + jnp.sum(features**2, axis=-1))
-        return jnp.linalg.norm(error, axis=-1) * lengths
+        return _error_length(logits, labels) * lengths
 
     batches = -(-size // batch)
     index = jnp.arange(batches * batch).clip(max=size - 1).reshape(batches, batch)
-    return jax.lax.map(of_batch, index).reshape(-1)[:size]
+    norms: jax.Array = jax.lax.map(of_batch, index)
+    return norms.reshape(-1)[:size]
 
 
-def forgetting(right: np.ndarray) -> np.ndarray:
-    """How often each example went from right to wrong; float32 `(n,)`.
+def _error_length(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """‖softmax(logits) − y‖₂, `(n,)`."""
+    error = jax.nn.softmax(logits) - jax.nn.one_hot(labels, logits.shape[-1])
+    length: jax.Array = jnp.linalg.norm(error, axis=-1)
+    return length
+
+
+def forgetting(correct: np.ndarray) -> np.ndarray:
+    """How often each example changed from correct to wrong; float32 `(n,)`.
 
     Toneva et al., "An Empirical Study of Example Forgetting during Deep Neural Network Learning",
-    ICLR 2019. One that was never right counts as many times as it was looked at, which no other
-    can reach: the paper sorts those last.
+    ICLR 2019. One that was never correct counts as many times as there are evaluations, which no
+    other can reach: the paper sorts those last.
 
     Args:
-      right: bool `(looks, n)`, in order of time.
+      correct: bool `(evaluations, n)`, in order of time.
     """
-    lost = (right[:-1] & ~right[1:]).sum(0)
-    return np.where(right.any(0), lost, len(right)).astype(np.float32)
+    lost = (correct[:-1] & ~correct[1:]).sum(0)
+    return np.where(correct.any(0), lost, len(correct)).astype(np.float32)
 
 
 def score(
     settings: DifficultySettings,
-    network: nn.Module,
+    network: NetworkLike,
     strategy: str,
-    data: TrainingData,
+    data: DeviceData,
     progress: Progress = lambda done, total: None,
 ) -> np.ndarray:
     """Scores of all examples, averaged over fresh networks; the larger the harder.
@@ -175,7 +171,7 @@ def score(
     Args:
       settings: which score, after what training.
       network: the module.
-      strategy: the data set's DSA.
+      strategy: the dataset's DSA.
       data: real images with int32 labels.
       progress: told the epochs done.
 
@@ -183,9 +179,8 @@ def score(
       float32 `(n,)`.
 
     Raises:
-      UserError: settings out of range, or training that diverges.
+      UserError: training that diverges.
     """
-    settings.check()
     recipe = Recipe(
         epochs=max(settings.score_epochs, 1),
         batch_size=settings.score_batch,
@@ -202,27 +197,27 @@ def score(
     epochs, count = settings.score_epochs, settings.score_networks
     for i in range(count):
         key = jax.random.fold_in(jax.random.key(settings.score_seed), i)
-        state: FitState = training.init(trainer, key, tuple(data.images.shape[1:]))
-        right = []
+        state: FitState = training.init(trainer, key, data.image_shape)
+        correct = []
         for epoch in range(epochs):
             state = training.run_jit(trainer, state, data, rates, 1)
             if settings.score == "forgetting":
-                variables = training.tested_variables(trainer, state)
-                guessed = jnp.argmax(training.predict(network, variables, data), axis=-1)
-                right.append(np.asarray(guessed == data.labels))
+                variables = training.eval_variables(trainer, state)
+                predicted = jnp.argmax(training.predict(network, variables, data), axis=-1)
+                correct.append(np.asarray(predicted == data.labels))
             progress(i * epochs + epoch + 1, count * epochs)
         if not np.isfinite(state.loss):
-            raise UserError(f"network {i + 1} diverged: lower --score-lr {settings.score_lr}")
+            raise UserError(f"network {i + 1} diverged: lower `score_lr` {settings.score_lr}")
         if settings.score == "forgetting":
-            total += forgetting(np.stack(right))
+            total += forgetting(np.stack(correct))
         else:
-            variables = training.tested_variables(trainer, state)
+            variables = training.eval_variables(trainer, state)
             total += np.asarray(measures[settings.score](network, variables, data))
     return (total / count).astype(np.float32)
 
 
 def ranks(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Each example's place among its class from the easiest, as a share: float64 `(n,)` in [0, 1).
+    """Each example's rank in its class from the easiest, as a fraction: float64 `(n,)` in [0, 1).
 
     Of equal scores the earlier example comes first.
     """
@@ -235,20 +230,20 @@ def ranks(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def save(directory: Path, spec: DifficultySpec, scores: np.ndarray, labels: np.ndarray) -> None:
-    """Stores scores with what they were made from, replacing what is there whole."""
+    """Stores scores with what they were made from, in place of older ones."""
     arrays = {"scores": np.asarray(scores, np.float32), "labels": np.asarray(labels, np.int32)}
-    storage.save_tree(directory, arrays, {"difficulty": spec.to_json()})
+    checkpoints.save_tree(directory, arrays, {"difficulty": spec.to_json()})
 
 
 def load(directory: Path, spec: DifficultySpec, labels: np.ndarray) -> np.ndarray | None:
-    """The scores in `directory`, float32 `(n,)`, or None where there are none.
+    """The scores in `directory`, float32 `(n,)`, or None where none are stored.
 
     Raises:
-      UserError: there are some, but damaged, or made from something else.
+      UserError: they are damaged, or were made from something else.
     """
-    if not storage.whole_copy(directory).is_dir():
+    if not checkpoints.resolve_directory(directory).is_dir():
         return None
-    arrays, header = storage.load_tree(directory)
+    arrays, header = checkpoints.load_tree(directory)
     stored = header.get("difficulty")
     if stored != json.loads(json.dumps(spec.to_json())):
         asked = spec.to_json()

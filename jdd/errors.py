@@ -1,7 +1,12 @@
-"""The error that a user can cause and mend, and the words for it."""
+"""Errors that a user causes and can mend, and the words for them.
+
+A message names a setting by its field between backticks (`lr_img`); whoever shows the message may
+replace it, as the command line does by the flag.
+"""
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class UserError(ValueError):
@@ -12,14 +17,33 @@ class UserError(ValueError):
     """
 
 
+class SettingError(UserError):
+    """A setting has a value that cannot be used.
+
+    Attributes:
+      field: the setting's name.
+      value: what it was set to.
+      problem: what is wrong with it, or what to write instead.
+    """
+
+    def __init__(self, field: str, value: Any, problem: str) -> None:
+        super().__init__(f"`{field}` {value}: {problem}")
+        self.field, self.value, self.problem = field, value, problem
+
+
 class Interrupted(Exception):
-    """Work stopped because it was asked to; what is needed to go on is stored, or the text says."""
+    """Work stopped because it was asked to; its state is stored, or the message says otherwise."""
 
 
-def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
-    """The error for a name that is not in a registry: it names the nearest one, and all of them."""
-    names = sorted(known)
+def nearest(name: str, choices: Iterable[str]) -> str:
+    """What to write instead of an unknown name: "did you mean 'x'? choose from x, y"."""
+    names = sorted(choices)
     lowered = {n.lower(): n for n in names}
-    near = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.0)
+    near = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.4)
     hint = f"did you mean '{lowered[near[0]]}'? " if near else ""
-    return UserError(f"unknown {kind} '{name}': {hint}choose from {', '.join(names)}")
+    return f"{hint}choose from {', '.join(names)}"
+
+
+def unknown(kind: str, name: str, choices: Iterable[str], more: str = "") -> UserError:
+    """The error for a name that is not in a registry: it names the nearest one, and all of them."""
+    return UserError(f"unknown {kind} '{name}': {nearest(name, choices)}{more}")

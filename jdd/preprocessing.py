@@ -1,6 +1,6 @@
 """What turns stored pixels into what a network sees, and back: per-channel mean/std, or ZCA.
 
-A `Preprocess` is a pytree, so it is passed into compiled steps as an argument, beside the images.
+A `Preprocess` is a pytree, so compiled steps take it as an argument, along with the images.
 """
 
 import contextlib
@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jdd import files
 from jdd.errors import UserError, unknown
 
 Kind = Literal["standard", "zca"]
@@ -86,7 +87,7 @@ def fit(
     train_images: np.ndarray,
     mean_std: tuple[Sequence[float], Sequence[float]] | None = None,
 ) -> Preprocess:
-    """The preprocessing of a data set, from its training images (n, h, w, c) uint8.
+    """The preprocessing of a dataset, from its training images (n, h, w, c) uint8.
 
     `mean_std` are the per-channel constants for `standard`; without them they are computed.
     ZCA is computed once and then read from the user's cache directory.
@@ -101,7 +102,7 @@ def fit(
     if kind == "zca":
         if channels != 3:
             raise UserError(
-                f"preprocessing 'zca' is for RGB images, these have {channels} channel"
+                f"`preprocessing` 'zca' is for RGB images, these have {channels} channel"
                 f"{'' if channels == 1 else 's'}: use 'standard'"
             )
         whitening = _cached_zca(train_images)
@@ -115,7 +116,7 @@ def channel_mean_std(images: np.ndarray) -> tuple[list[float], list[float]]:
     """Mean and (population) standard deviation of each channel of (n, h, w, c) uint8, in [0, 1]."""
     means, stds = [], []
     for channel in range(images.shape[-1]):
-        # Counting the 256 values keeps it exact and needs no float copy of the whole set.
+        # Counting the 256 values keeps it exact and needs no float copy of all images.
         counts = np.bincount(images[..., channel].reshape(-1), minlength=256)
         values = np.arange(256) / 255.0
         mean = float(counts @ values / counts.sum())
@@ -130,18 +131,20 @@ def differences(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str
     """How two `Preprocess.spec()` differ, in words; empty when they are the same."""
     if stored.get("kind") != asked.get("kind"):
         return [f"stored with {stored.get('kind')}, asked with {asked.get('kind')}"]
-    found = []
+    differing = []
     if list(stored.get("image_shape", ())) != list(asked.get("image_shape", ())):
         sizes = ["×".join(map(str, spec.get("image_shape", ()))) for spec in (stored, asked)]
-        found.append(f"stored for {sizes[0]} images, asked for {sizes[1]}")
-    found += [
+        differing.append(f"stored for {sizes[0]} images, asked for {sizes[1]}")
+    differing += [
         f"stored with {key} {stored.get(key)}, asked with {asked.get(key)}"
         for key in ("mean", "std")
         if stored.get(key) != asked.get(key)
     ]
-    if not found and stored.get("zca") != asked.get("zca"):
-        found.append("stored with a ZCA whitening of other training images than the ones asked for")
-    return found
+    if not differing and stored.get("zca") != asked.get("zca"):
+        differing.append(
+            "stored with a ZCA whitening of other training images than the ones asked for"
+        )
+    return differing
 
 
 def fit_zca(train_images: np.ndarray, epsilon: float = ZCA_EPSILON) -> Zca:
@@ -165,22 +168,15 @@ def fit_zca(train_images: np.ndarray, epsilon: float = ZCA_EPSILON) -> Zca:
     return Zca(*(jnp.asarray(a, jnp.float32) for a in (mean / 255.0, whiten, unwhiten)))
 
 
-def cache_dir() -> Path:
-    """`$JDD_CACHE_DIR`, else `$XDG_CACHE_HOME/jdd`, else `~/.cache/jdd`."""
-    if own := os.environ.get("JDD_CACHE_DIR"):
-        return Path(own)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "jdd"
-
-
 def _cached_zca(train_images: np.ndarray) -> Zca:
     key = hashlib.sha256(repr((train_images.shape, ZCA_EPSILON)).encode())
     key.update(np.ascontiguousarray(train_images).data)
-    path = cache_dir() / f"zca-{key.hexdigest()[:32]}.npz"
+    path = files.cache_dir() / f"zca-{key.hexdigest()[:32]}.npz"
     dimensions = int(np.prod(train_images.shape[1:]))
     # A file that is absent, cut short or of another layout is computed anew and written over.
     with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        with np.load(path) as stored:
+        # Opened here: NumPy leaves a file open that is cut short.
+        with path.open("rb") as file, np.load(file) as stored:
             arrays = [stored[name] for name in ("mean", "whiten", "unwhiten")]
         square = (dimensions, dimensions)
         if [a.shape for a in arrays] == [(dimensions,), square, square]:

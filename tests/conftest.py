@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from jdd.cli.arguments import tune_xla
+from jdd.cli.platform import tune_xla
 
 _CACHE = os.environ.get("JAX_COMPILATION_CACHE_DIR")
 os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = "-1"
@@ -30,8 +30,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
-    """Where the data sets' files lie; without it, tests on them are skipped."""
+    """Where the datasets' files lie; without it, tests on them are skipped."""
     directory = os.environ.get("JDD_DATA_DIR")
     if not directory:
-        pytest.skip("no data sets: set JDD_DATA_DIR to the directory that holds their files")
+        pytest.skip("no datasets: set JDD_DATA_DIR to the directory that holds their files")
     return Path(directory)

@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from jdd.cli.arguments import tune_xla
+from jdd.cli.platform import tune_xla
 
 tune_xla()
 
@@ -18,7 +18,7 @@ import numpy as np  # noqa: E402
 
 from jdd import data, evaluation, experts, methods, networks, sharding, training  # noqa: E402
 from jdd.experts import ExpertSettings, ExpertSpec, Segment  # noqa: E402
-from jdd.recipe import Recipe  # noqa: E402
+from jdd.training import Recipe  # noqa: E402
 from tests.methods import small  # noqa: E402
 
 NETWORK = networks.create("ConvNet", small.CLASSES, width=4, depth=2)
@@ -40,36 +40,28 @@ def mtt():
     return [synthetic.images, synthetic.learning_rate, metrics["loss"]]
 
 
-def real():
-    whole = small.digits(20)
-    return training.TrainingData(whole.images, whole.labels, whole.preprocess)
-
-
 def trained_experts():
     settings = ExpertSettings(num_experts=3, train_epochs=2, batch_train=10)
     spec = ExpertSpec("digits", {"image_shape": [8, 8, 1]}, "ConvNet", {}, 0.1, settings)
     with tempfile.TemporaryDirectory() as place:
-        store = experts.prepare(Path(place) / "experts", spec, NETWORK)
-        experts.train_experts(store, NETWORK, "crop_cutout", real(), real(), 3)
+        store = experts.open_or_create(Path(place) / "experts", spec, NETWORK)
+        real = small.digits(20)
+        experts.train_experts(store, NETWORK, "crop_cutout", real, real, 3)
         return [store.read(i, 2) for i in range(3)]
 
 
 def fresh_networks():
-    start = small.start(2)
-    shown = training.TrainingData(start.images, start.labels)
     recipe = Recipe(epochs=3, learning_rate=0.1, augmentation="crop")
     trainer = training.Trainer.of(NETWORK, recipe, 6)
     keys = [jax.random.key(i) for i in range(5)]
     states = sharding.stack([training.init(trainer, key, (8, 8, 1)) for key in keys])
     rates = training.schedule(recipe)
-    return [evaluation._run_many(trainer, states, shown, rates, 3).params]
+    return [evaluation._run_many(trainer, states, small.start(2).data(), rates, 3).params]
 
 
 def predicted():
-    whole = data.load("digits")
-    many = training.TrainingData(
-        jnp.asarray(whole.train.images), jnp.asarray(whole.train.labels), whole.preprocess
-    )
+    digits = data.load("digits")
+    many = data.to_device(digits.train, digits.preprocess)
     variables = NETWORK.init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
     return [training.predict(NETWORK, variables, many)]
 
@@ -85,23 +77,23 @@ WORK = {
 
 
 def main(out, *cases):
-    found = {}
+    results = {}
     divided = jax.shard_map
     for case, counts in (one.split("=") for one in cases):
         for count in map(int, counts.split(",")):
             parts = [1]
 
-            def noted(*arguments, parts=parts, **options):
+            def noted(*args, parts=parts, **options):
                 parts.append(jax.sharding.get_abstract_mesh().size)
-                return divided(*arguments, **options)
+                return divided(*args, **options)
 
             jax.shard_map = noted
             with sharding.devices(count):
                 numbers = [np.ravel(leaf) for leaf in jax.tree.leaves(WORK[case]())]
             jax.shard_map = divided
-            found[f"{case} on {count}"] = np.concatenate(numbers)
-            found[f"{case} in {count}"] = np.asarray(max(parts))
-    np.savez(out, **found)
+            results[f"{case} on {count}"] = np.concatenate(numbers)
+            results[f"{case} in {count}"] = np.asarray(max(parts))
+    np.savez(out, **results)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Reads the outputs of the published PyTorch code, and makes the inputs and weights they stand for.
 
-The file is no part of the repository: it is looked for in `JDD_PARITY_DIR`, then in
-`../shared/reference/parity`; tests that need it are skipped where it is in neither.
+The references are `tests/fixtures/parity`, whose README says how they were made; `JDD_PARITY_DIR`
+may name another folder, with files of the same names that hold more of them.
 """
 
 import functools
@@ -11,15 +11,9 @@ import os
 from pathlib import Path
 
 import numpy as np
-import pytest
 
-_BESIDE = Path(__file__).resolve().parents[2] / "shared" / "reference" / "parity"
-DIRECTORY = Path(os.environ.get("JDD_PARITY_DIR", _BESIDE))
-
-needs_parity = pytest.mark.skipif(
-    not (DIRECTORY / "reference_1x28.npz").exists(),
-    reason="no parity file: set JDD_PARITY_DIR to the folder that holds reference_1x28.npz",
-)
+_FIXTURES = Path(__file__).resolve().parent / "fixtures" / "parity"
+DIRECTORY = Path(os.environ.get("JDD_PARITY_DIR", _FIXTURES))
 
 State = dict[str, np.ndarray]
 
@@ -36,16 +30,12 @@ def outputs() -> dict[str, np.ndarray]:
 
 
 def network_names() -> list[str]:
-    """The make-ups in the file, empty where there is none, so that tests can be collected."""
-    return [network["name"] for network in _networks()]
+    """The make-ups that logits are stored of."""
+    return [network["name"] for network in recipe()["networks"]]
 
 
 def network(name: str) -> dict:
-    return next(network for network in _networks() if network["name"] == name)
-
-
-def _networks() -> list[dict]:
-    return recipe()["networks"] if (DIRECTORY / "reference_1x28.json").exists() else []
+    return next(network for network in recipe()["networks"] if network["name"] == name)
 
 
 def state(layout: list, seed: int) -> State:

@@ -48,9 +48,9 @@ def test_none_changes_nothing():
 def test_siamese_draws_do_not_depend_on_the_batch(kind):
     x = images(n=7)
     for seed in range(3):
-        whole = augment(jax.random.key(seed), x, kind, siamese=True)
+        at_once = augment(jax.random.key(seed), x, kind, siamese=True)
         part = augment(jax.random.key(seed), x[4:], kind, siamese=True)
-        np.testing.assert_allclose(whole[4:], part, atol=1e-6)
+        np.testing.assert_allclose(at_once[4:], part, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -109,9 +109,9 @@ def test_crop_shifts_by_whole_pixels_up_to_an_eighth():
         for right in range(-1, 2):
             padded = np.pad(x[0], ((2, 2), (1, 1), (0, 0)))
             expected[down, right] = padded[2 + down : 18 + down, 1 + right : 9 + right]
-    found = [[np.array_equal(image, e) for e in expected.values()] for image in y]
-    assert np.all(np.sum(found, axis=1) == 1)
-    assert np.all(np.sum(found, axis=0) > 0)
+    matches = [[np.array_equal(image, e) for e in expected.values()] for image in y]
+    assert np.all(np.sum(matches, axis=1) == 1)
+    assert np.all(np.sum(matches, axis=0) > 0)
 
 
 def test_cutout_zeroes_a_square_clipped_at_the_borders():
@@ -120,9 +120,9 @@ def test_cutout_zeroes_a_square_clipped_at_the_borders():
     seen = set()
     for image in y:
         rows, columns = np.where((image == 0).any(1))[0], np.where((image == 0).any(0))[0]
-        assert (image == 0).sum() == len(rows) * len(columns)  # one whole rectangle
+        assert (image == 0).sum() == len(rows) * len(columns)  # one full rectangle
         seen.add((rows[0], len(rows)))
-    # A side of 4, centred on 0 … 8: whole inside, half of it at least everywhere.
+    # A side of 4, centred on 0 … 8: fully inside, half of it at least everywhere.
     assert seen == {(0, 2), (0, 3), *((i, 4) for i in range(5)), (5, 3), (6, 2)}
 
 

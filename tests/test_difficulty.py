@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jdd import data, difficulty, evaluation, networks
+from jdd import data, difficulty, networks
+from jdd.data import DeviceData
 from jdd.difficulty import DifficultySettings, DifficultySpec
 from jdd.errors import UserError
-from jdd.training import TrainingData
 
 NETWORK = networks.create("ConvNet", 4, width=6, depth=2)
 
@@ -19,11 +19,11 @@ NETWORK = networks.create("ConvNet", 4, width=6, depth=2)
 def case():
     rng = np.random.default_rng(0)
     images = jnp.asarray(rng.standard_normal((9, 8, 8, 1)).astype(np.float32))
-    shown = TrainingData(images, jnp.asarray(rng.integers(0, 4, 9)))
-    return NETWORK.init(jax.random.key(1), images[:1]), shown
+    train = DeviceData(images, jnp.asarray(rng.integers(0, 4, 9)))
+    return NETWORK.init(jax.random.key(1), images[:1]), train
 
 
-def gradients(variables, shown):
+def gradients(variables, train):
     """Every example's own gradient, by `vmap`."""
 
     def loss(params, image, label):
@@ -31,7 +31,7 @@ def gradients(variables, shown):
         return -jax.nn.log_softmax(logits)[label]
 
     each = jax.vmap(jax.grad(loss), (None, 0, 0))
-    return each(variables["params"], shown.images, shown.labels)
+    return each(variables["params"], train.images, train.labels)
 
 
 def lengths(tree):
@@ -50,15 +50,15 @@ def test_the_last_layers_grand_is_that_of_the_classifiers_gradient(case):
 
 
 def test_el2n_is_the_length_of_the_error(case):
-    variables, shown = case
-    shares = np.asarray(jax.nn.softmax(NETWORK.apply(variables, shown.images)), np.float64)
-    shares[np.arange(9), np.asarray(shown.labels)] -= 1
-    expected = np.sqrt((shares**2).sum(1))
+    variables, train = case
+    errors = np.asarray(jax.nn.softmax(NETWORK.apply(variables, train.images)), np.float64)
+    errors[np.arange(9), np.asarray(train.labels)] -= 1
+    expected = np.sqrt((errors**2).sum(1))
     np.testing.assert_allclose(difficulty.el2n(NETWORK, *case), expected, rtol=1e-4)
 
 
 def test_forgetting_counts_what_was_lost():
-    right = np.array(
+    correct = np.array(
         [
             [True, True, False, True, False],
             [True, False, False, False, True],
@@ -66,14 +66,14 @@ def test_forgetting_counts_what_was_lost():
             [True, False, False, True, True],
         ]
     )
-    np.testing.assert_array_equal(difficulty.forgetting(right), [0, 2, 4, 1, 0])
+    np.testing.assert_array_equal(difficulty.forgetting(correct), [0, 2, 4, 1, 0])
 
 
-def test_ranks_are_shares_within_each_class():
+def test_ranks_are_fractions_within_each_class():
     scores = np.array([3.0, 1.0, 2.0, 9.0, 8.0, 1.0])
     labels = np.array([0, 0, 0, 1, 1, 0])
-    found = difficulty.ranks(scores, labels)
-    np.testing.assert_allclose(found, [0.75, 0, 0.5, 0.5, 0, 0.25])
+    ranks = difficulty.ranks(scores, labels)
+    np.testing.assert_allclose(ranks, [0.75, 0, 0.5, 0.5, 0, 0.25])
 
 
 @pytest.mark.parametrize("name", difficulty.SCORES)
@@ -85,17 +85,17 @@ def test_wrong_labels_are_hard(name):
     wrong = rng.choice(200, 20, replace=False)
     labels = split.labels.copy()
     labels[wrong] = (labels[wrong] + 1 + rng.integers(0, 9, 20)) % 10
-    shown = evaluation.real(data.Split(split.images, labels), digits)
+    train = data.to_device(data.Split(split.images, labels), digits.preprocess)
     settings = DifficultySettings(
         score=name, score_networks=4, score_epochs=10, score_lr=0.02, score_batch=20
     )
     network = networks.create("MLP", 10, width=32)
-    found = difficulty.score(settings, network, "none", shown)
-    assert found.dtype == np.float32 and found.shape == (200,)
-    hardest = np.argsort(found)[-40:]
+    scores = difficulty.score(settings, network, "none", train)
+    assert scores.dtype == np.float32 and scores.shape == (200,)
+    hardest = np.argsort(scores)[-40:]
     assert np.isin(wrong, hardest).mean() > 0.7
-    again = difficulty.score(settings, network, "none", shown)
-    np.testing.assert_array_equal(found, again)
+    again = difficulty.score(settings, network, "none", train)
+    np.testing.assert_array_equal(scores, again)
 
 
 def test_scores_are_stored_with_what_they_were_made_from(tmp_path):
@@ -111,20 +111,20 @@ def test_scores_are_stored_with_what_they_were_made_from(tmp_path):
         difficulty.load(tmp_path / "scores", other, labels)
     with pytest.raises(UserError, match="of other images"):
         difficulty.load(tmp_path / "scores", spec, labels[::-1])
-    assert spec.mark() != other.mark()
+    assert spec.fingerprint() != other.fingerprint()
 
 
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
         ({"score": "grant"}, "did you mean 'grand'"),
-        ({"score": "forgetting", "score_epochs": 1}, "--score-epochs"),
-        ({"score_networks": 0}, "--score-networks"),
-        ({"score_lr": 0.0}, "--score-lr"),
-        ({"score_momentum": 1.0}, "--score-momentum"),
-        ({"score_seed": -1}, "--score-seed"),
+        ({"score": "forgetting", "score_epochs": 1}, "`score_epochs` 1: forgetting needs"),
+        ({"score_networks": 0}, "`score_networks` 0"),
+        ({"score_lr": 0.0}, "`score_lr` 0.0"),
+        ({"score_momentum": 1.0}, "`score_momentum` 1.0"),
+        ({"score_seed": -1}, "`score_seed` -1"),
     ],
 )
 def test_settings_out_of_range_are_named(changes, named):
     with pytest.raises(UserError, match=named):
-        DifficultySettings(**changes).check()
+        DifficultySettings(**changes)

@@ -1,58 +1,68 @@
 """The loop: interrupted to the same bits, dropped updates, the best set, more iterations."""
 
+import dataclasses
 import functools
 import json
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jdd import distillation, storage
-from jdd.distillation import Loop, distill
+from jdd import checkpoints, distillation, files
+from jdd.distillation import Hooks, Listener, Loop, distill
 from jdd.errors import Interrupted, UserError
-from jdd.methods.base import Method
+from jdd.methods import Method, MethodState, Rejection, guarded
+from jdd.runs.directory import RunFiles
 from jdd.synthetic import SetInfo, SyntheticSet
 
 ITERATIONS = 11
+STEP = 1.01  # by which an update raises the step size
 
 
 @functools.cache  # one method is compiled once
-def toy(dropped=()):
-    """A random walk with momentum; the step size counts the updates that were made."""
+def toy(dropped=(), threshold=0.0):
+    """A random walk with momentum; the step size counts the updates that were made.
+
+    Those in `dropped` have a loss that is no number, and must leave no trace.
+    """
     dropped = jnp.asarray([*dropped, -1])
 
     def init(key, synthetic, data):
-        state = (jax.random.key_data(key), jnp.int32(0), jnp.zeros_like(synthetic.images))
-        return SyntheticSet(
-            synthetic.images, synthetic.labels, jnp.float32(0), synthetic.info
-        ), state
+        state = MethodState(
+            jax.random.key_data(key), jnp.int32(0), jnp.zeros_like(synthetic.images)
+        )
+        return synthetic.replace(learning_rate=jnp.float32(1)), state
 
     def update(synthetic, state, data, segment=None):
         key, iteration, velocity = state
-        draw = jax.random.fold_in(jax.random.wrap_key_data(key), iteration)
+        draw = state.iteration_key()
         moved = 0.5 * velocity + jax.random.normal(draw, velocity.shape) + data
         bad = jnp.any(iteration + 1 == dropped)
-        velocity = jnp.where(bad, velocity, moved)
-        images = jnp.where(bad, synthetic.images, synthetic.images - 0.1 * velocity)
-        rate = synthetic.learning_rate + jnp.where(bad, 0.0, 1.0)
-        metrics = {"loss": jnp.where(bad, jnp.nan, jnp.sum(images)), "dropped": jnp.int32(bad)}
-        synthetic = SyntheticSet(images, synthetic.labels, rate, synthetic.info)
-        return synthetic, (key, iteration + 1, velocity), metrics
+        velocity = moved
+        images = synthetic.images - 0.1 * velocity
+        metrics = {"loss": jnp.where(bad, jnp.nan, jnp.sum(images))}
+        synthetic = synthetic.replace(storage=images, learning_rate=synthetic.learning_rate * STEP)
+        return synthetic, MethodState(key, iteration + 1, velocity), metrics
 
-    return Method(init, update, ("the toy is broken: lower --toy",))
+    return Method(init, update, threshold=threshold)
 
 
-class Heard:
+def updates(synthetic):
+    """How many updates were made, as the step size counts them."""
+    return round(np.log(float(synthetic.learning_rate)) / np.log(STEP))
+
+
+class Heard(Listener):
     def __init__(self):
-        self.updates, self.looks = [], []
+        self.updates, self.looks, self.dropped = [], [], []
 
-    def updated(self, iteration, iterations, metrics):
-        self.updates.append((iteration, iterations, metrics["dropped"]))
+    def updated(self, iteration, iterations, rows):
+        self.updates.append((iteration, iterations))
+        self.dropped += [row["dropped"] for row in rows]
 
-    def evaluated(self, iteration, synthetic, accuracy):
-        self.looks.append((iteration, accuracy))
+    def evaluated(self, iteration, synthetic, accuracy, is_best):
+        self.looks.append((iteration, accuracy, is_best))
 
 
 def start():
@@ -61,19 +71,28 @@ def start():
 
 
 def go(
-    directory, *, dropped=(), skips=(), accuracies=None, listener=None, should_stop=None, **loop
+    directory=None,
+    *,
+    dropped=(),
+    threshold=0.0,
+    accuracies=None,
+    listener=None,
+    should_stop=lambda: False,
+    **loop,
 ):
     scores = accuracies or {}
+    files_of_run = listener if directory is None else RunFiles(directory, listener)
     return distill(
-        toy(dropped)._replace(skips=skips),
+        toy(dropped, threshold),
         start(),
         jnp.float32(0.25),
         jax.random.key(0),
         Loop(**{"iterations": ITERATIONS, "evaluate_every": 4, **loop}),
-        evaluate=lambda s: scores.get(int(s.learning_rate), float(s.learning_rate) / 100),
-        listener=listener or Heard(),
-        directory=directory,
-        should_stop=should_stop or (lambda: False),
+        Hooks(
+            evaluate=lambda s: scores.get(updates(s), updates(s) / 100),
+            listener=files_of_run or Listener(),
+            should_stop=should_stop,
+        ),
     )
 
 
@@ -82,7 +101,8 @@ def bits(outcome):
 
 
 def rows(directory):
-    return [json.loads(line) for line in (directory / "metrics.jsonl").open()]
+    lines = (directory / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
 
 
 @pytest.mark.parametrize("chunk", [1, 3])
@@ -148,8 +168,8 @@ def test_killed_at_any_write_it_ends_in_the_same_bits(tmp_path, uninterrupted, m
 
     with monkeypatch.context() as patched:
         for owner, name, after in [
-            (storage, "append_line", True),
-            (storage.StateKeeper, "save", False),
+            (files, "append_line", True),
+            (checkpoints.StateCheckpoints, "save", False),
             (SyntheticSet, "save", True),
         ]:
             patched.setattr(owner, name, dying(getattr(owner, name), after))
@@ -169,25 +189,26 @@ def test_the_toys_walk_is_the_one_written_down(tmp_path):
         velocity = 0.5 * velocity + np.asarray(draw) + 0.25
         image = image - 0.1 * velocity
     np.testing.assert_allclose(outcome.final.images, image, rtol=1e-5, atol=1e-5)
-    assert float(outcome.final.learning_rate) == ITERATIONS
+    assert updates(outcome.final) == ITERATIONS
 
 
 def test_the_best_set_is_the_validation_splits(tmp_path):
     heard = Heard()
     scores = {0: 0.1, 4: 0.9, 8: 0.9, 11: 0.2}
     outcome = go(tmp_path, accuracies=scores, listener=heard)
-    assert heard.looks == [(0, 0.1), (4, 0.9), (8, 0.9), (11, 0.2)]
+    assert heard.looks == [(0, 0.1, True), (4, 0.9, True), (8, 0.9, True), (11, 0.2, False)]
     assert (outcome.best_iteration, outcome.best_accuracy) == (8, 0.9)
-    assert float(outcome.best.learning_rate) == 8 and float(outcome.final.learning_rate) == 11
-    assert float(SyntheticSet.load(tmp_path).learning_rate) == 8
+    assert updates(outcome.best) == 8 and updates(outcome.final) == 11
+    assert updates(SyntheticSet.load(tmp_path)) == 8
     assert [update[0] for update in heard.updates] == list(range(1, 12))
 
 
 def test_dropped_updates_are_counted_and_shown(tmp_path):
     heard = Heard()
     outcome = go(tmp_path, dropped=(2, 3, 9), listener=heard, chunk=2)
-    assert outcome.dropped == 3 and float(outcome.final.learning_rate) == 8
-    assert [update[2] for update in heard.updates] == [1, 2, 2, 2, 3, 3]
+    assert outcome.dropped == 3 and updates(outcome.final) == 8
+    reason = int(Rejection.NOT_FINITE)
+    assert heard.dropped == [reason if i in (2, 3, 9) else 0 for i in range(1, 12)]
     lines = [row for row in rows(tmp_path) if "loss" in row]
     assert [row["iteration"] for row in lines if row["dropped"]] == [2, 3, 9]
     assert [row["iteration"] for row in lines if row["loss"] is None] == [2, 3, 9]
@@ -196,28 +217,30 @@ def test_dropped_updates_are_counted_and_shown(tmp_path):
 @pytest.mark.parametrize("chunk", [1, 7])
 def test_too_many_dropped_in_a_row_end_the_run_with_the_last_good_set(tmp_path, chunk):
     bad = tuple(range(10, 60))
-    with pytest.raises(UserError, match=r"in a row were dropped .*: lower --toy; --init ") as e:
+    with pytest.raises(UserError, match=r"in a row were dropped .*: lower `lr_img`") as e:
         go(tmp_path, dropped=bad, iterations=100, evaluate_every=8, chunk=chunk)
     assert "\n" not in str(e.value)
     assert len([r for r in rows(tmp_path) if r.get("dropped")]) in range(20, 20 + chunk)
     kept = SyntheticSet.load(tmp_path)
-    assert float(kept.learning_rate) == 9 and np.isfinite(kept.images).all()
+    assert updates(kept) == 9 and np.isfinite(kept.images).all()
 
 
-def test_skips_that_are_part_of_the_method_end_no_run(tmp_path):
-    outcome = go(tmp_path, dropped=tuple(range(10, 60)), skips=(1,), iterations=70)
-    assert outcome.dropped == 50 and float(outcome.final.learning_rate) == 20
+@pytest.mark.parametrize(("threshold", "made"), [(33.5, 0), (33.8, 42)])
+def test_updates_above_a_methods_threshold_end_no_run(threshold, made):
+    """The walk begins with a loss of 36, its sum; what is above the threshold is not made."""
+    heard = Heard()
+    outcome = go(threshold=threshold, listener=heard, iterations=60, evaluate_every=60)
+    assert set(heard.dropped) <= {0, int(Rejection.ABOVE_THRESHOLD)}
+    assert outcome.dropped == 60 - made and updates(outcome.final) == made
 
 
-def test_more_iterations_go_on(tmp_path):
+def test_more_iterations_resume(tmp_path):
     whole = go(tmp_path / "whole", evaluate_every=1)
     go(tmp_path / "parts", iterations=5, evaluate_every=1)
     parts = go(tmp_path / "parts", evaluate_every=1)
     assert parts.resumed_from == 5 and bits(parts) == bits(whole)
     done = go(tmp_path / "parts", evaluate_every=1)
     assert done.resumed_from == ITERATIONS and bits(done) == bits(whole)
-    with pytest.raises(UserError, match="has come to iteration 11 already"):
-        go(tmp_path / "parts", iterations=5)
 
 
 def test_a_lost_or_damaged_set_is_written_again_from_the_state(tmp_path):
@@ -232,21 +255,86 @@ def test_without_updates_the_start_is_looked_at_and_stored(tmp_path):
     heard = Heard()
     first = go(tmp_path, iterations=0, listener=heard)
     again = go(tmp_path, iterations=0, listener=heard)
-    assert heard.looks == [(0, 0.0)] and not heard.updates
+    assert heard.looks == [(0, 0.0, True)] and not heard.updates
     assert first.best_iteration == again.best_iteration == 0 and bits(first) == bits(again)
     np.testing.assert_array_equal(SyntheticSet.load(tmp_path).images, start().images)
 
 
-def test_the_callers_set_stays_his(tmp_path):
+def test_it_needs_neither_directory_nor_listener():
+    """And the caller's set stays the caller's; without validation the last set is the best."""
     given = start()
-    distill(
-        toy(),
-        given,
-        jnp.float32(0),
-        jax.random.key(0),
-        Loop(2, 2),
-        evaluate=lambda s: 0.0,
-        listener=Heard(),
-        directory=Path(tmp_path),
-    )
+    outcome = distill(toy(), given, jnp.float32(0.25), jax.random.key(0), Loop(11, 4))
     np.testing.assert_array_equal(given.images, np.ones((4, 3, 3, 1)))
+    assert bits(outcome) == [*bits_of(outcome.final), *bits_of(outcome.final)]
+    assert bits_of(outcome.final) == bits_of(go().final)
+    assert outcome.best_iteration == 11 and np.isnan(outcome.best_accuracy)
+
+
+def test_runs_that_differ_in_their_description_share_a_program_and_keep_their_own():
+    """Neither seed nor version makes a program compile again."""
+    before = distillation._run._cache_size()
+    found = []
+    for seed in (1, 2):
+        first = start()
+        first = first.replace(info=dataclasses.replace(first.info, seed=seed, version=str(seed)))
+        outcome = distill(toy((5,)), first, jnp.float32(0.25), jax.random.key(0), Loop(6, 6, 3))
+        found.append((outcome.final.info.seed, outcome.best.info.version))
+    assert found == [(1, "1"), (2, "2")]
+    assert distillation._run._cache_size() == before + 1
+
+
+class Kept(Listener):
+    """Keeps a run's state in memory."""
+
+    saved = None
+
+    def restore(self, like):
+        self.described = like[0].info.seed
+        return self.saved
+
+    def save(self, state):
+        self.saved = state._replace(arrays=jax.tree.map(jnp.copy, state.arrays))
+
+
+def in_memory(kept, iterations, evaluate=None, seed=0, method=None):
+    first = start()
+    first = first.replace(info=dataclasses.replace(first.info, seed=seed))
+    hooks = Hooks(evaluate=evaluate, listener=kept)
+    loop = Loop(iterations, 2)
+    return distill(method or toy(), first, jnp.float32(0.25), jax.random.key(0), loop, hooks)
+
+
+def test_what_a_run_resumed_from_stays_whole():
+    kept = Kept()
+    in_memory(kept, 4)
+    before = bits_of(kept.saved.arrays[0])
+    ended = in_memory(Kept(), 6)
+    kept_state = kept.saved
+    assert bits_of(in_memory(kept, 6).final) == bits_of(ended.final)
+    assert bits_of(kept_state.arrays[0]) == before
+
+
+def test_validation_that_begins_late_chooses_from_then_on():
+    kept = Kept()
+    in_memory(kept, 4)
+    outcome = in_memory(kept, 8, lambda _: 0.5)
+    assert (outcome.best_iteration, outcome.best_accuracy) == (8, 0.5)
+
+
+def test_a_state_beyond_the_last_iteration_is_refused():
+    kept = Kept()
+    in_memory(kept, 4)
+    with pytest.raises(UserError, match="of iteration 4, beyond `iterations` 2"):
+        in_memory(kept, 2)
+
+
+def test_a_state_is_looked_for_under_the_runs_own_description():
+    for seed in (3, 4):
+        kept = Kept()
+        in_memory(kept, 2, seed=seed)
+        assert kept.described == seed
+
+
+def test_a_method_that_is_guarded_already_counts_the_same():
+    once, twice = (in_memory(Kept(), 8, method=m) for m in (toy((5,)), guarded(toy((5,)))))
+    assert once.dropped == twice.dropped == 1 and bits_of(once.final) == bits_of(twice.final)

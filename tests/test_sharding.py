@@ -1,4 +1,4 @@
-"""Work spread over devices: the same numbers on 1, 2 and 8 of them, in one process and in two."""
+"""Work divided over devices: the same numbers on 1, 2 and 8 of them, in one process and in two."""
 
 import json
 import os
@@ -25,7 +25,7 @@ COUNTS = {
     "networks": (1, 2, 8),
     "predict": (1, 8),
 }
-SPREAD = [(case, count) for case, counts in COUNTS.items() for count in counts[1:]]
+DIVIDED = [(case, count) for case, counts in COUNTS.items() for count in counts[1:]]
 
 
 def environment(devices, **more):
@@ -34,9 +34,9 @@ def environment(devices, **more):
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory):
+def results(tmp_path_factory):
     """Each case's numbers on 1, 2 and 8 host devices, as `tests/on_devices.py` leaves them."""
-    path = tmp_path_factory.mktemp("devices") / "found.npz"
+    path = tmp_path_factory.mktemp("devices") / "results.npz"
     cases = [f"{case}={','.join(map(str, counts))}" for case, counts in COUNTS.items()]
     done = subprocess.run(
         [sys.executable, "-m", "tests.on_devices", path, *cases],
@@ -48,26 +48,28 @@ def found(tmp_path_factory):
     return np.load(path)
 
 
-@pytest.mark.parametrize(("case", "count"), SPREAD)
-def test_the_same_numbers_on_any_number_of_devices(found, case, count):
-    alone, spread = found[f"{case} on 1"], found[f"{case} on {count}"]
+@pytest.mark.parametrize(("case", "count"), DIVIDED)
+def test_the_same_numbers_on_any_number_of_devices(results, case, count):
+    alone, divided = results[f"{case} on 1"], results[f"{case} on {count}"]
     assert np.isfinite(alone).all() and np.ptp(alone) > 0
-    np.testing.assert_allclose(spread, alone, rtol=1e-5, atol=1e-5 * np.abs(alone).max())
-    assert (found[f"{case} in 1"], found[f"{case} in {count}"]) == (1, count), "not divided"
+    np.testing.assert_allclose(divided, alone, rtol=1e-5, atol=1e-5 * np.abs(alone).max())
+    assert (results[f"{case} in 1"], results[f"{case} in {count}"]) == (1, count), "not divided"
 
 
 def test_more_devices_than_there_are_is_said():
-    with pytest.raises(UserError, match="JAX finds 1 here"):
+    with pytest.raises(UserError, match="`devices` 2: JAX finds 1 here"):
         sharding.mesh(2)
+    with pytest.raises(UserError, match="`devices` -1: 1 or more, or 0 for all"):
+        sharding.mesh(-1)
 
 
 def test_without_a_mesh_nothing_is_divided():
     seen = []
-    sharding.spread(lambda _, x: seen.append(x.shape) or x, None, jnp.zeros((5, 2)))
+    sharding.sharded_map(lambda _, x: seen.append(x.shape) or x, None, jnp.zeros((5, 2)))
     assert seen == [(5, 2)]
-    assert not sharding.any_process(False) and sharding.any_process(True)
 
 
+@pytest.mark.slow
 def test_two_processes_are_one_run(tmp_path):
     """Two processes of two devices each, stopped half-way, leave what one leaves."""
     alone = finish([start(tmp_path / "alone", environment(1))])
@@ -76,11 +78,11 @@ def test_two_processes_are_one_run(tmp_path):
         port = free.getsockname()[1]
 
     def both(*more):
-        there = {"JAX_COORDINATOR_ADDRESS": f"localhost:{port}", "JAX_NUM_PROCESSES": "2"}
+        cluster = {"JAX_COORDINATOR_ADDRESS": f"localhost:{port}", "JAX_NUM_PROCESSES": "2"}
         return [
             start(
                 tmp_path / "both",
-                environment(2, JAX_PROCESS_ID=str(i), **there),
+                environment(2, JAX_PROCESS_ID=str(i), **cluster),
                 "--distributed",
                 *map(str, more),
             )
@@ -112,9 +114,9 @@ def start(out, env, *more):
 
 def finish(processes):
     """Each process's result, None where it printed nothing at all."""
-    found = []
+    results = []
     for process in processes:
         out, err = process.communicate(timeout=900)
         assert process.returncode == 0, err[-2000:]
-        found.append(json.loads(out.splitlines()[-1]) if out else None)
-    return found
+        results.append(json.loads(out.splitlines()[-1]) if out else None)
+    return results

@@ -1,8 +1,9 @@
-"""Synthetic sets: stored and loaded bit for bit, refused where they do not fit, started rightly."""
+"""Synthetic sets: stored bit for bit, decoded, refused where they do not fit, started correctly."""
 
 import dataclasses
 import json
 import shutil
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +13,10 @@ import pytest
 from jdd import SyntheticSet, data, synthetic
 from jdd.data import Dataset, Split
 from jdd.errors import UserError
-from jdd.recipe import Recipe
-from jdd.synthetic import SetInfo
+from jdd.synthetic import DECODERS, SetInfo
+from jdd.training import Recipe
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +51,9 @@ def test_a_set_is_loaded_as_it_was_saved(digits, tmp_path, soft, rate):
         assert jax.tree.structure(loaded) == jax.tree.structure(made)
         for a, b in zip(jax.tree.leaves(loaded), jax.tree.leaves(made), strict=True):
             assert a.dtype == b.dtype and np.asarray(a).tobytes() == np.asarray(b).tobytes()
-    assert loaded.info == made.info and loaded.info.recipe.options == {"width": 8}
+    assert loaded.info.to_json() == made.info.to_json() and loaded.info.recipe.options == {
+        "width": 8
+    }
     np.testing.assert_array_equal(
         loaded.hard_labels(), np.argmax(logits, 1) if soft else np.repeat(np.arange(10), 2)
     )
@@ -61,10 +66,129 @@ def test_a_set_goes_through_jit_as_it_is(digits):
     assert doubled.info == made.info and hash(doubled.info) == hash(made.info)
 
 
+def test_sets_of_other_runs_share_a_compiled_program(digits):
+    """Seed, version, settings and the like shape no program; classes and images per class do."""
+
+    @jax.jit
+    def energy(s):
+        return jnp.sum(s.images**2) * s.info.ipc
+
+    made = a_set(digits)
+    others = {
+        "seed": 5,
+        "version": "9.9.9",
+        "init": "noise",
+        "method": "dm",
+        "settings": {"syn_steps": 4},
+        "recipe": Recipe(epochs=5),
+        "preprocessing": {"kind": "zca"},
+        "plugins": ({"path": "mine.py", "sha256": "0"},),
+    }
+    first = energy(made)
+    for name, value in others.items():
+        info = dataclasses.replace(made.info, **{name: value})
+        assert getattr(info, name) != getattr(made.info, name)
+        assert energy(made.replace(info=info)) == first
+        assert energy._cache_size() == 1, f"{name} makes it compile again"
+    for name, value in {"ipc": 3, "dataset": "mnist", "class_names": ("0", "1")}.items():
+        before = energy._cache_size()
+        energy(made.replace(info=dataclasses.replace(made.info, **{name: value})))
+        assert energy._cache_size() == before + 1, name
+    assert energy(made.replace(info=dataclasses.replace(made.info, ipc=3))) == pytest.approx(
+        float(first) * 3 / 2
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Enlarged:
+    """Stores images of a half (or less) of each side: a decoder as a user may write it."""
+
+    factor: int = 2
+
+    def decode(self, storage):
+        small = storage["small"] + storage["level"]
+        return small.repeat(self.factor, axis=1).repeat(self.factor, axis=2)
+
+    def encode(self, images):
+        n, h, w, c = images.shape
+        tiles = images.reshape(n, h // self.factor, self.factor, w // self.factor, self.factor, c)
+        return {"small": jnp.mean(tiles, (2, 4)), "level": jnp.zeros((n, 1, 1, c))}
+
+    def to_json(self):
+        return {"name": "enlarged", "factor": self.factor}
+
+
+@pytest.fixture
+def enlarged(monkeypatch):
+    monkeypatch.setitem(DECODERS, "enlarged", Enlarged)
+    return Enlarged(4)
+
+
+def test_a_set_that_stores_something_else_than_pixels(digits, tmp_path, enlarged):
+    images = a_set(digits).images
+    made = a_set(digits).replace(storage=enlarged.encode(images), decoder=enlarged)
+    tiles = np.asarray(images, np.float64).reshape(20, 2, 4, 2, 4, 1).mean((2, 4))
+    expected = np.kron(tiles[..., 0], np.ones((1, 4, 4)))[..., None]
+    np.testing.assert_allclose(made.images, expected, atol=1e-6)
+    np.testing.assert_array_equal(made.data().images, made.images)
+
+    made.save(tmp_path)
+    loaded = SyntheticSet.load(tmp_path, digits)
+    assert loaded.decoder == enlarged and loaded.decoder != Enlarged(2)
+    assert jax.tree.structure(loaded) == jax.tree.structure(made)
+    np.testing.assert_array_equal(loaded.images, made.images)
+    assert loaded.storage["small"].shape == (20, 2, 2, 1)
+
+    energy = jax.jit(lambda s: jnp.sum(s.images**2))
+    np.testing.assert_allclose(energy(loaded), 16 * np.sum(tiles**2), rtol=1e-5)
+    gradient = jax.jit(jax.grad(energy, allow_int=True))(loaded)
+    assert gradient.decoder == enlarged
+    np.testing.assert_allclose(gradient.storage["small"], 32 * tiles, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        gradient.storage["level"], 32 * tiles.sum((1, 2), keepdims=True), rtol=1e-3, atol=1e-4
+    )
+    assert energy._cache_size() == 1
+    energy(loaded.replace(decoder=Enlarged(2)))
+    assert energy._cache_size() == 2
+
+
+def test_a_decoder_that_is_not_here_is_named(digits, tmp_path, enlarged, monkeypatch):
+    made = a_set(digits)
+    made.replace(storage=enlarged.encode(made.images), decoder=enlarged).save(tmp_path)
+    monkeypatch.delitem(DECODERS, "enlarged")
+    with pytest.raises(UserError, match="no decoder 'enlarged' here"):
+        SyntheticSet.load(tmp_path)
+
+
+def test_sets_of_jdd_0_1_are_read(digits):
+    """Their images lay under another name, and no decoder was written on them."""
+    old = SyntheticSet.load(ROOT / "checkpoints" / "sets" / "mnist-mtt-ipc1")
+    assert (old.images.shape, old.images.dtype) == ((10, 28, 28, 1), jnp.float32)
+    # As that jdd read them.
+    pixels = np.asarray(old.images, np.float64)
+    assert pixels.mean() == pytest.approx(-0.0844098070129636, rel=1e-9)
+    assert pixels.std() == pytest.approx(1.1854666032334937, rel=1e-9)
+    np.testing.assert_array_equal(old.labels, np.arange(10))
+    assert float(old.learning_rate) == pytest.approx(0.07421864)
+    assert (old.info.version, old.info.plugins, old.info.recipe.epochs) == ("0.1.0", (), 300)
+    small = SyntheticSet.load(ROOT / "tests" / "fixtures" / "run-0.1", digits)
+    assert (small.info.method, small.info.seed, len(small.labels)) == ("mtt", 77, 20)
+    with pytest.raises(UserError, match="is a set of 'mnist', not of 'digits'"):
+        old.check_fits(digits)
+
+
+def test_a_set_of_0_1_is_stored_anew_as_it_is(tmp_path):
+    old = SyntheticSet.load(ROOT / "tests" / "fixtures" / "run-0.1")
+    old.save(tmp_path)
+    new = SyntheticSet.load(tmp_path)
+    assert new.info.to_json() == old.info.to_json()
+    jax.tree.map(np.testing.assert_array_equal, new, old)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"dataset": "mnist"}, "is a set of 'mnist', not of 'digits': use --dataset mnist"),
+        ({"dataset": "mnist"}, "is a set of 'mnist', not of 'digits': use `dataset` mnist"),
         ({"mean": [0.5]}, r"other preprocessing: stored with mean \[0.5\], asked with"),
         ({"kind": "zca"}, "stored with zca, asked with standard"),
         ({"image_shape": [28, 28, 1]}, "stored for 28×28×1 images, asked for 8×8×1"),
@@ -79,7 +203,7 @@ def test_a_set_that_does_not_fit_is_refused(digits, tmp_path, change, words):
     dataclasses.replace(made, info=info).save(tmp_path)
     with pytest.raises(UserError, match=words):
         SyntheticSet.load(tmp_path, digits)
-    assert SyntheticSet.load(tmp_path).info == info
+    assert SyntheticSet.load(tmp_path).info.to_json() == info.to_json()
 
 
 def test_another_version_and_another_checkpoint_are_refused(digits, tmp_path):
@@ -110,9 +234,12 @@ def test_a_set_that_was_being_replaced_is_found(digits, tmp_path):
 
 
 def test_nothing_there_is_said(tmp_path):
-    for place in (tmp_path, tmp_path / "nothing"):
-        with pytest.raises(UserError):
+    for place, words in ((tmp_path, "holds no checkpoint"), (tmp_path / "no", "does not exist")):
+        with pytest.raises(UserError, match=words):
             SyntheticSet.load(place)
+    (tmp_path / "store.json").write_text("{}")
+    with pytest.raises(UserError, match="holds experts, not a synthetic set"):
+        SyntheticSet.load(tmp_path)
 
 
 @pytest.mark.parametrize("ipc", [1, 7])
@@ -139,14 +266,14 @@ def test_noise_is_standard_normal(digits):
 
 def test_images_per_class_have_bounds(digits):
     for ipc in (0, -3):
-        with pytest.raises(UserError, match=f"--ipc {ipc}: at least 1"):
+        with pytest.raises(UserError, match=f"`ipc` {ipc}: at least 1"):
             synthetic.from_real(digits.train, digits, ipc, np.random.default_rng(0))
-        with pytest.raises(UserError, match=f"--ipc {ipc}: at least 1"):
+        with pytest.raises(UserError, match=f"`ipc` {ipc}: at least 1"):
             synthetic.from_noise(digits, ipc, jax.random.key(0))
     few = np.flatnonzero(digits.train.labels != 3).tolist()
     few += np.flatnonzero(digits.train.labels == 3)[:4].tolist()
     split = Split(digits.train.images[few], digits.train.labels[few])
     part = Dataset("digits", split, digits.test, digits.class_names, digits.preprocess)
     assert len(synthetic.from_real(split, part, 4, np.random.default_rng(0))[1]) == 40
-    with pytest.raises(UserError, match="--ipc 5 is more than class '3' holds: at most 4"):
+    with pytest.raises(UserError, match="`ipc` 5: at most 4 here, as class '3' holds"):
         synthetic.from_real(split, part, 5, np.random.default_rng(0))

@@ -1,16 +1,19 @@
 """The training loop against PyTorch's formulas written out in NumPy, and on real digits."""
 
+import importlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
-from jdd import data, evaluation, networks, training
+from jdd import data, networks, training
 from jdd.augment import augment, augment_each
+from jdd.data import DeviceData
 from jdd.errors import UserError
-from jdd.recipe import Recipe
-from jdd.training import Trainer, TrainingData
+from jdd.evaluation import train_and_test
+from jdd.training import Recipe, Trainer
 
 SIZE, SIDE, CLASSES, HIDDEN = 7, 2, 3, 5
 NETWORK = networks.create("MLP", CLASSES, width=HIDDEN)
@@ -19,7 +22,7 @@ NETWORK = networks.create("MLP", CLASSES, width=HIDDEN)
 def examples(seed=0):
     rng = np.random.default_rng(seed)
     images = rng.standard_normal((SIZE, SIDE, SIDE, 1)).astype(np.float32)
-    return TrainingData(jnp.asarray(images), jnp.asarray(rng.integers(0, CLASSES, SIZE)))
+    return DeviceData(jnp.asarray(images), jnp.asarray(rng.integers(0, CLASSES, SIZE)))
 
 
 def gradient(weights, x, labels):
@@ -34,11 +37,11 @@ def gradient(weights, x, labels):
     n = len(labels)
     loss = -np.mean(np.log(p[np.arange(n), labels]))
     back = (p - np.eye(CLASSES)[labels]) / n
-    found = []
+    gradients = []
     for (w, _), entering in zip(reversed(weights), reversed(inputs), strict=True):
-        found.append((entering.T @ back, back.sum(0)))
+        gradients.append((entering.T @ back, back.sum(0)))
         back = (back @ w.T) * (entering > 0)
-    return loss, found[::-1]
+    return loss, gradients[::-1]
 
 
 def layers(params):
@@ -67,16 +70,16 @@ def test_training_is_pytorchs_sgd(momentum, decay, ema, decay_after):
         decay_after=decay_after,
         ema=ema,
     )
-    shown = examples()
+    train = examples()
     trainer = Trainer.of(NETWORK, recipe, SIZE)
     state = training.init(trainer, jax.random.key(0), (SIDE, SIDE, 1))
-    x, labels = np.asarray(shown.images, np.float64).reshape(SIZE, -1), np.asarray(shown.labels)
+    x, labels = np.asarray(train.images, np.float64).reshape(SIZE, -1), np.asarray(train.labels)
     weights = layers(state.params)
     average, velocity = weights, [(0.0, 0.0)] * len(weights)
     for epoch in range(epochs):
         alpha = rate * (0.1 if decay_after < 1 and epoch >= epochs * decay_after else 1.0)
-        loss, found = gradient(weights, x, labels)
-        pairs = zip(velocity, found, weights, strict=True)
+        loss, gradients = gradient(weights, x, labels)
+        pairs = zip(velocity, gradients, weights, strict=True)
         velocity = [
             tuple(momentum * v + g + decay * t for v, g, t in zip(*pair, strict=True))
             for pair in pairs
@@ -89,20 +92,21 @@ def test_training_is_pytorchs_sgd(momentum, decay, ema, decay_after):
             tuple(ema * a + (1 - ema) * t for a, t in zip(*pair, strict=True))
             for pair in zip(average, weights, strict=True)
         ]
-    ended = training.run_jit(trainer, state, shown, training.schedule(recipe), epochs)
+    ended = training.run_jit(trainer, state, train, training.schedule(recipe), epochs)
     for ours, theirs in zip(layers(ended.params), weights, strict=True):
         np.testing.assert_allclose(ours[0], theirs[0], rtol=1e-4, atol=1e-6)
         np.testing.assert_allclose(ours[1], theirs[1], rtol=1e-4, atol=1e-6)
     assert float(ended.loss) == pytest.approx(loss, rel=1e-5)
-    tested = layers(training.tested_variables(trainer, ended)["params"])
+    tested = layers(training.eval_variables(trainer, ended)["params"])
     for ours, theirs in zip(tested, average if ema else weights, strict=True):
         np.testing.assert_allclose(ours[0], theirs[0], rtol=1e-4, atol=1e-6)
 
 
 def test_a_set_may_bring_its_own_step_size():
     recipe = Recipe(epochs=10, learning_rate=0.5, decay_after=0.3)
-    own = training.schedule(recipe, jnp.float32(0.07))
-    assert float(own.learning_rate) == pytest.approx(0.07) and float(own.decay_epoch) == 3.0
+    learned = training.schedule(recipe, jnp.float32(0.07))
+    assert float(learned.learning_rate) == pytest.approx(0.07)
+    assert float(learned.decay_epoch) == 3.0
     assert float(training.schedule(recipe).learning_rate) == 0.5
 
 
@@ -117,16 +121,15 @@ def test_batches_are_equal_in_size(size, batch, steps, expected):
 
 def test_an_epoch_sees_every_example_once():
     """With a step size of 0, the mean loss of an epoch of batches is that of all examples."""
-    shown = examples()._replace(labels=jnp.asarray([0, 0, 0, 1, 1, 2]))
-    shown = shown._replace(images=shown.images[:6])
+    train = DeviceData(examples().images[:6], jnp.asarray([0, 0, 0, 1, 1, 2]))
     recipe = Recipe(batch_size=2, weight_decay=0.0)
     trainer = Trainer.of(NETWORK, recipe, 6)
     state = training.init(trainer, jax.random.key(0), (SIDE, SIDE, 1))
-    x = np.asarray(shown.images, np.float64).reshape(6, -1)
-    loss, _ = gradient(layers(state.params), x, np.asarray(shown.labels))
+    x = np.asarray(train.images, np.float64).reshape(6, -1)
+    loss, _ = gradient(layers(state.params), x, np.asarray(train.labels))
     still = training.schedule(recipe, 0.0)
     for epochs in (1, 3):
-        ended = training.run_jit(trainer, state, shown, still, epochs)
+        ended = training.run_jit(trainer, state, train, still, epochs)
         assert float(ended.loss) == pytest.approx(loss, rel=1e-5)
 
 
@@ -135,35 +138,35 @@ def test_training_in_pieces_is_training_at_once():
     trainer = Trainer.of(NETWORK, recipe, SIZE)
     state = training.init(trainer, jax.random.key(0), (SIDE, SIDE, 1))
     rates = training.schedule(recipe)
-    whole = training.run_jit(trainer, state, examples(), rates, 5)
+    at_once = training.run_jit(trainer, state, examples(), rates, 5)
     parts = training.run_jit(trainer, state, examples(), rates, 2)
     parts = training.run_jit(trainer, parts, examples(), rates, 3)
-    jax.tree.map(np.testing.assert_array_equal, whole, parts)
+    jax.tree.map(np.testing.assert_array_equal, at_once, parts)
 
 
 def test_peaked_label_logits_are_hard_labels():
     hard = examples()
-    soft = hard._replace(labels=1e4 * jax.nn.one_hot(hard.labels, CLASSES))
+    soft = DeviceData(hard.images, 1e4 * jax.nn.one_hot(hard.labels, CLASSES))
     recipe = Recipe(batch_size=3)
     trainer = Trainer.of(NETWORK, recipe, SIZE)
     state = training.init(trainer, jax.random.key(0), (SIDE, SIDE, 1))
     rates = training.schedule(recipe)
-    a, b = (training.run_jit(trainer, state, shown, rates, 4).params for shown in (hard, soft))
+    a, b = (training.run_jit(trainer, state, train, rates, 4).params for train in (hard, soft))
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-7), a, b)
 
 
 def test_predictions_are_those_of_the_network_in_order(monkeypatch):
-    monkeypatch.setattr(training, "TEST_BATCH", 3)
-    shown = examples()
-    pixels = shown.images.shape[1] * shown.images.shape[2]
-    monkeypatch.setattr("jdd.ops.parts._PIXELS", 2 * pixels)  # two images, then one
-    variables = NETWORK.init(jax.random.key(0), shown.images)
-    expected = NETWORK.apply(variables, shown.images)
+    monkeypatch.setattr(importlib.import_module("jdd.training.predict"), "TEST_BATCH", 3)
+    train = examples()
+    pixels = train.images.shape[1] * train.images.shape[2]
+    monkeypatch.setattr("jdd.ops.microbatch._PIXELS", 2 * pixels)  # two images, then one
+    variables = NETWORK.init(jax.random.key(0), train.images)
+    expected = NETWORK.apply(variables, train.images)
     jax.clear_caches()
-    ours = training.predict(NETWORK, variables, shown)
+    ours = training.predict(NETWORK, variables, train)
     np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-6)
-    right = np.mean(np.argmax(expected, 1) == np.asarray(shown.labels))
-    assert training.accuracy(NETWORK, variables, shown) == pytest.approx(right)
+    right = np.mean(np.argmax(expected, 1) == np.asarray(train.labels))
+    assert training.accuracy(NETWORK, variables, train) == pytest.approx(right)
 
 
 @pytest.mark.parametrize("name", ["MLP", "ConvNet"])
@@ -172,11 +175,11 @@ def test_real_digits_are_learned(name):
     options = {"width": 64} if name == "MLP" else {"width": 16, "depth": 2}
     network = networks.create(name, 10, **options)
     recipe = Recipe(name, options, epochs=10, batch_size=32, learning_rate=0.05)
-    accuracy = evaluation.evaluate(
+    accuracy = train_and_test(
         network,
         recipe,
-        evaluation.real(digits.train, digits),
-        evaluation.real(digits.test, digits),
+        data.to_device(digits.train, digits.preprocess),
+        data.to_device(digits.test, digits.preprocess),
         jax.random.key(0),
         networks=1,
     )
@@ -191,8 +194,12 @@ def test_batch_statistics_are_trained_and_tested():
     ended = training.run_jit(trainer, state, examples(), training.schedule(recipe), 3)
     before, after = jax.tree.leaves(state.batch_stats), jax.tree.leaves(ended.batch_stats)
     assert before and all(not np.array_equal(a, b) for a, b in zip(before, after, strict=True))
-    variables = training.tested_variables(trainer, ended)
-    assert training.predict(network, variables, examples()).shape == (SIZE, CLASSES)
+    variables = training.eval_variables(trainer, ended)
+    one_by_one = [network.apply(variables, examples().images[i : i + 1])[0] for i in range(SIZE)]
+    logits = training.predict(network, variables, examples())
+    np.testing.assert_allclose(logits, one_by_one, rtol=1e-5, atol=1e-6)
+    fresh = network.apply({**variables, "batch_stats": state.batch_stats}, examples().images)
+    assert not np.allclose(logits, fresh, rtol=1e-2)
 
 
 def test_augmentation_by_name_is_each_images_own_or_dsa():
@@ -210,32 +217,32 @@ def test_augmentation_by_name_is_each_images_own_or_dsa():
 @pytest.mark.parametrize("adaptive", [False, True])
 def test_a_step_of_gsam_is_the_formulas(adaptive):
     """Zhuang et al. 2022, algorithm 1, written out in float64: one step along gₚ − α g⊥."""
-    given, rho, alpha = examples(), 0.3, 0.4
+    train, rho, alpha = examples(), 0.3, 0.4
     trainer = Trainer(NETWORK, SIZE, 1, gsam=training.Gsam(rho, alpha, adaptive))
     state = training.init(trainer, jax.random.key(3), (SIDE, SIDE, 1))
     rates = training.Schedule(jnp.float32(0.5), jnp.float32(np.inf))
-    after = training.run_jit(trainer, state, given, rates, 1)
+    after = training.run_jit(trainer, state, train, rates, 1)
     weights = layers(state.params)
-    x = np.asarray(given.images, np.float64).reshape(SIZE, -1)
-    labels = np.asarray(given.labels)
+    x = np.asarray(train.images, np.float64).reshape(SIZE, -1)
+    labels = np.asarray(train.labels)
 
     def joined(pairs):
         return np.concatenate([part.ravel() for pair in pairs for part in pair])
 
     def split(row):
-        found, at = [], 0
+        pairs, at = [], 0
         for pair in weights:
             parts = []
             for part in pair:
                 parts.append(row[at : at + part.size].reshape(part.shape))
                 at += part.size
-            found.append(tuple(parts))
-        return found
+            pairs.append(tuple(parts))
+        return pairs
 
     theta = joined(weights)
     g = joined(gradient(weights, x, labels)[1])
-    way = theta**2 * g / np.linalg.norm(theta * g) if adaptive else g / np.linalg.norm(g)
-    g_p = joined(gradient(split(theta + rho * way), x, labels)[1])
+    perturbation = theta**2 * g / np.linalg.norm(theta * g) if adaptive else g / np.linalg.norm(g)
+    g_p = joined(gradient(split(theta + rho * perturbation), x, labels)[1])
     upright = g - (g @ g_p) / (g_p @ g_p) * g_p
     assert abs(upright @ g_p) < 1e-9 and np.linalg.norm(upright) > 1e-3
     expected = theta - 0.5 * (g_p - alpha * upright)
@@ -245,16 +252,17 @@ def test_a_step_of_gsam_is_the_formulas(adaptive):
 def test_an_epoch_of_eligible_examples_sees_no_other():
     """The others may be anything; and it has as many steps as the eligible fill batches."""
     digits = data.load("digits")
-    train = evaluation.real(data.subset(digits.train, 60, seed=0), digits)
+    train = data.to_device(data.subset(digits.train, 60, seed=0), digits.preprocess)
     mask = np.arange(60) % 3 != 0  # 40 of them: four batches of ten
     trainer = Trainer(networks.create("MLP", 10, width=8), 10, 6)
     rates = training.Schedule(jnp.float32(0.1), jnp.float32(np.inf))
-    spoiled = train._replace(images=jnp.where(mask[:, None, None, None], train.images, 255))
-    found = []
-    for shown in (train, spoiled):
+    other = jnp.where(mask[:, None, None, None], train.images, 255).astype(jnp.uint8)
+    spoiled = DeviceData(other, train.labels, train.preprocess)
+    states = []
+    for examples_of in (train, spoiled):
         state = training.init(trainer, jax.random.key(0), (8, 8, 1))
-        found.append(training.run_jit(trainer, state, shown, rates, 2, jnp.asarray(mask)))
-    for a, b in zip(*(jax.tree.leaves(state.params) for state in found), strict=True):
+        states.append(training.run_jit(trainer, state, examples_of, rates, 2, jnp.asarray(mask)))
+    for a, b in zip(*(jax.tree.leaves(state.params) for state in states), strict=True):
         np.testing.assert_array_equal(a, b)
     # With one step in all of it, the change is that of one step.
     few = jnp.asarray(np.arange(60) < 12)

@@ -11,7 +11,8 @@ from jdd import networks, unrolling
 from jdd.augment import augment
 from jdd.interop import params_from_torch
 from jdd.losses import cross_entropy, soft_cross_entropy, trajectory_matching
-from jdd.ops import mean_in_parts
+from jdd.ops import microbatched_mean
+from jdd.unrolling import _revolve, _sgd
 from tests import parity
 
 STEPS = 4
@@ -79,14 +80,14 @@ def both():
     return ours, theirs
 
 
-@pytest.mark.parametrize(("kept", "room"), [(1, 0), (2, 0), (3, 0), (1, 2**30)])
-def test_what_is_kept_changes_nothing(both, kept, room):
+@pytest.mark.parametrize(("checkpoints", "budget"), [(1, 0), (2, 0), (3, 0), (1, 2**30)])
+def test_checkpoints_and_memory_budget_change_nothing(both, checkpoints, budget):
     def sparsely(params, data, rate, plan, weights):
-        return outcome(unrolling.sgd(loss, params, data, rate, plan, kept, room), weights)
+        return outcome(unrolling.sgd(loss, params, data, rate, plan, checkpoints, budget), weights)
 
     with jax.enable_x64(True):
-        found = jax.jit(jax.value_and_grad(sparsely, argnums=(0, 1, 2)))(*problem())
-    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(both[1]), strict=True):
+        ours = jax.jit(jax.value_and_grad(sparsely, argnums=(0, 1, 2)))(*problem())
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(both[1]), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
 
 
@@ -109,22 +110,22 @@ def test_keeping_products_of_several_students_at_once(both):
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("whole", [True, False], ids=["at once", "in parts"])
-def test_of_a_step_only_products_of_many_channels_are_kept(whole):
+@pytest.mark.parametrize("at_once", [True, False], ids=["at once", "in parts"])
+def test_of_a_step_only_products_of_many_channels_are_kept(at_once):
     def of_batch(params, batch):
         logits = NETWORK.apply({"params": params}, batch["images"])
         return soft_cross_entropy64(logits, batch["labels"])
 
     def step_loss(params, data, entry):
-        if whole:
+        if at_once:
             return loss(params, data, entry)
-        return mean_in_parts(of_batch, params, jax.tree.map(lambda v: v[entry[0]], data), 2)
+        return microbatched_mean(of_batch, params, jax.tree.map(lambda v: v[entry[0]], data), 2)
 
     with jax.enable_x64(True):
         params, data, _, plan, _ = problem()
         first = jax.tree.map(lambda leaf: leaf[0], plan)
         gradient, products = jax.jit(
-            lambda *arguments: unrolling._gradient_and_products(step_loss, *arguments)
+            lambda *arguments: _sgd._gradient_and_products(step_loss, *arguments)
         )(params, first, data)
         expected = jax.grad(step_loss)(params, data, first)
     # The second layer sees 4 maps of 4×4×6; its output and the gradient to its input are as large.
@@ -133,7 +134,7 @@ def test_of_a_step_only_products_of_many_channels_are_kept(whole):
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
 
 
-def test_with_room_it_also_runs_without_jit():
+def test_with_a_memory_budget_it_also_runs_without_jit():
     def value(data):
         params, plan = jnp.asarray([1.0, 2.0]), jnp.asarray([1.0, 0.5, 0.25])
         rate = jnp.float32(0.1)
@@ -144,20 +145,20 @@ def test_with_room_it_also_runs_without_jit():
 
     data = jnp.asarray([0.3, -0.2])
     with jax.disable_jit():
-        found = jax.grad(value)(data)
-    np.testing.assert_allclose(found, jax.jit(jax.grad(value))(data), rtol=1e-6)
+        ours = jax.grad(value)(data)
+    np.testing.assert_allclose(ours, jax.jit(jax.grad(value))(data), rtol=1e-6)
 
 
-def test_products_are_kept_where_all_steps_fit_into_the_room():
-    def bytes_with(room):
-        return memory(10, "all", room, width=8, depth=2)
+def test_products_are_kept_where_all_steps_fit_into_the_memory_budget():
+    def bytes_with(budget):
+        return memory(10, "all", budget, width=8, depth=2)
 
     none = bytes_with(0)
     assert bytes_with(2**10) == none
     assert bytes_with(2**30) > none
 
 
-def memory(steps, kind, room=0, **options):
+def memory(steps, kind, budget=0, **options):
     """Bytes of temporary memory of the compiled gradient through `steps` steps."""
     options = {"width": 8, "depth": 1, "norm": "none", **options}
     network = networks.create("ConvNet", 3, **options)
@@ -173,8 +174,8 @@ def memory(steps, kind, room=0, **options):
         if kind == "tesla":
             student = unrolling.tesla(step_loss, params, data, rate, plan)
         else:
-            kept = unrolling.kept_for(steps, kind)
-            student = unrolling.sgd(step_loss, params, data, rate, plan, kept, room)
+            checkpoints = unrolling.checkpoints_for(steps, kind)
+            student = unrolling.sgd(step_loss, params, data, rate, plan, checkpoints, budget)
         return sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(student))
 
     compiled = jax.jit(jax.grad(value, argnums=(0, 1, 2))).lower(params, data, 0.1).compile()
@@ -188,14 +189,16 @@ def test_memory_hardly_grows_with_the_number_of_steps(kind, most):
     assert memory(80, kind) < most * memory(20, kind)
 
 
-@pytest.mark.parametrize(("steps", "kept"), [(2, 1), (9, 2), (40, 3), (66, 10), (160, 10)])
-def test_the_way_back_passes_every_step_once_with_the_right_parameters(steps, kept):
+@pytest.mark.parametrize(("steps", "checkpoints"), [(2, 1), (9, 2), (40, 3), (66, 10), (160, 10)])
+def test_the_backward_plan_passes_every_step_once_with_the_right_parameters(steps, checkpoints):
     """The moves carried out on step numbers in place of parameters."""
-    places = [None] * (kept + 1)
-    for t, place in enumerate(unrolling._way_there(steps, kept)):
+    places = [None] * (checkpoints + 1)
+    for t, place in enumerate(_revolve.forward_plan(steps, checkpoints)):
         places[place] = t
     current, returned, again = 0, [], 0
-    for loads, load, store, step, returns in zip(*unrolling._way_back(steps, kept), strict=True):
+    for loads, load, store, step, returns in zip(
+        *_revolve.backward_plan(steps, checkpoints), strict=True
+    ):
         current = places[load] if loads else current
         places[store] = current
         assert current == step
@@ -205,12 +208,12 @@ def test_the_way_back_passes_every_step_once_with_the_right_parameters(steps, ke
             current, again = current + 1, again + 1
     assert returned == list(range(steps))[::-1]
     # The fewest steps that can be taken again, by the binomial formula of Griewank and Walther,
-    # less those of the first pass, which the way there has made.
-    repeats = next(r for r in range(steps) if math.comb(kept + r, kept) >= steps)
-    fewest = repeats * steps - math.comb(kept + repeats, kept + 1)
+    # less those of the first pass, which the forward plan has made.
+    repeats = next(r for r in range(steps) if math.comb(checkpoints + r, checkpoints) >= steps)
+    fewest = repeats * steps - math.comb(checkpoints + repeats, checkpoints + 1)
     assert again <= fewest
     assert again >= fewest - steps
-    if (steps, kept) == (160, 10):
+    if (steps, checkpoints) == (160, 10):
         assert again < 2 * steps
 
 
@@ -238,7 +241,7 @@ def test_teslas_gradient_holds_each_steps_parameters_constant():
         )
     for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
-    a, b = (np.asarray(found[1][1]["images"]) for found in (ours, exact))
+    a, b = (np.asarray(results[1][1]["images"]) for results in (ours, exact))
     assert 0.01 < np.linalg.norm(a - b) / np.linalg.norm(b) < 1
 
 
@@ -266,11 +269,13 @@ def test_gradient_is_that_of_finite_differences(both, which):
     with jax.enable_x64(True):
         arguments = problem()
         rng = np.random.default_rng(7)
-        way = jax.tree.map(lambda a: jnp.asarray(rng.standard_normal(a.shape)), arguments[index])
+        direction = jax.tree.map(
+            lambda a: jnp.asarray(rng.standard_normal(a.shape)), arguments[index]
+        )
         value = jax.jit(by_adjoint)
 
         def at(epsilon):
-            moved = jax.tree.map(lambda a, w: a + epsilon * w, arguments[index], way)
+            moved = jax.tree.map(lambda a, w: a + epsilon * w, arguments[index], direction)
             return float(value(*arguments[:index], moved, *arguments[index + 1 :]))
 
         # With longer ways along parameters or data a ReLU in one of the steps changes its side.
@@ -278,12 +283,13 @@ def test_gradient_is_that_of_finite_differences(both, which):
         slope = (at(epsilon) - at(-epsilon)) / (2 * epsilon)
         expected = sum(
             float(jnp.sum(g * w))
-            for g, w in zip(jax.tree.leaves(both[0][1][index]), jax.tree.leaves(way), strict=True)
+            for g, w in zip(
+                jax.tree.leaves(both[0][1][index]), jax.tree.leaves(direction), strict=True
+            )
         )
     assert slope == pytest.approx(expected, rel=1e-5)
 
 
-@parity.needs_parity
 @pytest.mark.parametrize("kind", ["hard", "soft"])
 def test_published_trajectory_matching(kind):
     """The numbers of the published PyTorch code; see tests/parity.py."""

@@ -1,1 +1,1 @@
-"""Time and memory of an update: on this machine, beside PyTorch, as sizes grow."""
+"""Time and memory of an update: on this machine, compared with PyTorch, as sizes grow."""

@@ -1,23 +1,23 @@
 """What is measured: one update of a method, one training step, one test, each on random images."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jdd import data, evaluation, networks, preprocessing, randomness, synthetic, training
+from jdd import data, networks, preprocessing, randomness, synthetic, training
 from jdd.augment import strategy_for
-from jdd.data import Dataset, Split
+from jdd.data import Dataset, DeviceData, Split
 from jdd.errors import unknown
 from jdd.experts import Segment
-from jdd.methods import registry
-from jdd.networks.base import Network
-from jdd.recipe import Recipe
+from jdd.methods import Method, MethodSettings, guarded, registry
+from jdd.networks import NetworkLike
+from jdd.settings import defaults
 from jdd.synthetic import SetInfo, SyntheticSet
-from jdd.training import Trainer
+from jdd.training import FitState, Recipe, Trainer
 
 SHAPES = {"digits": (8, 8, 1), "mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
 CLASSES = 10
@@ -39,13 +39,18 @@ class Case:
     syn_steps: int = 0  # of a student
     augmented: bool = True  # whether methods that have DSA use it
 
+    @property
+    def uses_dsa(self) -> bool:
+        """Whether a method's step augments its images; DC is DSA without."""
+        return self.augmented and self.kind != "dc"
+
     def words(self) -> str:
         """What a step is."""
         if self.kind == "train":
             return f"forward and backward pass and SGD on {self.batch} images, momentum and decay"
         if self.kind == "test":
             return f"logits of {self.batch} images"
-        dsa = "DSA" if self.augmented and self.kind != "dc" else "no DSA"
+        dsa = "DSA" if self.uses_dsa else "no DSA"
         if self.syn_steps:
             count = CLASSES * self.ipc
             return f"an update: {self.syn_steps} student steps of {count} images, {dsa}"
@@ -79,11 +84,12 @@ class Problem(NamedTuple):
     """A case's arrays and settings, which our step and a peer's both start from."""
 
     case: Case
-    network: Network
+    network: NetworkLike
+    width: int  # its channels
     dataset: Dataset  # random images; those of a training step or a test are its training images
     synthetic: SyntheticSet | None  # the start of a method
     settings: Any  # the method's; None without one
-    segment: Segment | None  # of trajectory methods
+    segment: Segment | None  # of methods that need them
     strategy: str  # DSA's, or "none"
 
 
@@ -114,27 +120,28 @@ def problem(case: Case, width: int = 128, seed: int = 0, stored: int = STORED) -
     dataset = random_dataset(case.dataset, CLASSES * stored if is_method else case.batch, seed)
     network = networks.create("ConvNet", CLASSES, width=width, depth=3)
     if not is_method:
-        return Problem(case, network, dataset, None, None, None, "none")
-    found = registry.entry(case.kind)
-    settings = found.settings(lr_img=_LR_IMG)
-    if found.trajectories:
-        settings = replace(settings, syn_steps=case.syn_steps, lr_lr=_LR_LR)
-    elif case.batch:
-        settings = replace(settings, batch_real=case.batch)
-    if hasattr(settings, "dsa"):
-        settings = replace(settings, dsa=case.augmented)
-    uses_dsa = case.kind == "dsa" or getattr(settings, "dsa", False)
-    segment = None
-    if found.trajectories:
-        segment = random_segments(network, dataset.image_shape, settings.segments, seed)
+        return Problem(case, network, width, dataset, None, None, None, "none")
+    wanted = {
+        "lr_img": _LR_IMG,
+        "lr_lr": _LR_LR,
+        "syn_steps": case.syn_steps,
+        "batch_real": case.batch,
+        "dsa": case.augmented,
+    }
+    kind: type[MethodSettings] = registry.entry(case.kind).settings
+    settings = kind(**{name: value for name, value in wanted.items() if name in defaults(kind)})
+    segment, window = None, settings.needs.segments
+    if window is not None:
+        segment = random_segments(network, dataset.image_shape, window.segments, seed)
     return Problem(
         case,
         network,
+        width,
         dataset,
         noise(dataset, case.ipc, seed),
         settings,
         segment,
-        strategy_for(case.dataset) if uses_dsa else "none",
+        strategy_for(case.dataset) if case.uses_dsa else "none",
     )
 
 
@@ -142,44 +149,49 @@ def step(problem: Problem, seed: int = 0) -> Step:
     """The step that `jdd` makes of it, yet to be compiled."""
     network, dataset = problem.network, problem.dataset
     key = randomness.key(seed, "benchmark")
+    if problem.synthetic is not None:
+        method = registry.create(problem.case.kind, problem.settings, network)
+        return Step(
+            guarded(method).update,
+            (*begin(method, problem.synthetic, dataset, key), problem.segment),
+            lambda arguments, result: (*result[:2], *arguments[2:]),
+            0,  # with one outer step, DC's loop that trains the network is passed by
+        )
+    images = data.to_device(dataset.train, dataset.preprocess)
     if problem.case.kind == "test":
         variables = network.init(key, jnp.zeros((1, *dataset.image_shape)))
-        shown = evaluation.real(dataset.train, dataset)
 
-        def test(variables: Any, shown: training.TrainingData) -> jax.Array:
-            return training.predict(network, variables, shown)
+        def test(variables: Any, images: DeviceData) -> Any:
+            return training.predict(network, variables, images)
 
-        return Step(test, (variables, shown), lambda arguments, _: arguments, 0)
-    if problem.case.kind == "train":
-        recipe = Recipe(batch_size=problem.case.batch)
-        trainer = Trainer.of(network, recipe, len(dataset.train))
-        state = training.init(trainer, key, dataset.image_shape)
-        shown = evaluation.real(dataset.train, dataset)
-        rates = training.schedule(recipe)
+        return Step(test, (variables, images), lambda arguments, _: arguments, 0)
+    recipe = Recipe(batch_size=problem.case.batch)
+    trainer = Trainer.of(network, recipe, len(dataset.train))
+    state = training.init(trainer, key, dataset.image_shape)
 
-        def train(state: training.FitState, *others: Any) -> training.FitState:
-            return training.run(trainer, state, *others)
+    def train(state: FitState, *others: Any) -> FitState:
+        return training.run(trainer, state, *others)
 
-        return Step(
-            train,
-            (state, shown, rates, jnp.int32(1)),
-            lambda arguments, state: (state, *arguments[1:]),
-            1,
-        )
-    method = registry.create(problem.case.kind, problem.settings, network)
-    real = data.to_device(dataset.train, dataset.preprocess, CLASSES)
-    assert problem.synthetic is not None
-    start, state = method.init(key, problem.synthetic, real)
     return Step(
-        method.update,
-        (start, state, real, problem.segment),
-        lambda arguments, result: (*result[:2], *arguments[2:]),
-        0,  # with one outer step, DC's loop that trains the network is passed by
+        train,
+        (state, images, training.schedule(recipe), jnp.int32(1)),
+        lambda arguments, state: (state, *arguments[1:]),
+        1,
     )
 
 
+def begin(
+    method: Method, start: SyntheticSet, dataset: Dataset, key: jax.Array
+) -> tuple[SyntheticSet, Any, DeviceData | None]:
+    """Set and state of a method before its first update, and the real images, if it needs them."""
+    real = None
+    if method.needs.real_images:
+        real = data.to_device(dataset.train, dataset.preprocess, CLASSES)
+    return (*method.init(key, start, real), real)
+
+
 def random_dataset(name: str, images: int, seed: int) -> Dataset:
-    """A data set of `images` random images, class after class, in the shape of the one named.
+    """A dataset of `images` random images, class after class, in the shape of the one named.
 
     The test images are those of the training set.
     """
@@ -198,16 +210,16 @@ def noise(dataset: Dataset, ipc: int, seed: int) -> SyntheticSet:
 
 
 def random_segments(
-    network: Network, image_shape: tuple[int, int, int], count: int, seed: int
+    network: NetworkLike, image_shape: tuple[int, int, int], count: int, seed: int
 ) -> Segment:
     """Expert segments that cost what real ones do: a random network, and one a little way off."""
     rng = randomness.generator(seed, "random segments")
     params = network.init(randomness.key(seed, "expert"), jnp.zeros((1, *image_shape)))["params"]
 
-    def leaves(spread: float) -> Any:
+    def leaves(distance: float) -> Any:
         return jax.tree.map(
             lambda p: jnp.asarray(
-                np.asarray(p) + spread * rng.standard_normal((count, *p.shape)).astype(np.float32)
+                np.asarray(p) + distance * rng.standard_normal((count, *p.shape)).astype(np.float32)
             ),
             params,
         )

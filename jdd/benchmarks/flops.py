@@ -67,8 +67,8 @@ def _jaxprs(params: dict[str, Any]) -> Iterator[Jaxpr]:
 
 def _dot(equation: Any) -> int:
     (contracted, _), _ = equation.params["dimension_numbers"]
-    left = equation.invars[0].aval
-    return 2 * int(equation.outvars[0].aval.size) * math.prod(left.shape[i] for i in contracted)
+    left: tuple[int, ...] = equation.invars[0].aval.shape
+    return int(2 * equation.outvars[0].aval.size * math.prod(left[i] for i in contracted))
 
 
 def _lax_convolution(equation: Any) -> int:
@@ -77,7 +77,7 @@ def _lax_convolution(equation: Any) -> int:
     outputs = kernel.shape[equation.params["dimension_numbers"].rhs_spec[0]]
     result = equation.outvars[0].aval
     dilated = math.prod(equation.params["lhs_dilation"])
-    return 2 * int(result.size) * int(kernel.size) // outputs // dilated
+    return int(2 * result.size * kernel.size // outputs // dilated)
 
 
 def _own_convolution(equation: Any) -> int:
@@ -89,7 +89,7 @@ def _own_convolution(equation: Any) -> int:
         "jdd_convolution_kernel_gradient": (0, 1),
     }
     x, y = (arrays[place] for place in find[equation.primitive.name])
-    return 2 * math.prod(y) * math.prod(equation.params["window"].kernel) * x[-1]
+    return int(2 * math.prod(y) * math.prod(equation.params["window"].kernel) * x[-1])
 
 
 _PRODUCTS: dict[str, Callable[[Any], int]] = {

@@ -1,58 +1,79 @@
 """How time and memory of an update grow: along one size at a time, around a base point."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from jdd import cost, data, networks, randomness, unrolling
-from jdd.benchmarks.cases import CLASSES, SHAPES, noise, random_dataset, random_segments
-from jdd.errors import UserError, unknown
-from jdd.methods import registry
+from jdd import cost, networks, randomness, unrolling
+from jdd.benchmarks.cases import CLASSES, SHAPES, begin, noise, random_dataset, random_segments
+from jdd.errors import Interrupted, SettingError, UserError
+from jdd.methods import guarded, registry
+from jdd.settings import Settings, seed, setting
 
-_OF_TRAJECTORIES = ("steps", "segments")  # sizes that only trajectory methods have
+_OF_TRAJECTORIES = ("steps", "segments")  # sizes that only methods with expert segments have
 
 
 class Point(NamedTuple):
     """The sizes of an update."""
 
-    ipc: int = 1  # images per class
-    steps: int = 1  # of the student
-    width: int = 1  # channels of the ConvNet
-    segments: int = 1  # expert segments, their gradients averaged
+    ipc: int = 1
+    steps: int = 20
+    width: int = 32
+    segments: int = 1
+
+
+class Axis(NamedTuple):
+    """A size that an update may grow along."""
+
+    words: str
+    values: tuple[int, ...]  # by default
+
+
+AXES = {
+    "ipc": Axis("images per class", (1, 10, 50)),
+    "steps": Axis("student steps", (10, 20, 40, 80, 160)),
+    "width": Axis("channels", (32, 64, 128, 256)),
+    "segments": Axis("expert segments an update", (1, 2, 4, 8, 16, 32)),
+}
+"""By the field of `Point`."""
 
 
 @dataclass(frozen=True)
-class Subject:
-    """Whose updates they are."""
+class Subject(Settings):
+    """Whose updates they are, and how they are measured."""
 
-    method: str = "mtt"
-    dataset: str = "mnist"
-    memory: str = "auto"  # of the student's steps, see `jdd.unrolling.kept_for`
-    batch_real: int = 64  # real images a class and update, of methods without experts
-    seed: int = 0
+    method: str = setting("mtt", "whose updates")
+    dataset: str = setting(
+        "mnist",
+        f"whose image size: {', '.join(SHAPES)}; no files are read",
+        choices=SHAPES,
+    )
+    memory: str = setting(
+        "auto",
+        "what is kept of the student's steps: auto, all, constant or tesla",
+        choices=unrolling.MEMORY,
+    )
+    batch_real: int = setting(64, "real images a class, of methods without experts", min=1)
+    most: float = setting(3.0, "seconds of timing a point, about", above=0)
+    seed: int = seed(0, "seed of images, experts and weights")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if registry.entry(self.method).is_coreset:
+            problem = "it chooses real images, without any updates"
+            raise SettingError("method", self.method, problem)
 
     def axes(self) -> tuple[str, ...]:
         """Along which sizes its updates grow."""
-        has_experts = registry.entry(self.method).trajectories
-        return tuple(n for n in Point._fields if has_experts or n not in _OF_TRAJECTORIES)
-
-    def check(self) -> None:
-        """Raises `UserError` for a name that is not known, or a value out of range."""
-        if registry.entry(self.method).chooses:
-            raise UserError(f"--method {self.method}: it chooses real images, without any updates")
-        if self.dataset not in SHAPES:
-            raise unknown("data set", self.dataset, SHAPES)
-        if self.memory not in unrolling.MEMORY:
-            raise unknown("--memory", self.memory, unrolling.MEMORY)
-        if self.batch_real < 1:
-            raise UserError(f"--batch-real {self.batch_real}: at least 1 is needed")
+        has_segments = registry.entry(self.method).settings().needs.segments is not None
+        return tuple(n for n in Point._fields if has_segments or n not in _OF_TRAJECTORIES)
 
 
 def update(subject: Subject, point: Point) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-    """An update on random images, and its arguments.
+    """An update on random images as a run makes it, and its arguments.
 
     Raises:
       UserError: the method or the network does not take these sizes.
@@ -61,37 +82,61 @@ def update(subject: Subject, point: Point) -> tuple[Callable[..., Any], tuple[An
     dataset = random_dataset(subject.dataset, CLASSES * subject.batch_real, subject.seed)
     depth = 2 if subject.dataset == "digits" else 3  # as everywhere here
     network = networks.create("ConvNet", CLASSES, width=point.width, depth=depth)
-    settings = entry.settings()
+    sizes: dict[str, Any] = {"batch_real": subject.batch_real}
+    if "segments" in subject.axes():
+        sizes = {
+            "syn_steps": point.steps,
+            "segments": point.segments,
+            "memory": subject.memory,
+        }
+    method = entry.factory(entry.settings(**sizes), network)
     segment = None
-    if entry.trajectories:
-        settings = replace(
-            settings, syn_steps=point.steps, segments=point.segments, memory=subject.memory
-        )
+    if method.needs.segments is not None:
         segment = random_segments(network, dataset.image_shape, point.segments, subject.seed)
-    else:
-        settings = replace(settings, batch_real=subject.batch_real)
-    method = entry.factory(settings, network)
-    real = data.to_device(dataset.train, dataset.preprocess, CLASSES)
     start = noise(dataset, point.ipc, subject.seed)
-    set_and_state = method.init(randomness.key(subject.seed, "growth"), start, real)
-    return method.update, (*set_and_state, real, segment)
+    begun = begin(method, start, dataset, randomness.key(subject.seed, "growth"))
+    return guarded(method).update, (*begun, segment)
 
 
-def measure(subject: Subject, point: Point, most: float) -> dict[str, Any]:
-    """`seconds` of an update (median) and `peak_bytes` as XLA counts them, beside the sizes.
-
-    Args:
-      subject: whose update.
-      point: its sizes.
-      most: seconds to spend on timing; it is run three times at least.
-    """
+def measure(subject: Subject, point: Point) -> dict[str, Any]:
+    """`seconds` of an update (median) and `peak_bytes` as XLA counts them, with the sizes."""
     function, arguments = update(subject, point)
     compiled = jax.jit(function).lower(*arguments).compile()
     return {
         **point._asdict(),
-        "seconds": cost.seconds(lambda: compiled(*arguments), most),
+        "seconds": cost.seconds(lambda: compiled(*arguments), subject.most),
         "peak_bytes": cost.peak_bytes(compiled),
     }
+
+
+def plan(
+    subject: Subject,
+    values: Mapping[str, tuple[int, ...] | None],
+    at: Mapping[str, int | None],
+) -> tuple[Point, dict[str, tuple[int, ...]]]:
+    """The base point, and for each size to go along from it its values.
+
+    Args:
+      subject: whose updates.
+      values: to go along; none: this size stays; None: the size's own (`AXES`).
+      at: of the base point; None: `Point`'s own.
+
+    Raises:
+      UserError: a size that such updates do not have, or nothing to measure.
+    """
+    base, axes = Point(), {}
+    for name, axis in AXES.items():
+        along, fixed = values[name], at[name]
+        if name not in subject.axes():
+            if along is not None or fixed is not None:
+                raise UserError(f"`{name}`: updates of {subject.method} have no {axis.words}")
+            continue
+        base = base if fixed is None else base._replace(**{name: fixed})
+        if along := axis.values if along is None else along:
+            axes[name] = along
+    if not axes:
+        raise UserError("every size is none: there is nothing to measure")
+    return base, axes
 
 
 def points(base: Point, axes: Mapping[str, Sequence[int]]) -> dict[str, list[Point]]:
@@ -99,6 +144,47 @@ def points(base: Point, axes: Mapping[str, Sequence[int]]) -> dict[str, list[Poi
     return {
         name: [base._replace(**{name: value}) for value in values] for name, values in axes.items()
     }
+
+
+def measure_all(
+    subject: Subject,
+    base: Point,
+    axes: Mapping[str, Sequence[int]],
+    progress: Callable[[int, int, str], None],
+    should_stop: Callable[[], bool],
+) -> dict[str, dict[str, Any]]:
+    """Measures along every axis; the base point is measured once.
+
+    Args:
+      subject: whose updates.
+      base: the sizes that stay while another grows.
+      axes: by the field of `Point`, its values.
+      progress: told points done, points in all, and the sizes of the next.
+      should_stop: asked before each point.
+
+    Returns:
+      For each axis `values`, `seconds`, `peak_bytes`, and the exponent of each one's power law.
+
+    Raises:
+      Interrupted: `should_stop()` said so.
+    """
+    along = points(base, axes)
+    every = list(dict.fromkeys(point for group in along.values() for point in group))
+    measured: dict[Point, dict[str, Any]] = {}
+    for done, point in enumerate(every):
+        progress(done, len(every), ", ".join(f"{v} {n}" for n, v in point._asdict().items()))
+        if should_stop():
+            raise Interrupted
+        measured[point] = measure(subject, point)
+    sizes: dict[str, dict[str, Any]] = {}
+    for name, group in along.items():
+        sizes[name] = {"values": list(axes[name])}
+        for kind in ("seconds", "peak_bytes"):
+            values = [measured[point][kind] for point in group]
+            law = power_law(axes[name], values)
+            sizes[name] |= {kind: values, f"{kind}_exponent": law and law.exponent}
+            sizes[name][f"{kind}_fit"] = law and [law.at(x) for x in axes[name]]
+    return sizes
 
 
 class PowerLaw(NamedTuple):

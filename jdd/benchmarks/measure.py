@@ -1,7 +1,9 @@
 """A case measured: ours, a peer's and the machine's matrix product by turns."""
 
+import importlib.util
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -11,30 +13,43 @@ from jdd.benchmarks import cases
 from jdd.benchmarks.cases import Case
 from jdd.benchmarks.flops import product_flops
 from jdd.benchmarks.timing import compile_afresh, in_turns, matrix_product, median
+from jdd.errors import SettingError
+from jdd.runs.result import machine
 from jdd.runs.settings import PRECISIONS
+from jdd.settings import Settings, seed, setting
+
+
+@dataclass(frozen=True)
+class BenchmarkSettings(Settings):
+    """How cases are measured."""
+
+    peer: str = setting(
+        "none",
+        "torch: the same steps in plain PyTorch (pip install torch), in turns with ours",
+        choices=("none", "torch"),
+    )
+    width: int = setting(128, "channels of the ConvNet", min=1)
+    steps: int = setting(0, "timed steps; 0: as many as fit into `most`, at least 3", min=0)
+    most: float = setting(20.0, "measure a case for about this many seconds", above=0)
+    precision: str = setting(
+        "tf32",
+        "our products on accelerators: float32, tf32 or bfloat16; PyTorch's stay as they are",
+        choices=PRECISIONS,
+    )
+    seed: int = seed(0, "seed of images, experts and weights")
 
 
 def measure(
     case: Case,
-    *,
-    width: int = 128,
-    seed: int = 0,
-    peer: bool = False,
-    rounds: int | None = None,
-    most: float = 20.0,
-    precision: str = "tf32",
-    watched: Callable[[int, int], None] = lambda done, total: None,
+    settings: BenchmarkSettings,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:
     """Compiles a case's step, then times it.
 
     Args:
       case: which.
-      width: channels of the ConvNet.
-      seed: of all random numbers.
-      peer: whether PyTorch makes the same step in between.
-      rounds, most, watched: as for `in_turns`.
-      precision: of our products on accelerators, one of `jdd.runs.settings.PRECISIONS`; the
-        matrix product is in the same one, PyTorch's are as it has them by itself.
+      settings: how; the matrix product has their precision too.
+      progress: as for `in_turns`.
 
     Returns:
       `seconds_per_step` (the median), all `seconds_of_steps`, `compile_seconds`, `peak_bytes` as
@@ -43,9 +58,9 @@ def measure(
       which a CPU takes half in large convolutions, so that the share may be above 1. With a peer
       `peer`: its name and version, its seconds and `ratio`, its median by ours.
     """
-    problem = cases.problem(case, width, seed)
-    step = cases.step(problem, seed)
-    with jax.default_matmul_precision(PRECISIONS[precision]):
+    problem = cases.problem(case, settings.width, settings.seed)
+    step = cases.step(problem, settings.seed)
+    with jax.default_matmul_precision(PRECISIONS[settings.precision]):
         compiled, compile_seconds = compile_afresh(step.function, *step.arguments)
         product, product_flops_each = matrix_product()
     arguments = step.arguments
@@ -56,22 +71,22 @@ def measure(
         arguments = step.onward(arguments, result)
 
     calls: dict[str, Callable[[], Any]] = {"matmul": product, "jdd": ours}
-    if peer:
+    if settings.peer == "torch":
         from jdd.benchmarks.peer.steps import Peer
 
-        calls["torch"] = Peer(problem, seed).step()
-    found = in_turns(calls, rounds, most, watched)
-    seconds = median(found["jdd"])
+        calls["torch"] = Peer(problem, settings.seed).step()
+    seconds_of = in_turns(calls, settings.steps, settings.most, progress)
+    seconds = median(seconds_of["jdd"])
     flops = product_flops(step.function, *step.arguments, turns=step.turns)
-    matmul_rate = product_flops_each / median(found["matmul"])
+    matmul_rate = product_flops_each / median(seconds_of["matmul"])
     result = {
         "step": case.words(),
         "method": case.kind,
         "dataset": case.dataset,
         "ipc": case.ipc,
-        "precision": precision,
+        "precision": settings.precision,
         "seconds_per_step": seconds,
-        "seconds_of_steps": _rounded(found["jdd"]),
+        "seconds_of_steps": _rounded(seconds_of["jdd"]),
         "compile_seconds": round(compile_seconds, 3),
         "peak_bytes": cost.peak_bytes(compiled),
         "flops": flops,
@@ -79,29 +94,52 @@ def measure(
         "matmul_flops_per_second": matmul_rate,
         "share_of_matmul_rate": flops / seconds / matmul_rate,
     }
-    if peer:
-        import torch
-
-        theirs = median(found["torch"])
-        result["peer"] = {
-            "name": "torch",
-            "version": torch.__version__,
-            "threads": torch.get_num_threads(),
-            "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY", ""),
-            "seconds_per_step": theirs,
-            "seconds_of_steps": _rounded(found["torch"]),
-            "ratio": theirs / seconds,
-        }
+    if settings.peer == "torch":
+        result["peer"] = _of_torch(seconds_of["torch"], seconds)
     return result
 
 
-def prepare_torch() -> None:
-    """Imports PyTorch for use beside JAX: every core that this process may use, as JAX takes them.
+def _of_torch(seconds: list[float], ours: float) -> dict[str, Any]:
+    """What PyTorch took, and how; `ours` is our median."""
+    import torch
+
+    return {
+        "name": "torch",
+        "version": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY", ""),
+        "seconds_per_step": median(seconds),
+        "seconds_of_steps": _rounded(seconds),
+        "ratio": median(seconds) / ours,
+    }
+
+
+def circumstances(settings: BenchmarkSettings) -> dict[str, Any]:
+    """With what, and on what machine, cases were measured."""
+    return {
+        "width": settings.width,
+        "seed": settings.seed,
+        "precision": settings.precision,
+        "device": jax.devices()[0].device_kind,
+        "machine": machine(),
+        "jax": jax.__version__,
+    }
+
+
+def prepare_peer(settings: BenchmarkSettings) -> None:
+    """Imports PyTorch, where it is the peer: every core that this process may use, as JAX does.
 
     PyTorch's threads wait without spinning, unless OMP_WAIT_POLICY says otherwise. While something
     else holds a core (JAX's threads about to sleep, other programs), spinning ones take the time of
     those they wait for: on a busy machine of two cores a training step took three times as long.
+
+    Raises:
+      SettingError: it is not installed.
     """
+    if settings.peer != "torch":
+        return
+    if importlib.util.find_spec("torch") is None:
+        raise SettingError("peer", settings.peer, "PyTorch is not installed: pip install torch")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import torch
 

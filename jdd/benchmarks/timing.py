@@ -43,9 +43,9 @@ def _no_kept_programs() -> Iterator[None]:
 
 def in_turns(
     calls: Mapping[str, Callable[[], Any]],
-    rounds: int | None,
+    rounds: int,
     most: float,
-    watched: Callable[[int, int], None] = lambda done, total: None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, list[float]]:
     """Seconds of each call, one after the other, round after round.
 
@@ -53,26 +53,26 @@ def in_turns(
 
     Args:
       calls: by name; each returns once its work is done.
-      rounds: how many; None: as many as fit into `most` seconds, at least three.
+      rounds: how many; 0: as many as fit into `most` seconds, at least three.
       most: seconds for all.
-      watched: told rounds done and rounds in all, as far as that is known; it may raise.
+      progress: told rounds done and rounds in all, as far as that is known; it may raise.
     """
     for call in calls.values():
         call()
-    found: dict[str, list[float]] = {name: [] for name in calls}
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
     began = time.monotonic()
     done = 0
     while True:
         spent = time.monotonic() - began
         goal = rounds or max(LEAST_ROUNDS, done + int((most - spent) / spent * done) if done else 1)
-        watched(done, goal)
+        progress(done, goal)
         if done >= goal:
-            return found
+            return seconds
         for name, call in calls.items():
             time.sleep(_PAUSE)
             start = time.monotonic()
             call()
-            found[name].append(time.monotonic() - start)
+            seconds[name].append(time.monotonic() - start)
         done += 1
 
 

@@ -2,23 +2,16 @@
 
 import time
 from collections.abc import Sequence
-from typing import Any
 
-from jdd.cli.arguments import Parser, integer, seed, tune_xla
-from jdd.cli.common import (
-    add_device_flags,
-    add_recipe_flags,
-    add_set_flags,
-    load_set,
-    on_devices,
-    recipe_of,
-)
+from jdd.cli import flags
+from jdd.cli.parser import Parser, seed
+from jdd.cli.platform import tune_xla
 from jdd.cli.program import Stopper, print_json, run_script
-from jdd.errors import UserError, unknown
+from jdd.errors import SettingError, nearest
 
 DESCRIPTION = (
     "Trains fresh networks on a stored set, by the recipe that is written on it, and tests them on "
-    "the data set's test images."
+    "the dataset's test images."
 )
 
 
@@ -31,9 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     began = time.monotonic()
     parser = Parser(prog="evaluate.py", description=DESCRIPTION)
-    add_set_flags(parser)
-    add_device_flags(parser)
-    parser.add_argument("--networks", type=integer, default=5, metavar="N", help="default: 5")
+    flags.add_set_flags(parser)
+    flags.add_device_flags(parser)
+    flags.add_count(parser, "--networks", 5, "fresh networks to train")
     parser.add_argument("--seed", type=seed, metavar="N", help="default: the set's own")
     parser.add_argument(
         "--preset",
@@ -41,62 +34,54 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
         help="quick: 300 epochs without augmentation; paper: 1,000 with DSA (default: neither, but "
         "the recipe that is written on the set)",
     )
+    flags.add_recipe_flags(parser)
+    args = parser.parse_args(arguments)
 
-    add_recipe_flags(parser)
-    given = parser.parse_args(arguments)
-    if given.networks < 1:
-        raise UserError(f"--networks {given.networks}: at least 1 is needed")
+    from jdd import data, distributed, evaluation, randomness
+    from jdd.report import outcome
+    from jdd.report.console import ProgressBar
+    from jdd.report.run import evaluated
+    from jdd.runs.problem import create_network
 
-    from jdd import evaluation, networks, randomness, storage
-    from jdd.report.console import Stage
-    from jdd.training import TrainingData
-
-    with on_devices(given, stopper) as should_stop, Stage("epochs") as stage:
-        stored, dataset = load_set(given)
-        chosen_seed = stored.info.seed if given.seed is None else given.seed
-        preset = _preset(given.preset, stored.info.dataset) if given.preset is not None else None
-        recipe = recipe_of(given, stored, preset)
-        network = networks.create(recipe.network, dataset.num_classes, **recipe.options)
-        accuracy = evaluation.evaluate(
-            network,
+    with flags.on_devices(args, stopper) as should_stop, ProgressBar("epochs") as bar:
+        stored, dataset = flags.load_set(args)
+        preset = _preset(args.preset, dataset.name) if args.preset is not None else None
+        recipe = flags.recipe_of(args, stored, preset)
+        chosen_seed = stored.info.seed if args.seed is None else args.seed
+        accuracy = evaluation.train_and_test(
+            create_network(recipe.network, dataset, **recipe.options),
             recipe,
-            TrainingData(stored.images, stored.labels),
-            evaluation.real(dataset.test, dataset),
+            stored.data(),
+            data.to_device(dataset.test, dataset.preprocess),
             randomness.key(chosen_seed, "test"),
-            given.networks,
-            None if hasattr(given, "learning_rate") else stored.learning_rate,
-            stage.watched(should_stop),
+            args.networks,
+            flags.without_learned_rate(args, stored).learning_rate,
+            bar.callback(should_stop),
         )
-    if not storage.writes():
+    if not distributed.is_primary():
         return
-    print(
-        f"{given.set}: {stored.info.method} on {stored.info.dataset}, {stored.info.ipc} per class"
-    )
-    print(f"  {accuracy} of {len(dataset.test)} test images, {given.networks} {recipe.network}s")
-    if given.json:
-        print_json(
-            {
-                "method": stored.info.method,
-                "dataset": stored.info.dataset,
-                "ipc": stored.info.ipc,
-                "seed": chosen_seed,
-                "iterations": stored.info.settings.get("iterations", 0),
-                "resumed_from": 0,
-                "devices": len(stored.images.sharding.device_set),
-                **accuracy.to_json(),
-                "recipe": recipe.to_json(),
-                "seconds": round(time.monotonic() - began, 2),
-            }
-        )
+    print(evaluated(args.set, stored.info, recipe, accuracy, len(dataset.test)))
+    if args.json:
+        result = {
+            **outcome.stamp("evaluate", stored.info),
+            "seed": chosen_seed,
+            "iterations": stored.info.settings.get("iterations", 0),
+            "resumed_from": 0,
+            "devices": len(stored.labels.sharding.device_set),
+            **accuracy.to_json(),
+            "recipe": recipe.to_json(),
+            "seconds": round(time.monotonic() - began, 2),
+        }
+        print_json(result)
 
 
-def _preset(name: str, dataset: str) -> dict[str, Any]:
+def _preset(name: str, dataset: str) -> dict[str, object]:
     from jdd.augment import strategy_for
 
-    recipes = {
+    recipes: dict[str, dict[str, object]] = {
         "quick": {"epochs": 300, "augmentation": "none"},
         "paper": {"epochs": 1000, "augmentation": strategy_for(dataset)},
     }
     if name not in recipes:
-        raise unknown("preset", name, recipes)
+        raise SettingError("preset", f"'{name}'", nearest(name, recipes))
     return recipes[name]

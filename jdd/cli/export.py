@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from jdd.cli.arguments import Parser, tune_xla
-from jdd.cli.common import add_set_flags, load_set
+from jdd.cli import flags
+from jdd.cli.parser import Parser
+from jdd.cli.platform import tune_xla
 from jdd.cli.program import Stopper, print_json, run_script
+from jdd.errors import SettingError
 
 DESCRIPTION = (
     "Writes a stored set in a format that other programs read: one .npz file with everything in "
@@ -22,25 +24,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     del stopper
     parser = Parser(prog="export.py", description=DESCRIPTION)
-    add_set_flags(parser)
+    flags.add_set_flags(parser)
     parser.add_argument(
         "--to",
         required=True,
         metavar="PATH",
-        help="a file that ends in .npz, or a folder that is not there yet",
+        help="a file that ends in .npz, or a folder that does not exist yet",
     )
-    given = parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
 
-    from jdd.errors import UserError
     from jdd.interop import to_folder, to_npz
 
-    stored, dataset = load_set(given)
-    path = Path(given.to)
+    stored, dataset = flags.load_set(args)
+    path = Path(args.to)
     if path.suffix not in ("", ".npz") and not path.is_dir():
-        raise UserError(f"--to {path}: a file ends in .npz, and a new folder's name has no ending")
+        raise SettingError("to", path, "a file ends in .npz, and a new folder's name has no ending")
     write = to_npz if path.suffix == ".npz" else to_folder
     write(stored, dataset.preprocess, path)
     count = stored.images.shape[0]
     print(f"{count} images of {stored.info.dataset}: {path}")
-    if given.json:
+    if args.json:
         print_json({"path": str(path), "images": count, "dataset": stored.info.dataset})

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-from jdd.cli.arguments import say_error
+from jdd.cli.parser import in_flags
 from jdd.errors import Interrupted, UserError
 
 USER_ERROR = 2
@@ -47,6 +47,11 @@ class Stopper:
         print(f"\n{text}", file=sys.stderr, flush=True)
 
 
+def say_error(error: UserError) -> None:
+    """The error as one line (a few, where the message has them) on standard error."""
+    print(f"error: {in_flags(str(error))}", file=sys.stderr)
+
+
 def run_script(work: Callable[[Stopper], Any], again: str = "") -> int:
     """Runs a script's work and returns its exit code.
 
@@ -55,7 +60,7 @@ def run_script(work: Callable[[Stopper], Any], again: str = "") -> int:
 
     Args:
       work: given a `Stopper`, which it asks whether to stop.
-      again: the command that goes on from the stored state, in words; empty where none is stored.
+      again: the command that resumes from the stored state, in words; empty where none is stored.
     """
     with Stopper(keeps_state=bool(again)) as stopper:
         try:
@@ -66,10 +71,10 @@ def run_script(work: Callable[[Stopper], Any], again: str = "") -> int:
             _end_all_processes()
             return USER_ERROR
         except Interrupted as stop:
-            text = f"the state is stored, {again} goes on from it" if again else "nothing is stored"
+            text = f"the state is stored, {again} resumes from it" if again else "nothing is stored"
             print(f"stopped: {str(stop) or text}", file=sys.stderr)
         except KeyboardInterrupt:
-            text = f": {again} goes on from the last stored state" if again else ""
+            text = f": {again} resumes from the last stored state" if again else ""
             print(f"stopped at once{text}", file=sys.stderr)
             # An orderly exit would take XLA's threads down in the middle of a step: a crash.
             sys.stdout.flush()

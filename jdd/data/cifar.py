@@ -49,7 +49,7 @@ def read_records(paths: Sequence[Path], label_bytes: int) -> tuple[np.ndarray, n
     """Images (n, 32, 32, 3) uint8 and the last label byte of each record, over all files.
 
     Raises:
-      UserError: a file whose length is no whole number of records.
+      UserError: a file whose length is no multiple of a record's.
     """
     length = label_bytes + _PIXELS
     parts = []
@@ -57,7 +57,7 @@ def read_records(paths: Sequence[Path], label_bytes: int) -> tuple[np.ndarray, n
         content = files.read(path)
         if not content or len(content) % length:
             raise UserError(
-                f"{path}: {len(content)} bytes is not a whole number of {length}-byte records;"
+                f"{path}: {len(content)} bytes is no multiple of a {length}-byte record;"
                 " the file is damaged, download it again"
             )
         parts.append(np.frombuffer(content, np.uint8).reshape(-1, length))
@@ -74,5 +74,5 @@ def _refuse_pickles(name: str, directories: Sequence[Path]) -> None:
             if place.name == folder and place.is_dir():
                 raise UserError(
                     f"{place}: this is the pickled Python version of {name}, which is not read;"
-                    f" get the binary version ({_ARCHIVES[name]}) and unpack it beside it"
+                    f" get the binary version ({_ARCHIVES[name]}) and unpack it there"
                 )

@@ -1,4 +1,4 @@
-"""A labelled data set in memory: what every reader returns and `load` hands out."""
+"""A labelled dataset in memory: what every reader returns and `load` hands out."""
 
 import dataclasses
 
@@ -21,7 +21,7 @@ class Split:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
-    """A data set: its two splits, the names of its classes, and how its pixels are preprocessed."""
+    """A dataset: its two splits, the names of its classes, and how its pixels are preprocessed."""
 
     name: str
     train: Split
@@ -55,6 +55,6 @@ def checked(images: np.ndarray, labels: np.ndarray, num_classes: int, origin: ob
         wrong = int(labels.min() if labels.min() < 0 else labels.max())
         raise UserError(
             f"{origin}: label {wrong} is outside 0 to {num_classes - 1}; the file is damaged"
-            " or belongs to another data set"
+            " or belongs to another dataset"
         )
     return Split(np.ascontiguousarray(images, np.uint8), labels.astype(np.int32))

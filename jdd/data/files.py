@@ -1,4 +1,4 @@
-"""Finding and reading a data set's files, gzipped or not."""
+"""Finding and reading a dataset's files, gzipped or not."""
 
 import gzip
 import zlib
@@ -22,7 +22,7 @@ def find_all(directories: Sequence[Path], names: Sequence[str]) -> list[Path] | 
     Returns None where no directory holds any.
 
     Raises:
-      UserError: only some of the files are there; it names the missing ones.
+      UserError: some of the files are missing; it names them.
     """
     incomplete: str | None = None
     for directory in directories:
@@ -32,7 +32,7 @@ def find_all(directories: Sequence[Path], names: Sequence[str]) -> list[Path] | 
             return present
         if present and incomplete is None:
             missing = ", ".join(name for name, path in paths.items() if path is None)
-            incomplete = f"{directory}: missing {missing} (or .gz) beside {present[0].name}"
+            incomplete = f"{directory}: missing {missing} (or .gz) next to {present[0].name}"
     if incomplete is not None:
         raise UserError(incomplete)
     return None
@@ -42,12 +42,12 @@ def read(path: Path) -> bytes:
     """The content of a file, unpacked when its name ends in .gz.
 
     Raises:
-      UserError: it cannot be read, or is no whole gzip file.
+      UserError: it cannot be read, or is no complete gzip file.
     """
     try:
         content = path.read_bytes()
         return gzip.decompress(content) if path.suffix == ".gz" else content
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise UserError(f"{path}: not a whole gzip file ({error}); download it again") from error
+        raise UserError(f"{path}: not a complete gzip file ({error}); download it again") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error

@@ -64,9 +64,9 @@ def read_array(path: Path, dimensions: int) -> np.ndarray:
     magic = (0x08 << 8) | dimensions  # two zero bytes, 8 for unsigned bytes, the dimensions
     if len(content) < header:
         raise UserError(f"{path}: {len(content)} bytes is too short for an IDX file")
-    (found,) = struct.unpack_from(">I", content)
-    if found != magic:
-        raise UserError(f"{path}: magic number {found:#010x} instead of {magic:#010x}: not IDX")
+    (stored,) = struct.unpack_from(">I", content)
+    if stored != magic:
+        raise UserError(f"{path}: magic number {stored:#010x} instead of {magic:#010x}: not IDX")
     shape = struct.unpack_from(f">{dimensions}I", content, 4)
     expected = header + math.prod(shape)
     if len(content) != expected:

@@ -1,4 +1,4 @@
-"""MHIST: histopathology images of colorectal polyps, a CSV of labels beside a folder of PNGs."""
+"""MHIST: histopathology images of colorectal polyps, a CSV of labels and a folder of PNGs."""
 
 import csv
 import os
@@ -80,4 +80,4 @@ def _read_image(path: Path) -> np.ndarray:
     except FileNotFoundError as error:
         raise UserError(f"{path}: missing, though annotations.csv lists it") from error
     except (OSError, SyntaxError, ValueError) as error:
-        raise UserError(f"{path}: not a whole PNG ({error})") from error
+        raise UserError(f"{path}: not a complete PNG ({error})") from error

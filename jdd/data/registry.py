@@ -1,4 +1,4 @@
-"""The data sets by name: where each is looked for, and how it is read and preprocessed."""
+"""The datasets by name: where each is looked for, and how it is read and preprocessed."""
 
 import dataclasses
 import os
@@ -7,9 +7,9 @@ from pathlib import Path
 
 from jdd import preprocessing as preprocess_lib
 from jdd.data import cifar, class_names, digits, idx, mhist, svhn, tfds
-from jdd.data.dataset import Dataset, Split
+from jdd.data.dataset import Dataset, Split, checked
 from jdd.data.resize import resize
-from jdd.errors import UserError, unknown
+from jdd.errors import SettingError, UserError, unknown
 
 Splits = tuple[Split, Split]
 MeanStd = tuple[Sequence[float], Sequence[float]]
@@ -17,7 +17,7 @@ MeanStd = tuple[Sequence[float], Sequence[float]]
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """One data set: its classes, its files' layout, and its constants."""
+    """One dataset: its classes, its files' layout, and its constants."""
 
     class_names: tuple[str, ...]
     # Reads train and test from the first of the given directories that holds the files.
@@ -75,14 +75,52 @@ _SOURCES: dict[str, Source] = {
     "mhist": Source(
         class_names.MHIST,
         mhist.read,
-        "annotations.csv beside images/",
+        "annotations.csv next to images/",
         ("mhist", "MHIST", ""),
         None,  # MHIST may not be passed on: its users fetch it themselves, so TFDS lacks it
         image_size=128,
     ),
 }
 
-NAMES = ("digits", *_SOURCES)
+
+@dataclasses.dataclass(frozen=True)
+class _Registered:
+    """A dataset that a user registered."""
+
+    read: Callable[[], Splits]
+    class_names: tuple[str, ...]
+    mean_std: MeanStd | None
+
+
+_OWN: dict[str, _Registered] = {}
+
+
+def names() -> tuple[str, ...]:
+    """The names that `load` knows."""
+    return ("digits", *_SOURCES, *_OWN)
+
+
+def register(
+    name: str,
+    read: Callable[[], Splits],
+    class_names: Sequence[str],
+    mean_std: MeanStd | None = None,
+) -> None:
+    """Registers a dataset of the caller's by name.
+
+    Args:
+      name: what it is called wherever a dataset is named.
+      read: () → train and test, each a `Split` of uint8 images `(n, h, w, c)` and int32 labels.
+      class_names: in the order of the labels.
+      mean_std: per-channel mean and standard deviation of pixels in [0, 1]; None: computed from the
+        training images.
+
+    Raises:
+      UserError: the name is taken.
+    """
+    if name == "digits" or name in _SOURCES:
+        raise UserError(f"dataset '{name}': there is one of this name already, choose another")
+    _OWN[name] = _Registered(read, tuple(class_names), mean_std)
 
 
 def load(
@@ -91,10 +129,10 @@ def load(
     image_size: int | None = None,
     preprocessing: str = "standard",
 ) -> Dataset:
-    """Finds, reads and prepares a data set; the images themselves stay uint8.
+    """Finds, reads and prepares a dataset; the images themselves stay uint8.
 
     Args:
-      name: one of `NAMES`.
+      name: one of `names()`.
       data_dir: the one directory to look into, by default `$JDD_DATA_DIR`: the files in it, in a
         folder named for the set, or in torchvision's layout, gzipped or not; else a TFDS set
         prepared there. Where neither is given: a TFDS set in TFDS's own directory, prepared or
@@ -105,26 +143,35 @@ def load(
     Raises:
       UserError: a bad argument, the set is nowhere, or its files are damaged.
     """
-    if name not in NAMES:
-        raise unknown("data set", name, NAMES)
+    if name not in names():
+        raise unknown("dataset", name, names())
     if preprocessing not in preprocess_lib.KINDS:
         raise unknown("preprocessing", preprocessing, preprocess_lib.KINDS)
     if image_size is not None and (not isinstance(image_size, int) or image_size < 1):
-        raise UserError(f"image size {image_size!r}: give a whole number of pixels, 1 or more")
+        raise SettingError(
+            "image_size", repr(image_size), "a whole number of pixels, 1 or more, is needed"
+        )
     mean_std: MeanStd | None = None
     if name == "digits":
-        names: tuple[str, ...] = class_names.MNIST
+        classes: tuple[str, ...] = class_names.MNIST
         train, test = digits.read()
+    elif name in _OWN:
+        registered = _OWN[name]
+        classes, mean_std = registered.class_names, registered.mean_std
+        train, test = (
+            checked(split.images, split.labels, len(classes), f"dataset '{name}'")
+            for split in registered.read()
+        )
     else:
         source = _SOURCES[name]
-        names, mean_std = source.class_names, source.mean_std
+        classes, mean_std = source.class_names, source.mean_std
         image_size = image_size or source.image_size
         train, test = _read(name, source, data_dir)
     if image_size is not None:
         train, test = resize(train, image_size), resize(test, image_size)
     # digits and mhist have no published constants: theirs come from the training images.
     preprocess = preprocess_lib.fit(preprocessing, train.images, mean_std)
-    return Dataset(name, train, test, names, preprocess)
+    return Dataset(name, train, test, classes, preprocess)
 
 
 def _read(name: str, source: Source, data_dir: str | os.PathLike[str] | None) -> Splits:
@@ -132,7 +179,7 @@ def _read(name: str, source: Source, data_dir: str | os.PathLike[str] | None) ->
     if directory is None:
         if source.tfds_name is None:
             raise UserError(
-                f"{name} cannot be downloaded: say where it lies with --data-dir or JDD_DATA_DIR"
+                f"{name} cannot be downloaded: say where it lies with `data_dir` or JDD_DATA_DIR"
                 f" ({source.files})"
             )
         return tfds.read_or_download(name, source.tfds_name, len(source.class_names))

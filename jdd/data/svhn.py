@@ -31,7 +31,7 @@ def _read_split(path: Path) -> Split:
         content = loadmat(file, variable_names=["X", "y"])
         images, labels = content["X"], content["y"].reshape(-1).astype(np.int64)
     except Exception as error:  # SciPy raises nearly anything, down to IndexError, on cut files
-        raise UserError(f"{path}: not a whole SVHN file ({error}); download it again") from error
+        raise UserError(f"{path}: not a complete SVHN file ({error}); download it again") from error
     if images.ndim != 4 or images.shape[:3] != (32, 32, 3):
         raise UserError(f"{path}: images of shape {images.shape}, SVHN's are (32, 32, 3, n)")
     labels[labels == 10] = 0  # MATLAB counts from 1, so there the digit 0 has label 10

@@ -1,4 +1,4 @@
-"""Data sets prepared, or downloaded, by TensorFlow Datasets.
+"""Datasets prepared, or downloaded, by TensorFlow Datasets.
 
 A set prepared in the ArrayRecord format is read without TensorFlow. Downloading and preparing one,
 and reading the older TFRecord format, need it: the extra `jdd[tfds]`.
@@ -21,7 +21,7 @@ from jdd.data.dataset import Split, checked
 from jdd.errors import UserError
 
 _CHUNK = 256  # examples decoded by one thread in one go
-_INSTALL = "install TensorFlow (pip install 'jdd[tfds]')"
+_INSTALL = "install TensorFlow (pip install tensorflow)"
 
 # Where TFDS fetches these sets from. Asked only whether there is a network at all, since without
 # one TFDS tries again for minutes before it says so.
@@ -49,7 +49,7 @@ def read_or_download(dataset: str, name: str, num_classes: int) -> tuple[Split, 
     """Train and test from TFDS's default directory, downloaded and prepared first if need be.
 
     Raises:
-      UserError: it is not prepared and cannot be: no TensorFlow, no network, no room.
+      UserError: it is not prepared and cannot be: no TensorFlow, no network, a full disk.
     """
     builder = _find_prepared(name, None)
     if builder is None:
@@ -92,7 +92,10 @@ def _read_array_record(builder: Any, split: str) -> tuple[np.ndarray, np.ndarray
     n = len(source)
 
     def chunk(start: int) -> list[dict[str, Any]]:
-        return source.__getitems__(list(range(start, min(start + _CHUNK, n))))
+        examples: list[dict[str, Any]] = source.__getitems__(
+            list(range(start, min(start + _CHUNK, n)))
+        )
+        return examples
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         chunks = pool.map(chunk, range(0, n, _CHUNK))
@@ -138,7 +141,7 @@ def _download(dataset: str, name: str) -> Any:
         f"no {dataset}: no data directory was given and TFDS has none prepared in"
         f" {builder.data_dir}; downloading it"
     )
-    instead = "or give a directory that holds its files with --data-dir or JDD_DATA_DIR"
+    instead = "or give a directory that holds its files with `data_dir` or JDD_DATA_DIR"
     if not _has_tensorflow():
         raise UserError(f"{tried} through TFDS needs TensorFlow: {_INSTALL}, {instead}")
     if not _online():
@@ -169,7 +172,7 @@ def _has_tensorflow() -> bool:
 
 def _tame_tensorflow() -> None:
     tensorflow = importlib.import_module("tensorflow")
-    # It would take the accelerator's whole memory, which JAX needs.
+    # It would take all of the accelerator's memory, which JAX needs.
     with contextlib.suppress(RuntimeError):  # it is already running, in the caller's own way
         tensorflow.config.set_visible_devices([], "GPU")
 

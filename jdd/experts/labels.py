@@ -2,26 +2,25 @@
 
 from typing import Any
 
-import flax.linen as nn
 import jax
 import numpy as np
 
 from jdd import training
-from jdd.data import Dataset, Split
+from jdd.data import Dataset, DeviceData, Split
 from jdd.experts.store import ExpertStore
-from jdd.training import TrainingData
+from jdd.networks import NetworkLike
 
 _AT_A_TIME = 256  # real images of a class that are looked through for right ones
 
 
 def label_logits(
     store: ExpertStore,
-    network: nn.Module,
+    network: NetworkLike,
     images: jax.Array,
     classes: np.ndarray,
     experts: int,
 ) -> np.ndarray:
-    """The mean logits of those experts, at their last epoch, that classify an image rightly.
+    """The mean logits of those experts, at their last epoch, that classify an image correctly.
 
     Guo et al., "Towards Lossless Dataset Distillation via Difficulty-Aligned Trajectory Matching"
     (2024), section 3.3.
@@ -34,9 +33,9 @@ def label_logits(
       experts: how many of them to ask.
 
     Returns:
-      float32 `(n, classes)`; NaN for an image that none classifies rightly.
+      float32 `(n, classes)`; NaN for an image that none classifies correctly.
     """
-    shown = TrainingData(images, jax.numpy.asarray(classes, jax.numpy.int32))
+    shown = DeviceData(images, jax.numpy.asarray(classes, jax.numpy.int32))
     total = np.zeros((), np.float32)
     count = np.zeros((len(classes), 1), np.float32)
     for expert in range(experts):
@@ -47,9 +46,9 @@ def label_logits(
     return np.where(count > 0, total / np.maximum(count, 1), np.nan).astype(np.float32)
 
 
-def rightly_classified(
+def correctly_classified(
     store: ExpertStore,
-    network: nn.Module,
+    network: NetworkLike,
     split: Split,
     dataset: Dataset,
     ipc: int,
@@ -58,8 +57,8 @@ def rightly_classified(
 ) -> np.ndarray:
     """Positions of random real images, `ipc` of each class, class by class.
 
-    They are images that the first expert classifies rightly; where a class has too few of them, the
-    next experts choose, and at last any image will do.
+    They are images that the first expert classifies correctly; where a class has too few of them,
+    the next experts choose, and at last any image will do.
     """
     chosen: list[int] = []
     for label in range(dataset.num_classes):
@@ -67,7 +66,7 @@ def rightly_classified(
         found: list[int] = []
         for expert in range(experts):
             left = members[~np.isin(members, found)]
-            found += _right(store, network, split, dataset, left, ipc - len(found), expert)
+            found += _correct(store, network, split, dataset, left, ipc - len(found), expert)
             if len(found) == ipc:
                 break
         found += members[~np.isin(members, found)][: ipc - len(found)].tolist()
@@ -75,22 +74,22 @@ def rightly_classified(
     return np.asarray(chosen)
 
 
-def _right(
+def _correct(
     store: ExpertStore,
-    network: nn.Module,
+    network: NetworkLike,
     split: Split,
     dataset: Dataset,
     members: np.ndarray,
     wanted: int,
     expert: int,
 ) -> list[int]:
-    """Up to `wanted` of these positions whose images the expert classifies rightly."""
+    """Up to `wanted` of these positions whose images the expert classifies correctly."""
     found: list[int] = []
     variables = _variables(store, expert)
     for first in range(0, len(members), _AT_A_TIME):
         some = members[first : first + _AT_A_TIME]
         padded = np.resize(some, _AT_A_TIME)  # one shape, one compiled program
-        shown = TrainingData(
+        shown = DeviceData(
             jax.numpy.asarray(split.images[padded]),
             jax.numpy.asarray(split.labels[padded]),
             dataset.preprocess,

@@ -1,18 +1,14 @@
 """Expert trajectories on disk: one array, of which one (expert, epoch) is read by itself."""
 
-import zlib
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import jax
 import numpy as np
 import tensorstore as ts
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from jdd import storage
-from jdd.errors import UserError
+from jdd import checkpoints, distributed, files
+from jdd.errors import SettingError, UserError
 from jdd.experts.settings import ExpertSpec
 
 _CACHE_BYTES = 1_000_000_000
@@ -27,16 +23,6 @@ _UNFINISHED = (
 def _unfinished(parameters: Path) -> bool:
     """Whether there is nothing, or only what a store leaves that was stopped while being made."""
     return not parameters.exists() or {p.name for p in parameters.glob("*")} <= {"zarr.json"}
-
-
-class Segment(NamedTuple):
-    """Pieces of expert trajectories: where the student starts, and where it should arrive.
-
-    Both are parameter pytrees in Flax layout whose leaves have a leading axis of segments.
-    """
-
-    start: Any
-    target: Any
 
 
 class ExpertStore:
@@ -57,18 +43,18 @@ class ExpertStore:
         """Starts a store for experts whose parameters look like `params`."""
         shapes = [[list(k), list(v.shape)] for k, v in sorted(flatten_dict(params).items())]
         header = {
-            "format_version": storage.FORMAT_VERSION,
+            "format_version": checkpoints.FORMAT_VERSION,
             "spec": spec.to_json(),
             "parameters": shapes,
         }
         store = cls(directory, header)
-        if storage.writes():
+        if distributed.is_primary():
             directory.mkdir(parents=True, exist_ok=True)
             store._open(create=True)
-            storage.write_json(directory / "progress.json", {"accuracies": []})
-            storage.write_json(directory / "store.json", header)
-        storage.wait_for_all(f"created {directory}")
-        if not storage.writes():
+            files.write_json(directory / "progress.json", {"accuracies": []})
+            files.write_json(directory / "store.json", header)
+        distributed.barrier(f"created {directory}")
+        if not distributed.is_primary():
             store._open(create=False)
         return store
 
@@ -82,28 +68,28 @@ class ExpertStore:
         """
         if not (directory / "store.json").exists():
             if directory.exists() and not directory.is_dir():
-                raise UserError(f"--experts {directory} is a file: give a directory")
+                raise SettingError("experts", directory, "a file: give a directory")
             foreign = [p.name for p in directory.glob("*") if p.name not in _UNFINISHED]
             if foreign or not _unfinished(directory / "parameters"):
                 stores = sorted(p.parent for p in directory.glob("*/store.json"))
                 if stores:
                     raise UserError(
                         f"{directory} holds {len(stores)} stores of experts, and is none: leave "
-                        f"--experts out, or name one of them, such as {stores[0]}"
+                        f"`experts` out, or name one of them, such as {stores[0]}"
                     )
                 raise UserError(
                     f"{directory} holds no experts but other files "
-                    f"({(foreign or ['parameters'])[0]}): choose another --experts directory"
+                    f"({(foreign or ['parameters'])[0]}): choose another `experts` directory"
                 )
             return None
-        header = storage.read_json(directory / "store.json")
+        header = files.read_json(directory / "store.json")
         if not isinstance(header, dict):
             raise UserError(f"{directory / 'store.json'} is damaged: train them again")
         version = header.get("format_version")
-        if version != storage.FORMAT_VERSION:
+        if version != checkpoints.FORMAT_VERSION:
             raise UserError(
                 f"the experts in {directory} have format version {version}, this jdd reads version "
-                f"{storage.FORMAT_VERSION}: train them again in another directory"
+                f"{checkpoints.FORMAT_VERSION}: train them again in another directory"
             )
         try:
             store = cls(directory, header)
@@ -115,10 +101,10 @@ class ExpertStore:
     def extend(self, experts: int) -> None:
         """Makes room for `experts` experts in all."""
         more = experts > self._array.shape[0]
-        if more and storage.writes():
+        if more and distributed.is_primary():
             self._array = self._array.resize(exclusive_max=[experts, None, None]).result()
-        storage.wait_for_all(f"extended {self.directory}")
-        if more and not storage.writes():
+        distributed.barrier(f"extended {self.directory}")
+        if more and not distributed.is_primary():
             self._open(create=False)
 
     @property
@@ -131,7 +117,7 @@ class ExpertStore:
         """Validation accuracy of each complete expert, fractions of 1."""
         path = self.directory / "progress.json"
         try:
-            return [float(value) for value in storage.read_json(path)["accuracies"]]
+            return [float(value) for value in files.read_json(path)["accuracies"]]
         except (KeyError, TypeError, ValueError) as error:
             why = f": {error}" if isinstance(error, UserError) else " is damaged"
             raise UserError(
@@ -141,12 +127,12 @@ class ExpertStore:
     def finish(self, accuracies: list[float]) -> None:
         """Marks further experts, as many as there are accuracies, as complete."""
         progress = {"accuracies": self.accuracies + accuracies}
-        storage.write_json(self.directory / "progress.json", progress)
-        storage.wait_for_all(f"finished experts of {self.directory}")
+        files.write_json(self.directory / "progress.json", progress)
+        distributed.barrier(f"finished experts of {self.directory}")
 
     def write(self, expert: int, epoch: int, params: Any) -> None:
         """Stores the parameters of one (expert, epoch)."""
-        if not storage.writes():
+        if not distributed.is_primary():
             return
         flat = flatten_dict(params)
         vector = np.concatenate([np.asarray(flat[name]).reshape(-1) for name in self._shapes])
@@ -213,84 +199,3 @@ class ExpertStore:
                 f"the experts in {self.directory} cannot be opened ({str(error)[:120]}): remove "
                 "the directory and train them again"
             ) from None
-
-
-def check_window(train_epochs: int, expert_epochs: int, max_start_epoch: int) -> None:
-    """Raises `UserError` where a segment would reach past the end of its expert."""
-    most = train_epochs - expert_epochs + 1
-    if most < 1:
-        raise UserError(
-            f"--expert-epochs {expert_epochs} is more than the experts' --train-epochs "
-            f"{train_epochs}"
-        )
-    if max_start_epoch > most:
-        raise UserError(
-            f"--max-start-epoch {max_start_epoch} with --expert-epochs {expert_epochs} reaches "
-            f"past the experts' {train_epochs} epochs: at most {most} here, or more --train-epochs"
-        )
-
-
-class SegmentSource:
-    """Draws segments for each iteration, in a thread of its own, ahead of their use.
-
-    They start from an epoch of the window `start_epochs`, (first, end). DATM's window grows: its
-    end is `first_high` at the first iteration and has grown evenly to its own by `grown_by`.
-    """
-
-    def __init__(
-        self,
-        store: ExpertStore,
-        *,
-        experts: int,
-        expert_epochs: int,
-        start_epochs: tuple[int, int],
-        segments: int,
-        seed: int,
-        first_high: int = 0,
-        grown_by: int = 0,
-    ) -> None:
-        low, high = start_epochs
-        check_window(store.spec.settings.train_epochs, expert_epochs, high)
-        self._store = store
-        self._experts, self._span = experts, expert_epochs
-        self._low, self._high = low, high
-        self._first_high, self._grown_by = first_high or high, grown_by
-        self._segments, self._seed = segments, seed
-
-    def below(self, iteration: int) -> int:
-        """The epoch that segments of this iteration start before."""
-        if iteration >= self._grown_by:
-            return self._high
-        grown = (self._high - self._first_high) * iteration // self._grown_by
-        return self._first_high + grown
-
-    def draw(self, iteration: int) -> Segment:
-        """The segments of `iteration`: a function of it and the seed, so a resumed run agrees."""
-        rng = np.random.default_rng([self._seed, zlib.crc32(b"segments"), iteration])
-        pairs = []
-        for _ in range(self._segments):
-            expert = int(rng.integers(self._experts))
-            start = int(rng.integers(self._low, self.below(iteration)))
-            pairs.append((expert, start))
-        starts = [self._store.read(e, s) for e, s in pairs]
-        targets = [self._store.read(e, s + self._span) for e, s in pairs]
-        return Segment(_stack(starts), _stack(targets))
-
-    def chunks(self, first: int, last: int, size: int) -> Iterator[Segment]:
-        """Segments of iterations `first` … `last` − 1, `size` of them stacked on a leading axis."""
-
-        def load(at: int) -> Segment:
-            return _stack([self.draw(i) for i in range(at, min(at + size, last))])
-
-        with ThreadPoolExecutor(1) as pool:
-            starts = range(first, last, size)
-            ahead = [pool.submit(load, at) for at in starts[:2]]
-            for at in starts[2:]:
-                yield ahead.pop(0).result()
-                ahead.append(pool.submit(load, at))
-            for future in ahead:
-                yield future.result()
-
-
-def _stack(trees: list[Any]) -> Any:
-    return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)

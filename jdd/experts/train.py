@@ -1,4 +1,4 @@
-"""Trains experts and stores each epoch's parameters; interrupted, it goes on to the same bits."""
+"""Trains experts and stores each epoch's parameters; interrupted, it resumes to the same bits."""
 
 import time
 from collections.abc import Callable
@@ -6,16 +6,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
 import jax
 import numpy as np
 
-from jdd import storage, training
+from jdd import checkpoints, distributed, training
+from jdd.data import DeviceData
 from jdd.errors import Interrupted, UserError
 from jdd.experts.settings import ExpertSpec
 from jdd.experts.store import ExpertStore
-from jdd.sharding import any_process, models_at_once, over_models, stack
-from jdd.training import FitState, Schedule, Trainer, TrainingData
+from jdd.networks import NetworkLike
+from jdd.sharding import models_per_call, over_models, stack
+from jdd.training import FitState, Schedule, Trainer
 
 SAVE_SECONDS = 30.0
 
@@ -23,34 +24,31 @@ Progress = Callable[[int, int, str], None]
 """called with expert epochs done, expert epochs in all, and a line about the newest"""
 
 
-def fitting(directory: Path, spec: ExpertSpec) -> ExpertStore | None:
+def open_compatible(directory: Path, spec: ExpertSpec) -> ExpertStore | None:
     """The store in `directory`, or None where there is none; nothing is written.
 
     Raises:
       UserError: there is one that does not fit `spec`, or settings that no expert can be trained
         with; the message names the difference.
     """
-    spec.settings.check()
-    if spec.difficulty is not None:
-        spec.difficulty.check()
     store = ExpertStore.open(directory)
-    found = spec.differences(store.spec) if store is not None else []
-    if found:
+    differing = spec.differences(store.spec) if store is not None else []
+    if differing:
         raise UserError(
-            f"the experts in {directory} do not fit: {'; '.join(found)}; "
-            "choose another --experts directory or the stored settings"
+            f"the experts in {directory} do not fit: {'; '.join(differing)}; "
+            "choose another `experts` directory or the stored settings"
         )
     return store
 
 
-def prepare(directory: Path, spec: ExpertSpec, network: nn.Module) -> ExpertStore:
+def open_or_create(directory: Path, spec: ExpertSpec, network: NetworkLike) -> ExpertStore:
     """The store in `directory` where it fits `spec`, a new one where there is none.
 
     Raises:
-      UserError: see `fitting`.
+      UserError: see `open_compatible`.
     """
-    store = fitting(directory, spec)
-    storage.wait_for_all(f"looked into {directory}")  # before the first of us makes one
+    store = open_compatible(directory, spec)
+    distributed.barrier(f"looked into {directory}")  # before the first of us makes one
     if store is None:
         shape = tuple(spec.preprocessing["image_shape"])
         images = jax.ShapeDtypeStruct((1, *shape), np.float32)
@@ -62,10 +60,10 @@ def prepare(directory: Path, spec: ExpertSpec, network: nn.Module) -> ExpertStor
 
 def train_experts(
     store: ExpertStore,
-    network: nn.Module,
+    network: NetworkLike,
     strategy: str,
-    data: TrainingData,
-    validation: TrainingData,
+    data: DeviceData,
+    validation: DeviceData,
     wanted: int,
     *,
     ranks: np.ndarray | None = None,
@@ -79,34 +77,34 @@ def train_experts(
     Args:
       store: where to.
       network: the module.
-      strategy: the data set's DSA.
+      strategy: the dataset's DSA.
       data: real images.
       validation: others, that each expert is tested on.
       wanted: experts in all.
-      ranks: `jdd.difficulty.ranks` of the real images, where the schedule goes by it.
+      ranks: `jdd.difficulty.ranks` of the real images, where the curriculum goes by it.
       should_stop: asked after every epoch.
       progress: told how it goes.
 
     Raises:
-      ValueError: the schedule goes by difficulty, and there are no ranks.
+      ValueError: the curriculum goes by difficulty, and there are no ranks.
       Interrupted: `should_stop()` said so after an epoch; the state is stored.
     """
     settings = store.spec.settings
     recipe = settings.recipe(store.spec.network, store.spec.options, strategy)
     trainer = Trainer.of(network, recipe, data.images.shape[0], settings.epoch_steps)
     trainer = trainer._replace(gsam=settings.gsam())
-    if settings.schedule == "all":
+    if settings.curriculum == "all":
         ranks = None
     elif ranks is None:
-        raise ValueError(f"the schedule {settings.schedule} needs the images' ranks")
+        raise ValueError(f"the curriculum {settings.curriculum} needs the images' ranks")
     rates = training.schedule(recipe)
-    keeper = storage.StateKeeper(store.directory / "state")
+    keeper = checkpoints.StateCheckpoints(store.directory / "state")
     root = jax.random.key(settings.expert_seed)
     epochs = settings.train_epochs
     while (first := store.complete) < wanted:
-        members = list(range(first, min(first + models_at_once(wanted - first), wanted)))
+        members = list(range(first, min(first + models_per_call(wanted - first), wanted)))
         states = stack(
-            [training.init(trainer, jax.random.fold_in(root, i), _shape(data)) for i in members]
+            [training.init(trainer, jax.random.fold_in(root, i), data.image_shape) for i in members]
         )
         saved = keeper.newest(states, {"members": members})
         if saved is not None:
@@ -114,30 +112,18 @@ def train_experts(
         else:
             keeper.clear()  # of other experts, whose later epochs would outlive these
             _write(store, members, states, 0)
-        at = int(states.epoch[0])
-        saved_at = time.monotonic()
-        while at < epochs:
-            eligible = None if ranks is None else jax.numpy.asarray(settings.eligible(ranks, at))
-            states = jax.block_until_ready(_epoch(trainer, states, data, rates, eligible))
-            at += 1
-            if not np.isfinite(states.loss).all():
-                raise UserError(
-                    f"expert {members[0] + 1} or a later one diverged in epoch {at}: lower "
-                    f"--lr-teacher {settings.lr_teacher} (with --experts, in another directory)"
-                )
-            _write(store, members, states, at)
+
+        def told(at: int, states: FitState, members: list[int] = members) -> None:
             line = f"expert {members[-1] + 1}/{wanted}, epoch {at}: loss {states.loss.mean():.3f}"
-            progress(first * epochs + at * len(members), wanted * epochs, line)
-            stop = should_stop() and at < epochs
-            if stop or any_process(time.monotonic() - saved_at > SAVE_SECONDS):
-                keeper.save(first * epochs + at, states, {"members": members})
-                saved_at = time.monotonic()
-            if stop:
-                raise Interrupted
+            progress(members[0] * epochs + at * len(members), wanted * epochs, line)
+
+        states = _train(
+            store, keeper, members, (trainer, states, data, rates), ranks, should_stop, told
+        )
         accuracies = []
         for i in range(len(members)):
             state = jax.tree.map(lambda leaf, i=i: leaf[i], states)
-            variables = training.tested_variables(trainer, state)
+            variables = training.eval_variables(trainer, state)
             accuracies.append(training.accuracy(network, variables, validation))
         store.finish(accuracies)
         keeper.clear()
@@ -145,11 +131,45 @@ def train_experts(
             raise Interrupted
 
 
+def _train(
+    store: ExpertStore,
+    keeper: checkpoints.StateCheckpoints,
+    members: list[int],
+    training_of: tuple[Trainer, FitState, DeviceData, Schedule],
+    ranks: np.ndarray | None,
+    should_stop: Callable[[], bool],
+    told: Callable[[int, FitState], None],
+) -> FitState:
+    """Trains some experts side by side to their last epoch, and stores each epoch."""
+    settings = store.spec.settings
+    trainer, states, data, rates = training_of
+    epochs, at = settings.train_epochs, int(states.epoch[0])
+    saved_at = time.monotonic()
+    while at < epochs:
+        eligible = None if ranks is None else jax.numpy.asarray(settings.eligible(ranks, at))
+        states = jax.block_until_ready(_epoch(trainer, states, data, rates, eligible))
+        at += 1
+        if not np.isfinite(states.loss).all():
+            raise UserError(
+                f"expert {members[0] + 1} or a later one diverged in epoch {at}: lower "
+                f"`lr_teacher` {settings.lr_teacher} (in another `experts` directory)"
+            )
+        _write(store, members, states, at)
+        told(at, states)
+        stop = should_stop() and at < epochs
+        if stop or distributed.any_process(time.monotonic() - saved_at > SAVE_SECONDS):
+            keeper.save(members[0] * epochs + at, states, {"members": members})
+            saved_at = time.monotonic()
+        if stop:
+            raise Interrupted
+    return states
+
+
 @partial(jax.jit, static_argnums=(0,))
 def _epoch(
     trainer: Trainer,
     states: FitState,
-    data: TrainingData,
+    data: DeviceData,
     rates: Schedule,
     eligible: jax.Array | None,
 ) -> FitState:
@@ -157,14 +177,11 @@ def _epoch(
         data, rates, eligible = shared
         return training.run(trainer, state, data, rates, 1, eligible)
 
-    return over_models(of_expert, (data, rates, eligible), states)
+    trained: FitState = over_models(of_expert, (data, rates, eligible), states)
+    return trained
 
 
 def _write(store: ExpertStore, members: list[int], states: FitState, epoch: int) -> None:
     params = jax.device_get(states.params)
     for i, expert in enumerate(members):
         store.write(expert, epoch, jax.tree.map(lambda leaf, i=i: leaf[i], params))
-
-
-def _shape(data: TrainingData) -> tuple[int, ...]:
-    return tuple(data.images.shape[1:])

@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image
 
 from jdd.errors import UserError
+from jdd.files import atomic_replace
 from jdd.preprocessing import Preprocess
-from jdd.storage import replacing
 from jdd.synthetic import SyntheticSet
 
 
@@ -39,7 +39,7 @@ def to_npz(synthetic: SyntheticSet, preprocess: Preprocess, path: Path) -> Path:
         arrays["learning_rate"] = np.asarray(synthetic.learning_rate)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as part, part.open("wb") as file:
+        with atomic_replace(path) as part, part.open("wb") as file:
             np.savez_compressed(file, **arrays)
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error.strerror})") from None
@@ -49,18 +49,18 @@ def to_npz(synthetic: SyntheticSet, preprocess: Preprocess, path: Path) -> Path:
 def to_folder(synthetic: SyntheticSet, preprocess: Preprocess, path: Path) -> Path:
     """Writes one PNG an image into a folder for each class, `labels.csv` and `info.json`.
 
-    `labels.csv` has a row for each image: its file, its class, and the share that its label gives
-    each class, 0 or 1 where labels are hard. PNGs hold 8 bits and what lies in [0, 1]: values
+    `labels.csv` has a row for each image: its file, its class, and the probability that its label
+    gives each class, 0 or 1 where labels are hard. PNGs hold 8 bits and what lies in [0, 1]: values
     outside, which distilled images have, are cut off; `to_npz` keeps them.
 
     Raises:
-      UserError: the folder is there and not empty, or cannot be written.
+      UserError: the folder exists and is not empty, or cannot be written.
     """
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise UserError(f"{path} is there already: choose another folder")
+        raise UserError(f"`to` {path}: it exists already, name another folder")
     names = synthetic.info.class_names
     pixels, labels = _pixels(synthetic, preprocess), np.asarray(synthetic.hard_labels())
-    shares = (
+    probabilities = (
         np.asarray(jax.nn.softmax(synthetic.labels))
         if synthetic.labels.ndim == 2
         else np.eye(len(names))[labels]
@@ -76,7 +76,7 @@ def to_folder(synthetic: SyntheticSet, preprocess: Preprocess, path: Path) -> Pa
                 (part / folder).mkdir(exist_ok=True)
                 name = f"{folder}/{i:05d}.png"
                 Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(part / name)
-                table.writerow([name, names[label], *(f"{share:.6g}" for share in shares[i])])
+                table.writerow([name, names[label], *(f"{p:.6g}" for p in probabilities[i])])
         (part / "info.json").write_text(json.dumps(synthetic.info.to_json(), indent=2) + "\n")
         if path.exists():
             path.rmdir()
@@ -88,4 +88,4 @@ def to_folder(synthetic: SyntheticSet, preprocess: Preprocess, path: Path) -> Pa
 
 def _pixels(synthetic: SyntheticSet, preprocess: Preprocess) -> np.ndarray:
     levels = np.asarray(preprocess.invert(synthetic.images)) * 255
-    return np.rint(np.clip(levels, 0, 255)).astype(np.uint8)
+    return np.asarray(np.rint(np.clip(levels, 0, 255)), np.uint8)

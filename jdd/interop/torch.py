@@ -71,7 +71,7 @@ def params_from_torch(
             )
         return jnp.asarray(tensor)
 
-    variables = jax.tree_util.tree_map_with_path(convert, expected)
+    variables: dict[str, Any] = jax.tree_util.tree_map_with_path(convert, expected)
     left = [name for name in state if name not in used and not name.endswith("batches_tracked")]
     if left:
         raise UserError(f"{type(network).__name__} has no place for PyTorch's {', '.join(left)}")

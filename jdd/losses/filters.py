@@ -17,51 +17,52 @@ PyTree = Any
 def drop_smallest_errors(student: PyTree, target: PyTree, share: float) -> PyTree:
     """Leaves out the parameters that the student has matched best: a choice of PAD's released code.
 
-    All entries of (student − target)² are sorted together, across layers, and the smallest `share`
-    of them get weight 0. The weights depend on the student, so they belong inside the loss:
+    All entries of (student − target)² are sorted together, across layers, and the smallest fraction
+    `share` of them gets weight 0. The weights depend on the student: compute them inside the loss,
 
         trajectory_matching(student, start, target, drop_smallest_errors(student, target, 0.25))
 
     Args:
       student: a pytree of parameters.
       target: the expert's, the same structure.
-      share: of all entries, from 0 up to but not including 1; ⌊share · entries⌋ are dropped, but
-        none that ties with the smallest one kept.
+      share: fraction of all entries, from 0 up to but not including 1; ⌊share · entries⌋ are
+        dropped, but none that ties with the smallest one that stays.
 
     Returns:
       Weights for `trajectory_matching`, 0 or 1 for every entry, float32; no gradient flows through.
 
     Raises:
-      UserError: the share is not in [0, 1).
+      UserError: `share` is not in [0, 1).
 
     References:
       Li et al., "Prioritize Alignment in Dataset Distillation" (2024), released code.
     """
     errors = jax.tree.map(lambda a, b: lax.stop_gradient(jnp.square(a - b)), student, target)
     joined = jnp.concatenate([error.ravel() for error in jax.tree.leaves(errors)])
-    least_kept = _nth_smallest(joined, _dropped(share, joined.size))
-    return jax.tree.map(lambda error: (error >= least_kept).astype(jnp.float32), errors)
+    threshold = _nth_smallest(joined, _dropped(share, joined.size))
+    return jax.tree.map(lambda error: (error >= threshold).astype(jnp.float32), errors)
 
 
 def drop_shallow_layers(params: PyTree, share: float) -> PyTree:
     """Leaves out the parameters nearest to the input: what PAD's paper does.
 
-    Parameters are laid out in one row from the first layer to the last, and the first `share` of
-    the row gets weight 0. The cut may fall inside a layer; there it takes output units one by one,
+    Parameters are laid out in one row from the first layer to the last, and its first fraction
+    `share` gets weight 0. The cut may fall inside a layer; there it takes output units one by one,
     kernel before bias, as in the row of a PyTorch model. Only names say which layer comes first:
     they are sorted with numbers as numbers (`block_2` before `block_10`, both before `classifier`),
     which is the order of depth in this library's networks and may not be in others.
 
     Args:
       params: a pytree of nested dicts of parameters; only names and shapes matter.
-      share: of all entries, from 0 up to but not including 1; ⌊share · entries⌋ are dropped.
+      share: fraction of all entries, from 0 up to but not including 1; ⌊share · entries⌋ are
+        dropped.
 
     Returns:
-      Weights for `trajectory_matching`, 0 or 1 for every entry, float32; constants, of which the
-      same ones serve a whole run.
+      Weights for `trajectory_matching`, 0 or 1 for every entry, float32; constants,
+      the same for a whole run.
 
     Raises:
-      UserError: the share is not in [0, 1).
+      UserError: `share` is not in [0, 1).
 
     References:
       Li et al., "Prioritize Alignment in Dataset Distillation" (2024).
@@ -86,18 +87,18 @@ def _nth_smallest(values: jax.Array, n: int) -> jax.Array:
     """
     bits = lax.bitcast_convert_type(values.astype(jnp.float32), jnp.int32)
 
-    def decide(place: jax.Array, found: jax.Array) -> jax.Array:
-        candidate = found | (1 << (30 - place))
-        return jnp.where(jnp.sum(bits < candidate) <= n, candidate, found)
+    def decide(place: jax.Array, prefix: jax.Array) -> jax.Array:
+        candidate = prefix | (1 << (30 - place))
+        return jnp.where(jnp.sum(bits < candidate) <= n, candidate, prefix)
 
-    found = lax.fori_loop(0, 31, decide, jnp.zeros((), jnp.int32))
-    return lax.bitcast_convert_type(found, jnp.float32)
+    answer = lax.fori_loop(0, 31, decide, jnp.zeros((), jnp.int32))
+    return lax.bitcast_convert_type(answer, jnp.float32)
 
 
 def _dropped(share: float, entries: int) -> int:
     if not 0 <= share < 1:
         raise UserError(
-            f"the share of parameters to drop lies from 0 up to below 1, not at {share}"
+            f"the fraction of parameters to drop is {share}: it goes from 0 up to below 1"
         )
     return int(share * entries)
 

@@ -43,13 +43,13 @@ def gradient_matching(
       Zhao et al., "Dataset Condensation with Gradient Matching" (2021). That the released
       code leaves biases and norms out is not in the paper.
     """
-    if metric not in _METRICS:
-        raise unknown("gradient metric", metric, _METRICS)
+    if metric not in GRADIENT_METRICS:
+        raise unknown("gradient metric", metric, GRADIENT_METRICS)
     synthetic = [a.astype(jnp.float32) for a in jax.tree.leaves(synthetic_grads)]
     # Mapping over both checks that they have the same structure.
     same = jax.tree.map(lambda _, b: b.astype(jnp.float32), synthetic_grads, real_grads)
     real = jax.tree.leaves(same)
-    return _METRICS[metric](synthetic, real)
+    return GRADIENT_METRICS[metric](synthetic, real)
 
 
 def _layerwise_cosine(synthetic: list[jax.Array], real: list[jax.Array]) -> jax.Array:
@@ -66,12 +66,12 @@ def _mse(synthetic: list[jax.Array], real: list[jax.Array]) -> jax.Array:
     return _total(jnp.square(a - b) for a, b in zip(synthetic, real, strict=True))
 
 
-def _whole_cosine(synthetic: list[jax.Array], real: list[jax.Array]) -> jax.Array:
+def _joint_cosine(synthetic: list[jax.Array], real: list[jax.Array]) -> jax.Array:
     dot = _total(a * b for a, b in zip(synthetic, real, strict=True))
     return 1 - _cosine(dot, _total(a * a for a in synthetic), _total(b * b for b in real))
 
 
-_METRICS = {"layerwise_cosine": _layerwise_cosine, "mse": _mse, "cosine": _whole_cosine}
+GRADIENT_METRICS = {"layerwise_cosine": _layerwise_cosine, "mse": _mse, "cosine": _joint_cosine}
 
 
 def _total(leaves: Iterable[jax.Array]) -> jax.Array:

@@ -4,8 +4,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 PyTree = Any
+
+_TINY = float(np.finfo(np.float32).tiny)
 
 
 def trajectory_matching(
@@ -38,7 +41,7 @@ def trajectory_matching(
         weights = jax.tree.map(lambda _: 1.0, student)
     numerator = _weighted_distance(student, target, weights)
     denominator = _weighted_distance(start, target, weights)
-    return numerator / jnp.maximum(denominator, jnp.finfo(jnp.float32).tiny)
+    return numerator / jnp.maximum(denominator, _TINY)
 
 
 def _weighted_distance(a: PyTree, b: PyTree, weights: PyTree) -> jax.Array:

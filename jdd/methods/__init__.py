@@ -1,6 +1,14 @@
-"""Distillation methods: one file each, their registry and presets."""
+"""Distillation methods: one file each with its settings, factory and presets; their registry."""
 
 from jdd.methods.base import Method as Method
+from jdd.methods.base import MethodSettings as MethodSettings
+from jdd.methods.base import MethodState as MethodState
+from jdd.methods.base import Needs as Needs
+from jdd.methods.base import Rejection as Rejection
+from jdd.methods.base import decoded as decoded
+from jdd.methods.base import guarded as guarded
+from jdd.methods.base import move_storage as move_storage
+from jdd.methods.base import with_precision as with_precision
 from jdd.methods.coresets import CoresetSettings as CoresetSettings
 from jdd.methods.coresets import RandomSettings as RandomSettings
 from jdd.methods.coresets import herding as herding
@@ -19,5 +27,8 @@ from jdd.methods.mtt import MttSettings as MttSettings
 from jdd.methods.mtt import mtt as mtt
 from jdd.methods.pad import PadSettings as PadSettings
 from jdd.methods.pad import pad as pad
+from jdd.methods.presets import Preset as Preset
 from jdd.methods.registry import create as create
+from jdd.methods.registry import create_method as create_method
 from jdd.methods.registry import names as names
+from jdd.methods.registry import register as register

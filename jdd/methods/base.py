@@ -1,16 +1,45 @@
 """What a method is: an Optax-like pair of pure functions over a synthetic set."""
 
+import enum
 import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import jax
+import jax.numpy as jnp
+import optax
 
-from jdd.data import RealData
-from jdd.experts import Segment
+from jdd.experts import Segment, SegmentWindow
+from jdd.settings import Settings
 from jdd.synthetic import SyntheticSet
 
 Metrics = dict[str, jax.Array]
+
+# A student that diverges has a finite loss with a huge gradient to the step size for some updates
+# before it has none; a step size that follows it never comes back. Sound ones move by percents.
+_FASTEST_GROWTH = 2.0
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a method asks of a run."""
+
+    real_images: bool = True
+    """whether `init` and `update` are given the real images; None in their place otherwise"""
+    segments: SegmentWindow | None = None
+    """which segments of expert trajectories each update is given; None: none"""
+    label_logits: bool = False
+    """whether the set is to start with the experts' label logits"""
+
+
+class MethodSettings(Settings):
+    """Base of a method's settings; a method that makes updates has a field `iterations`."""
+
+    @property
+    def needs(self) -> Needs:
+        """What the method asks of a run with these settings."""
+        return Needs()
 
 
 class Update(Protocol):
@@ -20,34 +49,140 @@ class Update(Protocol):
         self,
         synthetic: SyntheticSet,
         state: Any,
-        data: RealData,
+        data: Any,
         segment: Segment | None = None,
     ) -> tuple[SyntheticSet, Any, Metrics]:
-        """One iteration.
-
-        Metrics are scalars: `loss`, and `dropped`, 0 or the number of the reason in
-        `Method.reasons`, counted from 1, why the update was not made.
-        """
+        """One iteration; metrics are scalars, among them `loss`."""
 
 
 class Method(NamedTuple):
     """A distillation method, made by a factory from frozen settings: `mtt(settings, network)`."""
 
-    init: Callable[[jax.Array, SyntheticSet, RealData], tuple[SyntheticSet, Any]]
+    init: Callable[[jax.Array, SyntheticSet, Any], tuple[SyntheticSet, Any]]
     """`(key, synthetic, data) → (synthetic, state)`; soft labels and coresets are made here"""
     update: Update
-    reasons: tuple[str, ...] = ()
-    """why updates are dropped, and what to lower when too many are"""
-    skips: tuple[int, ...] = ()
-    """those reasons, counted from 1, that are part of the method and never end a run"""
+    needs: Needs = Needs()
+    threshold: float = 0.0
+    """updates with a larger loss are not made; 0: all are"""
+
+
+class MethodState(NamedTuple):
+    """What the methods here resume from."""
+
+    key: jax.Array  # (2,) uint32 key data
+    iteration: jax.Array  # () int32
+    optimizer: Any  # moments of what is learned
+
+    def iteration_key(self) -> jax.Array:
+        """The random key of this iteration."""
+        return jax.random.fold_in(jax.random.wrap_key_data(self.key), self.iteration)
+
+
+class Rejection(enum.IntEnum):
+    """Why an update was not made: `dropped` in an update's metrics; 0 there: it was made."""
+
+    NOT_FINITE = 1
+    STEP_SIZE = 2
+    ABOVE_THRESHOLD = 3
+
+    @property
+    def is_expected(self) -> bool:
+        """Whether such rejections are part of a method, and never end a run."""
+        return self is Rejection.ABOVE_THRESHOLD
+
+    @property
+    def words(self) -> str:
+        """What happened, and what to change."""
+        return _WORDS[self]
+
+
+_WORDS = {
+    Rejection.NOT_FINITE: "the loss or the set is not finite: lower `lr_img` (where there are any, "
+    "also `lr_lr` or `lr_init`)",
+    Rejection.STEP_SIZE: "the step size would turn negative or more than double: lower `lr_lr`, or "
+    "`lr_init`",
+    Rejection.ABOVE_THRESHOLD: "the loss is above `threshold`: raise it, or change `lr_init` or "
+    "`syn_steps`",
+}
+
+
+def guarded(method: Method) -> Method:
+    """The method with unsound updates dropped: set and state stay as they were before.
+
+    An update is dropped where its loss, another metric or the set is not finite, where the set's
+    step size would turn negative or more than double, or where the loss is above the method's
+    threshold. `metrics["dropped"]` then has the `Rejection`, else 0; `metrics["learning_rate"]` is
+    the set's step size. The iteration of a `MethodState` advances all the same, so that the next
+    update draws other numbers.
+    """
+
+    @functools.wraps(method.update)
+    def update(
+        synthetic: SyntheticSet, state: Any, data: Any, segment: Segment | None = None
+    ) -> tuple[SyntheticSet, Any, Metrics]:
+        moved, next_state, metrics = method.update(synthetic, state, data, segment)
+        if "dropped" in metrics:  # guarded before
+            return moved, next_state, metrics
+        dropped = _rejection(synthetic, moved, metrics, method.threshold)
+
+        def choose(after: jax.Array, before: jax.Array) -> jax.Array:
+            return jnp.where(dropped == 0, after, before)
+
+        kept = jax.tree.map(choose, next_state, state)
+        if isinstance(next_state, MethodState):
+            kept = kept._replace(iteration=next_state.iteration)
+        moved = jax.tree.map(choose, moved, synthetic)
+        if moved.learning_rate is not None:
+            metrics = {**metrics, "learning_rate": moved.learning_rate}
+        return moved, kept, {**metrics, "dropped": dropped}
+
+    return method._replace(update=update)
+
+
+def _rejection(
+    before: SyntheticSet, after: SyntheticSet, metrics: Metrics, threshold: float
+) -> jax.Array:
+    finite = jnp.bool_(True)
+    for leaf in jax.tree.leaves((after, metrics)):
+        if jnp.issubdtype(leaf.dtype, jnp.inexact):
+            finite &= jnp.all(jnp.isfinite(leaf))
+    reason = jnp.where(finite, 0, Rejection.NOT_FINITE)
+    if before.learning_rate is not None and after.learning_rate is not None:
+        rate = after.learning_rate
+        sound = (rate > 0) & (rate <= _FASTEST_GROWTH * before.learning_rate)
+        reason = jnp.where(finite & ~sound, Rejection.STEP_SIZE, reason)
+    if threshold:
+        above = finite & (metrics["loss"] > threshold)
+        reason = jnp.where(above, Rejection.ABOVE_THRESHOLD, reason)
+    return reason.astype(jnp.int32)
 
 
 def with_precision(method: Method, precision: str) -> Method:
     """The method with its updates' products as `jax.default_matmul_precision` names them."""
 
     @functools.wraps(method.update)
-    def update(*arguments: Any, **named: Any) -> Any:
+    def update(*arguments: Any, **options: Any) -> Any:
         with jax.default_matmul_precision(precision):
-            return method.update(*arguments, **named)
+            return method.update(*arguments, **options)
 
     return method._replace(update=update)
+
+
+def decoded(synthetic: SyntheticSet) -> tuple[jax.Array, Callable[[jax.Array], Any]]:
+    """The set's images, and what turns a gradient to them into one to the storage."""
+    images, pull = jax.vjp(synthetic.decoder.decode, synthetic.storage)
+    return images, lambda gradient: pull(gradient)[0]
+
+
+def move_storage(
+    synthetic: SyntheticSet,
+    state: MethodState,
+    gradient: Any,
+    optimizer: optax.GradientTransformation,
+    metrics: Metrics,
+) -> tuple[SyntheticSet, MethodState, Metrics]:
+    """Ends an update: the storage moved by `optimizer` along its gradient."""
+    change, moments = optimizer.update(gradient, state.optimizer, synthetic.storage)
+    storage = optax.apply_updates(synthetic.storage, change)
+    state = MethodState(state.key, state.iteration + 1, moments)
+    return synthetic.replace(storage=storage), state, metrics

@@ -4,37 +4,35 @@ Sajedi, Khaki, Amjadian, Liu, Lawryshyn, Plataniotis: "DataDAM: Efficient Datase
 Attention Matching", ICCV 2023; equations 3 to 5 there.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 
-from jdd.errors import UserError
 from jdd.losses import distribution_matching, spatial_attention
-from jdd.methods import matching
 from jdd.methods.base import Method
-from jdd.methods.features import feature_matching
+from jdd.methods.features import FeatureSettings, feature_matching
+from jdd.methods.presets import Preset, Row
+from jdd.networks import NetworkLike
 from jdd.networks.base import flatten
-from jdd.settings import flag
+from jdd.settings import setting
 
 
 @dataclass(frozen=True)
-class DatadamSettings:
+class DatadamSettings(FeatureSettings):
     """Settings of attention matching; the defaults are the paper's below 51 images per class.
 
     The factor of 100 is not in the paper's equations, but in its code, and the rate of 1 goes with
     it. The released code's own settings are the preset `released`.
     """
 
-    iterations: int = flag(8000, "updates of the images, each with a fresh random network")
-    batch_real: int = flag(256, "real images a class and update")
-    lr_img: float = flag(1.0, "rate at which images are updated, pixels per unit of gradient")
-    mom_img: float = flag(0.5, "momentum of the images' updates")
-    dsa: bool = flag(True, "DSA, the same on real and synthetic images")
-    power: float = flag(4.0, "exponent of the attention, p in the paper")
-    balance: float = flag(0.01, "weight of the last layer's features, λ in the paper")
-    loss_scale: float = flag(100.0, "factor on the whole loss, as the code of the paper has it")
+    iterations: int = setting(8000, "updates, each with a fresh random network", min=1)
+    power: float = setting(4.0, "exponent of the attention, p in the paper", min=1)
+    balance: float = setting(0.01, "weight of the last layer's features, λ in the paper", min=0)
+    loss_scale: float = setting(
+        100.0, "factor on the whole loss, as the code of the paper has it", above=0
+    )
 
 
 class _Description(NamedTuple):
@@ -44,7 +42,7 @@ class _Description(NamedTuple):
     features: jax.Array  # (n, d), before the classifier
 
 
-def datadam(settings: DatadamSettings, network: nn.Module) -> Method:
+def datadam(settings: DatadamSettings, network: NetworkLike) -> Method:
     """Attention matching: images are moved by the gradient of
 
         Σ_c ( Σ_{layers but the last} ‖mean a(real_c) − mean a(synthetic_c)‖²
@@ -52,17 +50,9 @@ def datadam(settings: DatadamSettings, network: nn.Module) -> Method:
 
     with a the normalised spatial attention of a layer, ψ the features before the classifier, both
     of a fresh random network.
-
-    Raises:
-      UserError: settings out of range.
     """
-    matching.check_range(settings, iterations=1, batch_real=1, lr_img=0.0, loss_scale=0.0)
-    if not 1 <= settings.power < float("inf"):
-        raise UserError(f"--power {settings.power}: at least 1 is needed")
-    if not 0 <= settings.balance < float("inf"):
-        raise UserError(f"--balance {settings.balance}: 0 or a number above it")
     # A whole power is products; any other costs a logarithm and an exponential for every entry.
-    power = int(settings.power) if settings.power.is_integer() else settings.power
+    power = int(settings.power) if float(settings.power).is_integer() else settings.power
 
     def describe(variables: dict[str, Any], images: jax.Array, train: bool) -> _Description:
         traced: Any = network.apply(variables, images, train, method="trace")
@@ -78,3 +68,38 @@ def datadam(settings: DatadamSettings, network: nn.Module) -> Method:
         return settings.loss_scale * (attention + settings.balance * last)
 
     return feature_matching(settings, network, describe, distance)
+
+
+_DATASETS = ("cifar10", "cifar100")
+_FROM_51: Mapping[int, Row] = {1: {}, 10: {}, 50: {}, 51: {"lr_img": 10.0}}  # above 50
+_FROM_100: Mapping[int, Row] = {1: {}, 10: {}, 50: {}, 100: {"lr_img": 10.0}}
+_PAPER = Preset(
+    dict.fromkeys(_DATASETS, _FROM_51),
+    "cifar10",
+    {"chunk": 50, "eval_every": 1000},
+    {"mhist": {"balance": 0.02}},
+)
+_RELEASED = Preset(
+    dict.fromkeys(_DATASETS, _FROM_100),
+    "cifar10",
+    {
+        "chunk": 50,
+        "power": 1.0,
+        "batch_real": 64,
+        "iterations": 20000,
+        "norm": "batch",
+        "eval_epochs": 1800,
+        "eval_batch": 64,
+        "eval_every": 2000,
+    },
+    {"mhist": {"balance": 0.02}},
+)
+_QUICK = Preset(
+    {
+        "mnist": {1: {"iterations": 500, "lr_img": 0.1}},
+        "digits": {1: {"iterations": 300, "lr_img": 0.3}},
+    },
+    "mnist",
+    {"batch_real": 64, "chunk": 10},
+)
+PRESETS = {"quick": _QUICK, "paper": _PAPER, "released": _RELEASED}

@@ -4,161 +4,144 @@ Zhao, Mopuri, Bilen: "Dataset Condensation with Gradient Matching", ICLR 2021; a
 Zhao, Bilen: "Dataset Condensation with Differentiable Siamese Augmentation", ICML 2021.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 
 from jdd import ops
 from jdd.augment import strategy_for
-from jdd.data import RealData
-from jdd.errors import UserError
+from jdd.data import DeviceData
 from jdd.experts import Segment
-from jdd.losses import cross_entropy, gradient_matching
+from jdd.losses import GRADIENT_METRICS, cross_entropy, gradient_matching
 from jdd.methods import matching
-from jdd.methods.base import Method, Metrics
-from jdd.methods.matching import MatchingState
+from jdd.methods.base import Method, MethodSettings, MethodState, Metrics, decoded
+from jdd.methods.presets import Preset, Row
+from jdd.networks import NetworkLike
 from jdd.networks.layers import BATCH_MOMENTUM
-from jdd.recipe import Recipe
-from jdd.settings import flag
+from jdd.settings import setting
 from jdd.synthetic import SyntheticSet
-from jdd.training import FitState, Schedule, Trainer, TrainingData, apply_training
+from jdd.training import FitState, Recipe, Schedule, Trainer, apply_training
 from jdd.training import run as train
 
 STATISTICS_IMAGES = 16  # real images a class that batch norm's statistics are set from
 
 
 @dataclass(frozen=True)
-class DcSettings:
+class DcSettings(MethodSettings):
     """Settings of gradient matching; the defaults are the published ones for 1 image per class."""
 
-    iterations: int = flag(1000, "random networks, one after another; K in the paper")
-    outer_loop: int = flag(1, "updates of the images for each network, T in the paper")
-    inner_loop: int = flag(1, "epochs of the network on the set between two of them")
-    batch_real: int = flag(256, "real images a class and update")
-    batch_train: int = flag(256, "synthetic images a step of the network, at most")
-    lr_img: float = flag(0.1, "rate at which images are updated, pixels per unit of gradient")
-    mom_img: float = flag(0.5, "momentum of the images' updates")
-    lr_net: float = flag(0.01, "rate at which the network is trained on the set")
-    mom_net: float = flag(0.5, "momentum of the network's training")
-    statistics: float = flag(
+    iterations: int = setting(1000, "random networks, one after another; K in the paper", min=1)
+    outer_loop: int = setting(1, "updates of the images for each network, T in the paper", min=1)
+    inner_loop: int = setting(1, "epochs of the network on the set between two of them", min=0)
+    batch_real: int = setting(256, "real images a class and update", min=1)
+    batch_train: int = setting(256, "synthetic images per step of the network, at most", min=1)
+    lr_img: float = setting(
+        0.1, "rate at which images are updated, pixels per unit of gradient", above=0
+    )
+    mom_img: float = setting(0.5, "momentum of the images' updates", min=0, below=1)
+    lr_net: float = setting(0.01, "rate at which the network is trained on the set", above=0)
+    mom_net: float = setting(0.5, "momentum of the network's training", min=0, below=1)
+    statistics: float = setting(
         1.0,
         "how far batch norm's statistics move to those of real images; the released code has 0.1",
+        min=0,
+        max=1,
     )
-    metric: str = flag("layerwise_cosine", "distance of gradients: layerwise_cosine, mse or cosine")
+    metric: str = setting(
+        "layerwise_cosine",
+        "distance of gradients: layerwise_cosine, mse or cosine",
+        choices=GRADIENT_METRICS,
+    )
 
 
-def dc(settings: DcSettings, network: nn.Module) -> Method:
+def dc(settings: DcSettings, network: NetworkLike) -> Method:
     """Gradient matching. For each of `iterations` random networks θ₀ and t = 0 … T − 1,
 
         S ← S − η Σ_c ∇_S D(∇_θ ℓ(S_c, θ_t), ∇_θ ℓ(B_c, θ_t)),    θ_{t+1} = train(θ_t, S)
 
     with B_c a batch of real images of class c, and D the layer-wise cosine distance. One update of
     the method is a whole network: `outer_loop` updates of the images.
-
-    Raises:
-      UserError: settings out of range.
     """
     return _gradient_matching(settings, network, augmented=False)
 
 
-def dsa(settings: DcSettings, network: nn.Module) -> Method:
+def dsa(settings: DcSettings, network: NetworkLike) -> Method:
     """DC with one transform drawn per class and update, for real and synthetic images alike.
 
     Where the network is trained on the set, each image has parameters of its own.
-
-    Raises:
-      UserError: settings out of range.
     """
     return _gradient_matching(settings, network, augmented=True)
 
 
-def _gradient_matching(settings: DcSettings, network: nn.Module, augmented: bool) -> Method:
-    matching.check_range(
-        settings,
-        **{"iterations": 1, "outer_loop": 1, "inner_loop": 0, "batch_real": 1, "batch_train": 1},
-        **{"lr_img": 0.0, "lr_net": 0.0},
-    )
-    if not 0 <= settings.mom_net < 1:
-        raise UserError(f"--mom-net {settings.mom_net}: from 0 to below 1")
-    if not 0 <= settings.statistics <= 1:
-        raise UserError(f"--statistics {settings.statistics}: a share from 0 to 1")
+def _gradient_matching(settings: DcSettings, network: NetworkLike, augmented: bool) -> Method:
     optimizer = matching.optimizer(settings.lr_img, settings.mom_img)
-    _check_metric(settings.metric)
 
     def init(
-        key: jax.Array, synthetic: SyntheticSet, data: RealData
-    ) -> tuple[SyntheticSet, MatchingState]:
+        key: jax.Array, synthetic: SyntheticSet, data: DeviceData
+    ) -> tuple[SyntheticSet, MethodState]:
         return matching.start(key, synthetic, data, optimizer)
 
     def update(
         synthetic: SyntheticSet,
-        state: MatchingState,
-        data: RealData,
+        state: MethodState,
+        data: DeviceData,
         segment: Segment | None = None,
-    ) -> tuple[SyntheticSet, MatchingState, Metrics]:
+    ) -> tuple[SyntheticSet, MethodState, Metrics]:
         del segment
         strategy = strategy_for(synthetic.info.dataset) if augmented else "none"
-        trainer = Trainer.of(
-            network,
-            Recipe(
-                batch_size=settings.batch_train,
-                momentum=settings.mom_net,
-                weight_decay=0.0,
-                augmentation=strategy,
-            ),
-            synthetic.images.shape[0],
+        recipe = Recipe(
+            batch_size=settings.batch_train,
+            momentum=settings.mom_net,
+            weight_decay=0.0,
+            augmentation=strategy,
         )
+        images, _ = decoded(synthetic)
+        trainer = Trainer.of(network, recipe, images.shape[0])
         rate = Schedule(jnp.float32(settings.lr_net), jnp.float32(jnp.inf))
 
         def step(carry: tuple[Any, ...], at: tuple[jax.Array, jax.Array]) -> tuple[Any, jax.Array]:
-            images, momentum, fit = carry
+            storage, moments, fit = carry
             number, key = at
             match_key, train_key, real_key = jax.random.split(key, 3)
+            images, to_storage = decoded(synthetic.replace(storage=storage))
             # Trained before every update but the first, which is between the updates.
             epochs = jnp.where(number > 0, settings.inner_loop, 0)
             fit = fit._replace(key=jax.random.key_data(train_key))
-            fit = train(trainer, fit, TrainingData(images, synthetic.labels), rate, epochs)
+            fit = train(trainer, fit, DeviceData(images, synthetic.labels), rate, epochs)
             stats = held_statistics(settings, network, fit, data, real_key)
             fit = fit._replace(batch_stats=stats)
             loss, gradient = image_gradient(
                 settings, network, fit.params, stats, images, data, match_key, strategy
             )
-            change, momentum = optimizer.update(gradient, momentum, images)
-            return (optax.apply_updates(images, change), momentum, fit), loss
+            change, moments = optimizer.update(to_storage(gradient), moments, storage)
+            return (optax.apply_updates(storage, change), moments, fit), loss
 
-        network_key, key = jax.random.split(matching.iteration_key(state))
-        variables = matching.fresh_network(network, network_key, synthetic.images)
-        fit = FitState(
-            params=variables["params"],
-            batch_stats=variables.get("batch_stats", {}),
-            optimizer=trainer.optimizer().init(variables["params"]),
-            average={},
-            key=jax.random.key_data(key),
-            epoch=jnp.int32(0),
-            loss=jnp.float32(0),
-        )
+        network_key, key = jax.random.split(state.iteration_key())
+        variables = matching.fresh_network(network, network_key, images)
+        fit = FitState.start(trainer, variables, key)
         steps = settings.outer_loop
-        (images, momentum, _), losses = jax.lax.scan(
+        (storage, moments, _), losses = jax.lax.scan(
             step,
-            (synthetic.images, state.momentum, fit),
+            (synthetic.storage, state.optimizer, fit),
             (jnp.arange(steps), jax.random.split(key, steps)),
         )
-        return matching.finish(synthetic, state, images, momentum, jnp.mean(losses))
+        state = MethodState(state.key, state.iteration + 1, moments)
+        return synthetic.replace(storage=storage), state, {"loss": jnp.mean(losses)}
 
-    return Method(init, update, matching.REASONS)
+    return Method(init, update, settings.needs)
 
 
 def image_gradient(
     settings: DcSettings,
-    network: nn.Module,
+    network: NetworkLike,
     params: Any,
     batch_stats: Any,
     images: jax.Array,
-    data: RealData,
+    data: DeviceData,
     key: jax.Array,
     strategy: str,
 ) -> tuple[jax.Array, jax.Array]:
@@ -196,9 +179,9 @@ def image_gradient(
         def loss(params: Any, images: jax.Array) -> jax.Array:
             images = matching.siamese(transform, images, strategy)
             batch = (images, jnp.full(images.shape[0], label))
-            return ops.mean_in_parts(of_batch, params, batch)
+            return ops.microbatched_mean(of_batch, params, batch)
 
-        real = matching.real_images(real_key, data, label, settings.batch_real)
+        real = data.sample_class(real_key, label, settings.batch_real)
         theirs = jax.grad(loss)(params, real)
         ours = jax.grad(loss)(params, own)
         distance, direction = jax.value_and_grad(gradient_matching)(ours, theirs, settings.metric)
@@ -216,7 +199,7 @@ def image_gradient(
 
 
 def held_statistics(
-    settings: DcSettings, network: nn.Module, fit: FitState, data: RealData, key: jax.Array
+    settings: DcSettings, network: NetworkLike, fit: FitState, data: DeviceData, key: jax.Array
 ) -> Any:
     """Batch norm's statistics, at which both gradients of an update are then taken.
 
@@ -231,7 +214,7 @@ def held_statistics(
         return fit.batch_stats
     classes = jnp.arange(data.num_classes, dtype=jnp.int32)
     real = matching.over_classes(
-        lambda data, label, k: matching.real_images(k, data, label, STATISTICS_IMAGES),
+        lambda data, label, k: data.sample_class(k, label, STATISTICS_IMAGES),
         data,
         classes,
         jax.random.split(key, data.num_classes),
@@ -242,6 +225,32 @@ def held_statistics(
     return jax.tree.map(lambda old, new: old + share * (new - old), fit.batch_stats, moved)
 
 
-def _check_metric(metric: str) -> None:
-    empty = {"w": jnp.zeros((1, 1))}
-    jax.eval_shape(lambda: gradient_matching(empty, empty, metric))
+# Loops (outer, inner) are given for 1, 10, 20, 30, 40 and 50 images per class. DC is evaluated
+# without augmentation, but on MNIST.
+_LOOPS: Mapping[int, Row] = {
+    1: {},
+    10: {"outer_loop": 10, "inner_loop": 50},
+    20: {"outer_loop": 20, "inner_loop": 25},
+    30: {"outer_loop": 30, "inner_loop": 20},
+    40: {"outer_loop": 40, "inner_loop": 15},
+    50: {"outer_loop": 50, "inner_loop": 10},
+}
+_DSA = Preset(dict.fromkeys(("mnist", "fashion_mnist", "svhn", "cifar10"), _LOOPS), "cifar10")
+_DC = _DSA.extended(
+    all={"eval_dsa": False, "eval_epochs": 300},
+    datasets={"mnist": {"eval_augment_per_image": True, "eval_epochs": 1000}},
+)
+# The distance sums over channels: width 32 wants four times the image rate of 128.
+_QUICK_1 = {"iterations": 200, "chunk": 10}
+_QUICK_10 = {"iterations": 20, "outer_loop": 10, "inner_loop": 10, "chunk": 1, "eval_every": 10}
+_QUICK = Preset(
+    {
+        "mnist": {1: {**_QUICK_1, "lr_img": 0.4}, 10: {**_QUICK_10, "lr_img": 0.4}},
+        "digits": {1: {**_QUICK_1, "lr_img": 0.1}, 10: {**_QUICK_10, "lr_img": 0.1}},
+    },
+    "mnist",
+    {"batch_real": 64},
+)
+_STATISTICS = {"statistics": 0.1}
+DC_PRESETS = {"quick": _QUICK, "paper": _DC, "released": _DC.extended(all=_STATISTICS)}
+DSA_PRESETS = {"quick": _QUICK, "paper": _DSA, "released": _DSA.extended(all=_STATISTICS)}

@@ -4,44 +4,52 @@ Zhao, Bilen: "Dataset Condensation with Distribution Matching", WACV 2023; equat
 1 there.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import flax.linen as nn
 import jax
 
 from jdd.losses import distribution_matching
-from jdd.methods import matching
 from jdd.methods.base import Method
-from jdd.methods.features import feature_matching
-from jdd.settings import flag
+from jdd.methods.features import FeatureSettings, feature_matching
+from jdd.methods.presets import Preset, Row
+from jdd.networks import NetworkLike
 
 
 @dataclass(frozen=True)
-class DmSettings:
+class DmSettings(FeatureSettings):
     """Settings of distribution matching; the defaults are the published ones below 100 images per
     class."""
 
-    iterations: int = flag(20000, "updates of the images, each with a fresh random network")
-    batch_real: int = flag(256, "real images a class and update")
-    lr_img: float = flag(1.0, "rate at which images are updated, pixels per unit of gradient")
-    mom_img: float = flag(0.5, "momentum of the images' updates")
-    dsa: bool = flag(True, "DSA, the same on real and synthetic images")
 
-
-def dm(settings: DmSettings, network: nn.Module) -> Method:
+def dm(settings: DmSettings, network: NetworkLike) -> Method:
     """Distribution matching: images are moved by the gradient of
 
         Σ_c ‖mean ψ_θ(A_ω(real_c)) − mean ψ_θ(A_ω(synthetic_c))‖²
 
     with ψ_θ a random network's features before the classifier, A_ω one transform per class.
-
-    Raises:
-      UserError: settings out of range.
     """
-    matching.check_range(settings, iterations=1, batch_real=1, lr_img=0.0)
 
     def describe(variables: dict[str, Any], images: jax.Array, train: bool) -> Any:
         return network.apply(variables, images, train, method="embed")
 
     return feature_matching(settings, network, describe, distribution_matching)
+
+
+_COUNTS: Mapping[int, Row] = {1: {}, 10: {}, 50: {}, 100: {"lr_img": 10.0}}
+_PAPER = Preset(
+    dict.fromkeys(("mnist", "cifar10", "cifar100"), _COUNTS),
+    "cifar10",
+    {"chunk": 50, "eval_every": 2000},
+)
+# Losses of features sum over channels: width 32 wants four times the image rate of 128.
+_QUICK = Preset(
+    {
+        "mnist": {1: {"iterations": 500, "lr_img": 4.0}},
+        "digits": {1: {"iterations": 300, "lr_img": 3.0}},
+    },
+    "mnist",
+    {"batch_real": 64, "chunk": 10},
+)
+PRESETS = {"quick": _QUICK, "paper": _PAPER, "released": _PAPER}

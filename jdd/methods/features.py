@@ -1,20 +1,27 @@
 """Matching what fresh random networks make of real and synthetic images: DM and DataDAM."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import optax
 
 from jdd import ops
 from jdd.augment import strategy_for
-from jdd.data import RealData
+from jdd.data import DeviceData
 from jdd.experts import Segment
 from jdd.methods import matching
-from jdd.methods.base import Method, Metrics
-from jdd.methods.matching import MatchingState
+from jdd.methods.base import (
+    Method,
+    MethodSettings,
+    MethodState,
+    Metrics,
+    decoded,
+    move_storage,
+)
+from jdd.networks import NetworkLike
+from jdd.settings import setting
 from jdd.synthetic import SyntheticSet
 
 Describe = Callable[[dict[str, Any], jax.Array, bool], Any]
@@ -23,28 +30,21 @@ Distance = Callable[[Any, Any], jax.Array]
 """`(synthetic description, real description)` of one class → scalar"""
 
 
-class FeatureSettings(Protocol):
-    """What the settings of such a method hold."""
+@dataclass(frozen=True)
+class FeatureSettings(MethodSettings):
+    """Settings of methods that match features of fresh random networks."""
 
-    @property
-    def batch_real(self) -> int:
-        """Real images a class and update."""
-
-    @property
-    def lr_img(self) -> float:
-        """Rate at which images are updated."""
-
-    @property
-    def mom_img(self) -> float:
-        """Momentum of the images' updates."""
-
-    @property
-    def dsa(self) -> bool:
-        """Whether real and synthetic images are augmented alike."""
+    iterations: int = setting(20000, "updates, each with a fresh random network", min=1)
+    batch_real: int = setting(256, "real images a class and update", min=1)
+    lr_img: float = setting(
+        1.0, "rate at which images are updated, pixels per unit of gradient", above=0
+    )
+    mom_img: float = setting(0.5, "momentum of the images' updates", min=0, below=1)
+    dsa: bool = setting(True, "DSA, the same on real and synthetic images")
 
 
 def feature_matching(
-    settings: FeatureSettings, network: nn.Module, describe: Describe, distance: Distance
+    settings: FeatureSettings, network: NetworkLike, describe: Describe, distance: Distance
 ) -> Method:
     """Images are moved by the gradient of Σ_c distance(synthetic_c, real_c) at a fresh network.
 
@@ -56,45 +56,44 @@ def feature_matching(
     optimizer = matching.optimizer(settings.lr_img, settings.mom_img)
 
     def init(
-        key: jax.Array, synthetic: SyntheticSet, data: RealData
-    ) -> tuple[SyntheticSet, MatchingState]:
+        key: jax.Array, synthetic: SyntheticSet, data: DeviceData
+    ) -> tuple[SyntheticSet, MethodState]:
         return matching.start(key, synthetic, data, optimizer)
 
     def update(
         synthetic: SyntheticSet,
-        state: MatchingState,
-        data: RealData,
+        state: MethodState,
+        data: DeviceData,
         segment: Segment | None = None,
-    ) -> tuple[SyntheticSet, MatchingState, Metrics]:
+    ) -> tuple[SyntheticSet, MethodState, Metrics]:
         del segment
         strategy = strategy_for(synthetic.info.dataset) if settings.dsa else "none"
-        network_key, key = jax.random.split(matching.iteration_key(state))
-        variables = matching.fresh_network(network, network_key, synthetic.images)
-        whole = "batch_stats" in variables
-        gradient_of = _in_one_batch if whole else _class_by_class
+        images, to_storage = decoded(synthetic)
+        network_key, key = jax.random.split(state.iteration_key())
+        variables = matching.fresh_network(network, network_key, images)
+        one_batch = "batch_stats" in variables
+        gradient_of = _in_one_batch if one_batch else _class_by_class
 
-        def real(data: RealData, label: jax.Array, key: jax.Array) -> jax.Array:
+        def real(data: DeviceData, label: jax.Array, key: jax.Array) -> jax.Array:
             real_key, transform = jax.random.split(key)
-            images = matching.real_images(real_key, data, label, settings.batch_real)
+            images = data.sample_class(real_key, label, settings.batch_real)
             return matching.siamese(transform, images, strategy)
 
         def augmented(images: jax.Array, key: jax.Array) -> jax.Array:
             return matching.siamese(jax.random.split(key)[1], images, strategy)
 
-        parts = _Parts(lambda given, x: describe(given, x, whole), distance, real, augmented)
+        parts = _Parts(lambda v, x: describe(v, x, one_batch), distance, real, augmented)
         loss, gradient = gradient_of(
             parts,
             variables,
             data,
-            matching.by_class(synthetic.images, data.num_classes),
+            matching.by_class(images, data.num_classes),
             jax.random.split(key, data.num_classes),
         )
-        gradient = gradient.reshape(synthetic.images.shape)
-        change, momentum = optimizer.update(gradient, state.momentum, synthetic.images)
-        images = optax.apply_updates(synthetic.images, change)
-        return matching.finish(synthetic, state, images, momentum, loss)
+        gradient = to_storage(gradient.reshape(images.shape))
+        return move_storage(synthetic, state, gradient, optimizer, {"loss": loss})
 
-    return Method(init, update, matching.REASONS)
+    return Method(init, update, settings.needs)
 
 
 class _Parts(NamedTuple):
@@ -102,18 +101,18 @@ class _Parts(NamedTuple):
 
     describe: Callable[[Any, jax.Array], Any]  # of the network's variables and images
     distance: Distance
-    real: Callable[[RealData, jax.Array, jax.Array], jax.Array]  # of a class's label and key
+    real: Callable[[DeviceData, jax.Array, jax.Array], jax.Array]  # of a class's label and key
     augmented: Callable[[jax.Array, jax.Array], jax.Array]  # of images and their class's key
 
 
 def _class_by_class(
-    parts: _Parts, variables: Any, data: RealData, images: jax.Array, keys: jax.Array
+    parts: _Parts, variables: Any, data: DeviceData, images: jax.Array, keys: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     def of_class(
-        shared: tuple[Any, RealData], own: jax.Array, label: jax.Array, key: jax.Array
+        shared: tuple[Any, DeviceData], own: jax.Array, label: jax.Array, key: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
         variables, data = shared
-        theirs = ops.map_in_parts(parts.describe, variables, parts.real(data, label, key))
+        theirs = ops.microbatched_map(parts.describe, variables, parts.real(data, label, key))
 
         def loss(own: jax.Array) -> jax.Array:
             return parts.distance(parts.describe(variables, parts.augmented(own, key)), theirs)
@@ -126,7 +125,7 @@ def _class_by_class(
 
 
 def _in_one_batch(
-    parts: _Parts, variables: Any, data: RealData, images: jax.Array, keys: jax.Array
+    parts: _Parts, variables: Any, data: DeviceData, images: jax.Array, keys: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     classes = images.shape[0]
     labels = jnp.arange(classes, dtype=jnp.int32)

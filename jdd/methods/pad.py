@@ -8,13 +8,14 @@ are matched).
 from dataclasses import dataclass
 from typing import Any
 
-import flax.linen as nn
-
-from jdd.errors import UserError, unknown
 from jdd.losses import drop_shallow_layers, drop_smallest_errors
 from jdd.methods.base import Method
+from jdd.methods.datm import PAPER as DATM_PAPER
+from jdd.methods.datm import QUICK as DATM_QUICK
 from jdd.methods.datm import DatmSettings, soft_trajectories
-from jdd.settings import flag
+from jdd.methods.presets import Preset, Row
+from jdd.networks import NetworkLike
+from jdd.settings import setting
 
 FILTERS = ("depth", "loss", "none")
 
@@ -23,27 +24,23 @@ FILTERS = ("depth", "loss", "none")
 class PadSettings(DatmSettings):
     """Settings of PAD; the defaults are the published ones for CIFAR-10, 10 images per class."""
 
-    filter: str = flag(
+    filter: str = setting(
         "depth",
         "parameters left out of the matching: depth (the shallow layers, as in the paper), loss "
         "(those matched best, the other choice of its released code) or none",
+        choices=FILTERS,
     )
-    drop: float = flag(0.5, "share of the parameters that the filter leaves out")
+    drop: float = setting(
+        0.5, "fraction of the parameters that the filter leaves out", min=0, below=1
+    )
 
 
-def pad(settings: PadSettings, network: nn.Module) -> Method:
+def pad(settings: PadSettings, network: NetworkLike) -> Method:
     """DATM that matches a part of the parameters, on experts trained in order of difficulty.
 
-    What experts are trained on is their own setting: `ExpertSettings.schedule` "pad", which the
+    What experts are trained on is their own setting: `ExpertSettings.curriculum` "pad", which the
     presets of this method choose.
-
-    Raises:
-      UserError: settings out of range.
     """
-    if settings.filter not in FILTERS:
-        raise unknown("--filter", settings.filter, FILTERS)
-    if not 0 <= settings.drop < 1:
-        raise UserError(f"--drop {settings.drop}: a share from 0 to below 1")
 
     def by_depth(student: Any, target: Any) -> Any:
         del target
@@ -54,3 +51,33 @@ def pad(settings: PadSettings, network: nn.Module) -> Method:
 
     chosen = {"depth": by_depth, "loss": by_loss, "none": None}[settings.filter]
     return soft_trajectories(settings, network, chosen if settings.drop else None)
+
+
+def _dropping(preset: Preset, **drops: Row) -> Preset:
+    """The preset with a drop for each images per class: `cifar10_1` for 1 on CIFAR-10."""
+    rows: dict[str, dict[int, Row]] = {}
+    for name, values in drops.items():
+        dataset, ipc = name.rsplit("_", 1)
+        row = {**preset.rows[dataset][int(ipc)], **values}
+        rows.setdefault(dataset, {})[int(ipc)] = row
+    return preset.extended(all={"curriculum": "pad"}, rows=rows)
+
+
+_PAPER = _dropping(
+    DATM_PAPER,
+    cifar10_1={"drop": 0.0},
+    cifar10_50={"drop": 0.25, "expert_epochs": 3},
+    cifar100_50={"drop": 0.0},
+)
+_QUICK = _dropping(
+    DATM_QUICK.extended(all={"score_networks": 3, "score_epochs": 2, "score_lr": 0.02}),
+    mnist_1={"drop": 0.0},
+    mnist_10={"drop": 0.25},
+    digits_1={"drop": 0.0},
+    digits_10={"drop": 0.25},
+)
+PRESETS = {
+    "quick": _QUICK,
+    "paper": _PAPER,
+    "released": _PAPER.extended(all={"score": "grand_last"}),
+}

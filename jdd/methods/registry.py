@@ -1,46 +1,60 @@
-"""Methods by name. A further method is one file beside this one, and one line here."""
+"""Methods by name. A further method is one file beside this one, and one line here.
 
-from collections.abc import Callable
-from dataclasses import dataclass
+A method of one's own registers itself from outside the package: `register`.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from jdd.errors import unknown
-from jdd.methods import coresets
-from jdd.methods.base import Method
+from jdd.errors import UserError, unknown
+from jdd.methods.base import Method, MethodSettings
+from jdd.methods.check import try_out
+from jdd.methods.coresets import PRESETS as CORESET_PRESETS
+from jdd.methods.coresets import CoresetSettings, RandomSettings, herding, k_center, random
+from jdd.methods.datadam import PRESETS as DATADAM_PRESETS
 from jdd.methods.datadam import DatadamSettings, datadam
+from jdd.methods.datm import PRESETS as DATM_PRESETS
 from jdd.methods.datm import DatmSettings, datm
-from jdd.methods.dc import DcSettings, dc, dsa
+from jdd.methods.dc import DC_PRESETS, DSA_PRESETS, DcSettings, dc, dsa
+from jdd.methods.dm import PRESETS as DM_PRESETS
 from jdd.methods.dm import DmSettings, dm
+from jdd.methods.mtt import PRESETS as MTT_PRESETS
 from jdd.methods.mtt import MttSettings, mtt
+from jdd.methods.pad import PRESETS as PAD_PRESETS
 from jdd.methods.pad import PadSettings, pad
+from jdd.methods.presets import Cell, Preset, cell, check_name
+from jdd.networks import NetworkLike
 
 
 @dataclass(frozen=True)
-class Entry:
+class MethodEntry:
     """What the loop and the command line need to know of a method."""
 
     factory: Callable[..., Method]
-    settings: type
-    trajectories: bool = False
-    """whether its updates are given segments of expert trajectories"""
-    chooses: bool = False
+    """`(settings, network)` → the method"""
+    settings: type[MethodSettings]
+    presets: Mapping[str, Preset] = field(default_factory=dict)
+    """by the preset's name; without one the settings' own defaults are used"""
+    is_coreset: bool = False
     """whether it chooses real images: whatever the start, and without any updates"""
-    soft: bool = False
-    """whether it learns label logits, which start from the experts'"""
 
 
-METHODS: dict[str, Entry] = {
-    "random": Entry(coresets.random, coresets.RandomSettings, chooses=True),
-    "herding": Entry(coresets.herding, coresets.CoresetSettings, chooses=True),
-    "k_center": Entry(coresets.k_center, coresets.CoresetSettings, chooses=True),
-    "dc": Entry(dc, DcSettings),
-    "dsa": Entry(dsa, DcSettings),
-    "dm": Entry(dm, DmSettings),
-    "datadam": Entry(datadam, DatadamSettings),
-    "mtt": Entry(mtt, MttSettings, trajectories=True),
-    "datm": Entry(datm, DatmSettings, trajectories=True, soft=True),
-    "pad": Entry(pad, PadSettings, trajectories=True, soft=True),
+METHODS: dict[str, MethodEntry] = {
+    "random": MethodEntry(random, RandomSettings, is_coreset=True),
+    "herding": MethodEntry(herding, CoresetSettings, CORESET_PRESETS, is_coreset=True),
+    "k_center": MethodEntry(k_center, CoresetSettings, CORESET_PRESETS, is_coreset=True),
+    "dc": MethodEntry(dc, DcSettings, DC_PRESETS),
+    "dsa": MethodEntry(dsa, DcSettings, DSA_PRESETS),
+    "dm": MethodEntry(dm, DmSettings, DM_PRESETS),
+    "datadam": MethodEntry(datadam, DatadamSettings, DATADAM_PRESETS),
+    "mtt": MethodEntry(mtt, MttSettings, MTT_PRESETS),
+    "datm": MethodEntry(datm, DatmSettings, DATM_PRESETS),
+    "pad": MethodEntry(pad, PadSettings, PAD_PRESETS),
 }
+_BUILT_IN = frozenset(METHODS)
+_PLAIN = Preset({"digits": {1: {}}}, "digits")
 
 
 def names() -> tuple[str, ...]:
@@ -48,13 +62,93 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(METHODS))
 
 
-def entry(name: str) -> Entry:
+def entry(name: str) -> MethodEntry:
     """A method's entry; raises `UserError` naming the nearest for an unknown name."""
     if name not in METHODS:
-        raise unknown("method", name, METHODS)
+        raise unknown("method", name, METHODS, "; one of your own: name its file by `plugin`")
     return METHODS[name]
 
 
 def create(name: str, settings: Any, network: Any) -> Method:
     """The method `name` with its settings and network."""
     return entry(name).factory(settings, network)
+
+
+def create_method(name: str, network: NetworkLike, **settings: Any) -> Method:
+    """A method by name: `create_method("dm", network, iterations=100, lr_img=1.0)`.
+
+    Args:
+      name: one of `names()`.
+      network: what its updates train or look through.
+      **settings: values of the method's settings; their defaults are the published ones.
+
+    Returns:
+      `init(key, synthetic, data)` and `update(synthetic, state, data, segment)`: pure functions.
+
+    Raises:
+      UserError: an unknown name or setting, or a value out of range.
+    """
+    known = {f.name for f in dataclasses.fields(entry(name).settings)}
+    for field_name in settings:
+        if field_name not in known:
+            raise unknown(f"setting of {name}", field_name, known)
+    return create(name, entry(name).settings(**settings), network)
+
+
+def preset(name: str, method: str, dataset: str, ipc: int) -> Cell:
+    """The preset's values for a run by field name, and from where they are borrowed.
+
+    Raises:
+      UserError: unknown preset or method; it names the nearest.
+    """
+    check_name(name)
+    presets = entry(method).presets
+    found = cell(name, presets.get(name, _PLAIN), dataset, ipc)
+    return found if name in presets else found._replace(note="")
+
+
+def register(
+    name: str,
+    factory: Callable[..., Method],
+    settings: type[MethodSettings],
+    presets: Mapping[str, Preset] | None = None,
+    *,
+    is_coreset: bool = False,
+) -> None:
+    """Makes a method of one's own known by name, and says what it lacks.
+
+    The method is traced once on two small images, without being run.
+
+    Args:
+      name: what it is called, as in `--method NAME`.
+      factory: `(settings, network)` → `Method`.
+      settings: a frozen dataclass derived from `MethodSettings`, every field with a default; a
+        method that makes updates has an integer field `iterations`.
+      presets: by "quick", "paper" or "released"; where there is none, the settings' defaults.
+      is_coreset: whether it chooses real images, and makes no updates.
+
+    Raises:
+      UserError: the name is taken, or something is missing; the message says what.
+    """
+    own = f"method '{name}'"
+    if name in _BUILT_IN:
+        raise UserError(f"{own}: there is one of this name already, choose another")
+    if not (isinstance(settings, type) and issubclass(settings, MethodSettings)):
+        raise UserError(f"{own}: its settings are to be a class derived from MethodSettings")
+    if "__dataclass_fields__" not in vars(settings):
+        raise UserError(f"{own}: {settings.__name__} is to be a @dataclass(frozen=True)")
+    fields = {f.name: f for f in dataclasses.fields(settings)}
+    bare = [n for n, f in fields.items() if "help" not in f.metadata]
+    if bare:
+        raise UserError(
+            f"{own}: declare the field {bare[0]} of {settings.__name__} by jdd.settings.setting(…)"
+        )
+    if not is_coreset and "iterations" not in fields:
+        raise UserError(
+            f"{own}: {settings.__name__} has no field 'iterations': no update would be made"
+        )
+    for preset_name in presets or {}:
+        check_name(preset_name)
+    made = MethodEntry(factory, settings, presets or {}, is_coreset)
+    try_out(own, made.factory, made.settings())
+    METHODS[name] = made

@@ -1,10 +1,26 @@
 """What every network here can do: logits, features, feature maps, and saying which images fit."""
 
+from typing import Any, Protocol
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from jdd.errors import UserError
+
+
+class NetworkLike(Protocol):
+    """What training and methods ask of a network: a Flax module, or functions in its place.
+
+    An instance is hashable: a static argument of jitted functions. See `from_functions`.
+    """
+
+    def init(self, key: jax.Array, images: jax.Array) -> Any:
+        """Fresh variables: `{"params": …}`, with `"batch_stats"` where there is batch norm."""
+
+    def apply(self, variables: Any, images: jax.Array, *args: Any, **options: Any) -> Any:
+        """Logits `(n, classes)`; `train`, `mutable` and `method` as a Flax module has them."""
+
 
 _LARGEST_SIZE = 4096  # where the search for a fitting size ends
 
@@ -48,7 +64,8 @@ class Network(nn.Module):
         Raises:
           UserError: the images are too small for the network; it names the smallest size that fits.
         """
-        return self.classifier(self.embed(images, train))
+        logits: jax.Array = self.classifier(self.embed(images, train))
+        return logits
 
     def embed(self, images: jax.Array, train: bool = False) -> jax.Array:
         """Images `(n, h, w, c)` → the flattened features before the classifier, `(n, d)`."""
@@ -66,10 +83,12 @@ class Network(nn.Module):
             return
         sizes = range(1, _LARGEST_SIZE + 1)
         smallest = next((size for size in sizes if self.fits((size, size, channels))), None)
-        known = f"{smallest}×{smallest}" if smallest else f"above {_LARGEST_SIZE}×{_LARGEST_SIZE}"
+        size = f"{smallest}×{smallest}" if smallest else f"above {_LARGEST_SIZE}×{_LARGEST_SIZE}"
+        depth = getattr(self, "depth", None)
+        of_depth = "" if depth is None else f" of `depth` {depth}"
         raise UserError(
-            f"{type(self).__name__} does not fit {height}×{width} images: "
-            f"the smallest that do are {known}"
+            f"{type(self).__name__}{of_depth} does not fit {height}×{width} images: "
+            f"the smallest that do are {size}"
         )
 
 

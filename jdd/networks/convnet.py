@@ -6,7 +6,7 @@ et al., "Dataset Condensation with Gradient Matching" (2021) and everyone since.
 
 import jax
 
-from jdd.errors import UserError
+from jdd.errors import SettingError
 from jdd.networks import layers
 from jdd.networks.base import Network, pad_by_two
 
@@ -24,11 +24,11 @@ class ConvNet(Network):
         layers.check_choice("norm", self.norm, layers.NORMS)
         layers.check_choice("activation", self.activation, layers.ACTIVATIONS)
         layers.check_choice("pooling", self.pooling, layers.POOLINGS)
-        if self.width < 1 or self.depth < 1:
-            raise UserError(f"width and depth start at 1, not {self.width} and {self.depth}")
+        layers.check_count("width", self.width)
+        layers.check_count("depth", self.depth)
         if self.norm == "group" and self.width % layers.GROUPS:
-            raise UserError(
-                f"group norm needs a multiple of {layers.GROUPS}, not width {self.width}"
+            raise SettingError(
+                "width", self.width, f"group norm needs a multiple of {layers.GROUPS}"
             )
         super().__post_init__()
 

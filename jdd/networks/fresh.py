@@ -17,7 +17,7 @@ def fresh_variables(shapes: Any, rng: np.random.Generator) -> dict[str, Any]:
       rng: where the numbers come from.
 
     Returns:
-      The same dictionary of float32 NumPy arrays. Beside a kernel, U(−1/√fan_in, 1/√fan_in); of a
+      The same dictionary of float32 NumPy arrays. Next to a kernel, U(−1/√fan_in, 1/√fan_in); of a
       norm, scale and variance 1, bias and mean 0.
     """
     drawn: dict[str, Any] = {}

@@ -1,16 +1,17 @@
 """The networks' layers: the arithmetic and initialisation of PyTorch, on `jdd.ops`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from jdd import ops
-from jdd.errors import unknown
+from jdd.errors import SettingError, nearest
 
 EPSILON = 1e-5  # PyTorch's, for every norm
-BATCH_MOMENTUM = 0.1  # PyTorch's: the share of the new batch, not of the old average
+BATCH_MOMENTUM = 0.1  # PyTorch's: the weight of the new batch, not of the old average
 GROUPS = 4
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
@@ -28,10 +29,16 @@ NORMS = ("instance", "batch", "layer", "group", "none")
 PER_IMAGE = ("instance", "group")  # norms that know a factor and a summand a channel of an image
 
 
-def check_choice(option: str, value: str, choices: dict | tuple[str, ...]) -> None:
-    """Raises `UserError` naming the nearest choice unless `value` is one of `choices`."""
+def check_choice(option: str, value: str, choices: Collection[str]) -> None:
+    """Raises `SettingError` naming the nearest choice unless `value` is one of `choices`."""
     if value not in choices:
-        raise unknown(option, str(value), choices)
+        raise SettingError(option, f"'{value}'", nearest(str(value), choices))
+
+
+def check_count(option: str, value: int) -> None:
+    """Raises `SettingError` unless `value` is at least 1."""
+    if value < 1:
+        raise SettingError(option, value, "at least 1 is needed")
 
 
 def fan_in_uniform(fan_in: int) -> Callable[..., jax.Array]:
@@ -41,7 +48,9 @@ def fan_in_uniform(fan_in: int) -> Callable[..., jax.Array]:
     """
     bound = fan_in**-0.5
 
-    def initialise(key: jax.Array, shape: tuple[int, ...], dtype: type = jnp.float32) -> jax.Array:
+    def initialise(
+        key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32
+    ) -> jax.Array:
         return jax.random.uniform(key, shape, dtype, -bound, bound)
 
     return initialise

@@ -2,7 +2,6 @@
 
 import jax
 
-from jdd.errors import UserError
 from jdd.networks import layers
 from jdd.networks.base import Network, flatten
 
@@ -13,8 +12,7 @@ class MLP(Network):
     width: int = 128
 
     def __post_init__(self) -> None:
-        if self.width < 1:
-            raise UserError(f"width starts at 1, not {self.width}")
+        layers.check_count("width", self.width)
         super().__post_init__()
 
     def setup(self) -> None:

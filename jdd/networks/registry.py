@@ -1,10 +1,11 @@
 """Networks by name."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 from jdd.errors import UserError, unknown
-from jdd.networks.base import Network
+from jdd.networks.base import Network, NetworkLike
 from jdd.networks.convnet import ConvNet
 from jdd.networks.lenet import LeNet
 from jdd.networks.mlp import MLP
@@ -27,7 +28,7 @@ _NETWORKS: dict[str, tuple[type[Network], dict[str, Any]]] = {
 }
 
 
-# What each option is, for --help.
+# What each option is, for the command line's help.
 OPTION_WORDS = {
     "width": "channels of each layer",
     "depth": "blocks, each halving the image where there is pooling",
@@ -37,12 +38,39 @@ OPTION_WORDS = {
 }
 
 
+_OWN: dict[str, tuple[Callable[..., NetworkLike], dict[str, Any]]] = {}
+
+
 def names() -> tuple[str, ...]:
     """The names that `create` knows, sorted."""
-    return tuple(sorted(_NETWORKS))
+    return tuple(sorted({*_NETWORKS, *_OWN}))
 
 
-def create(name: str, num_classes: int, **options: Any) -> Network:
+def register(name: str, factory: Callable[..., NetworkLike], **options: Any) -> None:
+    """Registers a network of the caller's by name.
+
+    Args:
+      name: what it is called wherever a network is named.
+      factory: `(num_classes, **options)` → a hashable Flax module, or what `from_functions` gives.
+      **options: the factory's options with their defaults; each becomes a setting of runs.
+
+    Raises:
+      UserError: the name is taken, or what the factory makes has no `init` or `apply`.
+    """
+    if name in _NETWORKS:
+        raise UserError(f"network '{name}': there is one of this name already, choose another")
+    made = factory(2, **options)
+    for part in ("init", "apply"):
+        if not callable(getattr(made, part, None)):
+            raise UserError(f"network '{name}': what its factory makes has no {part}")
+    try:
+        hash(made)
+    except TypeError:
+        raise UserError(f"network '{name}': what its factory makes is not hashable") from None
+    _OWN[name] = (factory, options)
+
+
+def create(name: str, num_classes: int, **options: Any) -> Any:
     """A network by name, without parameters: `create("ConvNet", 10, width=64).init(key, images)`.
 
     Args:
@@ -60,13 +88,16 @@ def create(name: str, num_classes: int, **options: Any) -> Network:
     Raises:
       UserError: an unknown name, option or choice; it names the nearest one.
     """
-    network, settled = _entry(name)
-    known = _free_options(name)
+    available = _free_options(name)
     for option in options:
-        if not known:
+        if not available:
             raise UserError(f"{name} takes no options, and so not '{option}'")
-        if option not in known:
-            raise unknown(f"option of {name}", option, known)
+        if option not in available:
+            raise unknown(f"option of {name}", option, available)
+    if name in _OWN:
+        factory, defaults = _OWN[name]
+        return factory(num_classes, **{**defaults, **options})
+    network, settled = _entry(name)
     return network(num_classes=num_classes, **settled, **options)
 
 
@@ -80,6 +111,8 @@ def options(name: str) -> dict[str, Any]:
 
 
 def _free_options(name: str) -> dict[str, Any]:
+    if name in _OWN:
+        return dict(_OWN[name][1])
     network, settled = _entry(name)
     fixed = {"num_classes", "parent", "name", *settled}
     return {f.name: f.default for f in dataclasses.fields(network) if f.name not in fixed}
@@ -87,5 +120,5 @@ def _free_options(name: str) -> dict[str, Any]:
 
 def _entry(name: str) -> tuple[type[Network], dict[str, Any]]:
     if name not in _NETWORKS:
-        raise unknown("network", name, _NETWORKS)
+        raise unknown("network", name, names(), "; one of your own: name its file by `plugin`")
     return _NETWORKS[name]

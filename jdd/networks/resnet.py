@@ -13,7 +13,7 @@ _PLANES = (64, 128, 256, 512)  # two basic blocks of each; all but the first hal
 
 
 class BasicBlock(nn.Module):
-    """Two 3×3 convolutions beside a shortcut."""
+    """Two 3×3 convolutions and a shortcut."""
 
     planes: int
     stride: int
@@ -46,7 +46,7 @@ class BasicBlock(nn.Module):
 class ResNet18(Network):
     """A 3×3 convolution and eight basic blocks; `norm` is "instance" or "batch".
 
-    With `average_pool` the last map goes to the classifier whole, else averaged over 4×4.
+    With `average_pool` the last map goes to the classifier as it is, else averaged over 4×4.
     """
 
     norm: str

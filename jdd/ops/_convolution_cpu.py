@@ -3,8 +3,8 @@
 XLA's CPU convolution is fast only as plain NHWC · HWIO, without dilation or groups: inside a loop
 every other form leaves the threaded kernel and is ten times slower. So nothing here asks for one;
 what does not fit that form is a matrix product over shifted images. Large kernels of three rows are
-taken row by row, with half of the multiplications: `jdd.ops._winograd`. docs/performance.md has the
-measurements behind each choice.
+taken row by row, with half of the multiplications: `jdd.ops._winograd`.
+docs/dev/performance.md has the measurements behind each choice.
 """
 
 from collections.abc import Iterator, Sequence
@@ -94,7 +94,9 @@ def kernel_gradient(x: jax.Array, g: jax.Array, window: Window) -> jax.Array:
         x, g = (lax.pad(v, jnp.zeros((), v.dtype), edges) for v in (x, g))
     total = jnp.zeros((*window.kernel, x.shape[3], g.shape[3]), x.dtype)
     axes = jax.typeof(x).mat.varying  # inside `shard_map` the sum varies over the mesh as the parts
-    return lax.scan(add, lax.pcast(total, tuple(axes), to="varying"), jnp.arange(count))[0]
+    total = lax.pcast(total, tuple(axes), to="varying")
+    total, _ = lax.scan(add, total, jnp.arange(count))
+    return total
 
 
 def _convolve(x: jax.Array, w: jax.Array, strides: Pair, margins: Sequence[Pair]) -> jax.Array:

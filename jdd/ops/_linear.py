@@ -36,12 +36,12 @@ def linear_pair(
       `vmap`.
     """
     functions = {"": forward, "_transpose": transpose}
-    there, back = (Primitive(f"jdd_{name}{suffix}") for suffix in functions)
-    for primitive, function in zip((there, back), functions.values(), strict=True):
+    direct, back = (Primitive(f"jdd_{name}{suffix}") for suffix in functions)
+    for primitive, function in zip((direct, back), functions.values(), strict=True):
         _define(primitive, function)
-    ad.deflinear2(there, lambda g, _, shape: [back.bind(g, shape=shape)])
-    ad.deflinear2(back, lambda g, _, shape: [there.bind(g, shape=shape)])
-    return lambda x: there.bind(x, shape=x.shape[1:])
+    ad.deflinear2(direct, lambda g, _, shape: [back.bind(g, shape=shape)])
+    ad.deflinear2(back, lambda g, _, shape: [direct.bind(g, shape=shape)])
+    return lambda x: direct.bind(x, shape=x.shape[1:])
 
 
 def _define(primitive: Primitive, function: Callable[..., jax.Array]) -> None:
@@ -50,7 +50,10 @@ def _define(primitive: Primitive, function: Callable[..., jax.Array]) -> None:
 
     def abstract(v: Any, *, shape: Shape) -> jax.core.ShapedArray:
         plain = jax.ShapeDtypeStruct(v.shape, v.dtype)
-        return v.update(shape=jax.eval_shape(lambda u: apply(u, shape=shape), plain).shape)
+        out: jax.core.ShapedArray = v.update(
+            shape=jax.eval_shape(lambda u: apply(u, shape=shape), plain).shape
+        )
+        return out
 
     def batch(arrays: Any, axes: Any, *, shape: Shape) -> tuple[jax.Array, int]:
         v = jnp.moveaxis(arrays[0], axes[0], 0)

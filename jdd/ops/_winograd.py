@@ -8,12 +8,12 @@ it stands it has twelve products; Winograd's has six, of combinations of rows:
 Each product is that of two planes, one row high a tile, and what is left of the convolution inside
 a plane, along its rows and over channels, is one that XLA runs fast. Along one axis alone the
 planes are half as large again as the image; along both they would be two and a quarter times as
-large and their products too small for the machine (docs/performance.md).
+large and their products too small for the machine (docs/dev/performance.md).
 
 S. Winograd, "Arithmetic Complexity of Computations" (1980); A. Lavin and S. Gray, "Fast Algorithms
 for Convolutional Neural Networks", CVPR 2016. In float32 results are about 8e-7 away from exact
 ones where the direct sum is 3.5e-7 away. The usual points 0, ±1, ±2 would make that 1.2e-6. That
-is beside the largest of a tile's rows: a row far smaller than its neighbours loses more.
+is relative to the largest of a tile's rows: a row far smaller than its neighbours loses more.
 """
 
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ _LEAST_CHANNELS = 64
 _LEAST_POSITIONS = 512
 _LEAST_PLANES = 2**16  # positions times channels
 _LEAST_GRADIENT_POSITIONS = 128
-_LEAST_GRADIENT = 2**17  # positions times channels times channels: else it gains hardly anything
+_LEAST_GRADIENT = 2**17  # positions times channels times channels: below, the gain is too small
 
 
 def _matrices() -> tuple[np.ndarray, np.ndarray, np.ndarray]:

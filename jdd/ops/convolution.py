@@ -1,7 +1,7 @@
 """Two-dimensional convolution whose derivatives of every order stay fast on a CPU.
 
 A convolution y = x ∗ w and its two gradients are the three partial derivatives of one trilinear
-form Σ g · (x ∗ w). Here each is a primitive of its own, and the transposes of each are the other
+form Σ g · (x ∗ w). Here each is its own primitive, and the transposes of each are the other
 two, so autodiff never leaves the three: forward, reverse, or one over the other. On a CPU they are
 computed as `jdd.ops._convolution_cpu` says; elsewhere XLA's own convolution is the best there is.
 
@@ -56,14 +56,15 @@ def conv2d(
     strides = (stride, stride) if isinstance(stride, int) else stride
     dtype = jnp.promote_types(x.dtype, w.dtype)
     # Here, not where the products are lowered: by then a context that this is traced in has ended.
-    precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
+    precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined, unused-ignore]
     window = Window((x.shape[1], x.shape[2]), (w.shape[0], w.shape[1]), pads, strides, precision)
     if min(window.output) < 1:
         raise ValueError(
             f"a {w.shape[:2]} kernel does not fit an image of {x.shape[1:3]} padded by {pads}"
         )
     x, w = _over_the_same_axes(x.astype(dtype), w.astype(dtype))
-    return _forward.bind(x[None], w[None], window=window)[0]
+    y: jax.Array = _forward.bind(x[None], w[None], window=window)[0]
+    return y
 
 
 def _over_the_same_axes(*arrays: jax.Array) -> list[jax.Array]:
@@ -93,12 +94,14 @@ def _native_forward(x: jax.Array, w: jax.Array, window: Window) -> jax.Array:
 
 def _native_input_gradient(g: jax.Array, w: jax.Array, window: Window) -> jax.Array:
     x = jax.ShapeDtypeStruct((g.shape[0], *window.image, w.shape[2]), g.dtype)
-    return jax.linear_transpose(lambda x: _native_forward(x, w, window), x)(g)[0]
+    gradient: jax.Array = jax.linear_transpose(lambda x: _native_forward(x, w, window), x)(g)[0]
+    return gradient
 
 
 def _native_kernel_gradient(x: jax.Array, g: jax.Array, window: Window) -> jax.Array:
     w = jax.ShapeDtypeStruct((*window.kernel, x.shape[3], g.shape[3]), x.dtype)
-    return jax.linear_transpose(lambda w: _native_forward(x, w, window), w)(g)[0]
+    gradient: jax.Array = jax.linear_transpose(lambda w: _native_forward(x, w, window), w)(g)[0]
+    return gradient
 
 
 def _over_models(
@@ -116,13 +119,14 @@ def _over_models(
     def apply(a: jax.Array, b: jax.Array, *, window: Window) -> jax.Array:
         if a.shape[0] == 1:
             return of_model(a[0], b[0], window)[None]
-        return loop(lambda a, b: of_model(a, b, window))(a, b)
+        products: jax.Array = loop(lambda a, b: of_model(a, b, window))(a, b)
+        return products
 
     return apply
 
 
 def _rounded(v: jax.Array) -> jax.Array:
-    """To what bfloat16 can hold, kept as float32: CPUs have no fast products of bfloat16."""
+    """Rounded to bfloat16, stored as float32: CPUs have no fast products of bfloat16."""
     return lax.reduce_precision(v, exponent_bits=8, mantissa_bits=7)
 
 
@@ -139,7 +143,10 @@ def _primitive(
     primitive = Primitive(f"jdd_convolution_{name}")
 
     def abstract(a: Any, b: Any, *, window: Window) -> jax.core.ShapedArray:
-        return a.update(shape=(a.shape[0], *shape(a.shape[1:], b.shape[1:], window)))
+        out: jax.core.ShapedArray = a.update(
+            shape=(a.shape[0], *shape(a.shape[1:], b.shape[1:], window))
+        )
+        return out
 
     primitive.def_abstract_eval(abstract)
     primitive.def_impl(jax.jit(primitive.bind, static_argnames="window"))
@@ -190,9 +197,9 @@ ad.defbilinear(
 
 
 def keep_products(primitive: Any, *arrays: Any, **_: Any) -> bool:
-    """A policy for `jax.checkpoint`: what a convolution and its input gradient give is kept.
+    """A policy for `jax.checkpoint` that saves the outputs of convolutions and input gradients.
 
-    Not those of grey and colour images, which are quickly computed again, and larger than others.
+    Not those of grey and colour images, which are quick to recompute and larger than others.
     """
     return primitive in (_forward, _input_gradient) and arrays[1].shape[-2] > cpu.FEW_CHANNELS
 

@@ -68,7 +68,7 @@ def group_affine(
 
 
 def layer_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, eps: float = 1e-5) -> jax.Array:
-    """Normalises each image as a whole to mean 0 and variance 1.
+    """Normalises each image over all its entries to mean 0 and variance 1.
 
     Args:
       x: `(n, h, w, c)`.

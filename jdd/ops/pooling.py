@@ -20,7 +20,7 @@ def avg_pool(x: jax.Array, window: int, stride: int) -> jax.Array:
       stride: distance between windows.
 
     Returns:
-      `(n, oh, ow, c)` of the same dtype (of whole numbers float32), with
+      `(n, oh, ow, c)` of the same dtype (float32 for integers), with
       `oh = (h - window) // stride + 1`.
 
     Raises:
@@ -42,13 +42,13 @@ def _mean_of_tiles(size: int) -> Callable[[jax.Array], jax.Array]:
         parts = _window_entries(x, size, size)
         return sum(parts[1:], parts[0]) / len(parts)
 
-    def spread(g: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    def transpose(g: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         n, h, w, c = g.shape
         tiles = jnp.broadcast_to((g / size**2)[:, :, None, :, None], (n, h, size, w, size, c))
         left = [(0, 0), *((0, shape[i] - g.shape[i] * size) for i in (1, 2)), (0, 0)]
         return jnp.pad(tiles.reshape(n, h * size, w * size, c), left)
 
-    return linear_pair(f"mean_of_tiles_{size}", mean, spread)
+    return linear_pair(f"mean_of_tiles_{size}", mean, transpose)
 
 
 def relu_avg_pool(x: jax.Array, affine: Affine, window: int, stride: int) -> jax.Array:
@@ -76,9 +76,9 @@ def relu_avg_pool(x: jax.Array, affine: Affine, window: int, stride: int) -> jax
     point, factor, summand = (v[:, None, None] for v in affine)
     fixed = apply(lax.stop_gradient(x), Affine(*map(lax.stop_gradient, affine)))
     positive = fixed > 0
-    kept = avg_pool(jnp.where(positive, x - point, 0), window, stride)
-    share = avg_pool(positive.astype(x.dtype), window, stride)
-    return factor * kept + summand * share
+    passed = avg_pool(jnp.where(positive, x - point, 0), window, stride)
+    fraction = avg_pool(positive.astype(x.dtype), window, stride)
+    return factor * passed + summand * fraction
 
 
 def max_pool(x: jax.Array, window: int, stride: int, padding: int = 0) -> jax.Array:

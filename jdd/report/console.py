@@ -7,6 +7,7 @@ from types import TracebackType
 
 from tqdm import tqdm
 
+from jdd.distributed import is_primary
 from jdd.errors import Interrupted
 
 LINE_SECONDS = 10.0
@@ -14,20 +15,13 @@ LINE_SECONDS = 10.0
 
 def say(text: str) -> None:
     """One line, above a bar that is there; of several processes of a run, the first says it."""
-    if not _speaks():
+    if not is_primary():
         return
     tqdm.write(text, file=sys.stderr)
     sys.stderr.flush()
 
 
-def _speaks() -> bool:
-    jax = sys.modules.get("jax")  # a script that has not loaded it runs alone
-    if jax is None or not jax.distributed.is_initialized():
-        return True  # and the devices are not started for asking
-    return bool(jax.process_index() == 0)
-
-
-class Stage:
+class ProgressBar:
     """A stretch of work of known length."""
 
     def __init__(self, title: str) -> None:
@@ -35,7 +29,7 @@ class Stage:
         self._bar: tqdm | None = None
         self._said = time.monotonic()
 
-    def __enter__(self) -> "Stage":
+    def __enter__(self) -> "ProgressBar":
         return self
 
     def __exit__(
@@ -49,7 +43,7 @@ class Stage:
 
     def at(self, done: int, total: int, text: str = "") -> None:
         """`done` of `total` are done; `text` says how it goes."""
-        if not _speaks():
+        if not is_primary():
             return
         if sys.stderr.isatty():
             if self._bar is None:
@@ -63,7 +57,7 @@ class Stage:
             self._said = time.monotonic()
             say(f"  {self._title} {done}/{total} {text}".rstrip())
 
-    def watched(self, should_stop: Callable[[], bool]) -> Callable[[int, int], None]:
+    def callback(self, should_stop: Callable[[], bool]) -> Callable[[int, int], None]:
         """For work that reports (done, total): shows it, and ends it where it should stop.
 
         The callable raises `Interrupted` once `should_stop()` is true.

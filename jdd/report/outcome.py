@@ -1,5 +1,6 @@
 """What a task leaves: its result as JSON, its tables as a page, its picture."""
 
+import datetime
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,9 +8,20 @@ from typing import Any
 from matplotlib.figure import Figure
 from tabulate import tabulate
 
-from jdd import storage
+import jdd
+from jdd import files
 from jdd.errors import UserError
 from jdd.report import plots
+from jdd.synthetic import SetInfo
+
+
+def stamp(task: str, info: SetInfo | None = None) -> dict[str, Any]:
+    """What a task's result begins with: its name, version and date, and which set it is about."""
+    date = datetime.datetime.now(datetime.UTC).date().isoformat()
+    value: dict[str, Any] = {"task": task, "version": jdd.__version__, "date": date}
+    if info is not None:
+        value |= {"dataset": info.dataset, "method": info.method, "ipc": info.ipc}
+    return value
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
@@ -35,14 +47,14 @@ def save(
     Raises:
       UserError: the place cannot be written.
     """
-    files = [directory / f"{name}.{kind}" for kind in ("json", "md", "png")]
+    paths = [directory / f"{name}.{kind}" for kind in ("json", "md", "png")]
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        storage.write_text(files[1], page.rstrip() + "\n")
-        plots.save(files[2], picture)
-        storage.write_json(files[0], result)
+        files.write_text(paths[1], page.rstrip() + "\n")
+        plots.save(paths[2], picture)
+        files.write_json(paths[0], result)
     except OSError as error:
         raise UserError(
-            f"{directory} cannot be written ({error.strerror}): choose another --out"
+            f"{directory} cannot be written ({error.strerror}): choose another `out`"
         ) from None
-    return files
+    return paths

@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image
 
 from jdd.data import Split
+from jdd.files import atomic_replace
 from jdd.preprocessing import Preprocess
-from jdd.storage import replacing
 from jdd.synthetic import SyntheticSet
 
 _SIDE = 64  # pixels of one image in the picture, at least
@@ -37,10 +37,10 @@ def grid(synthetic: SyntheticSet, preprocess: Preprocess) -> Image.Image:
 
 def _label_strips(logits: Any, pixels: np.ndarray) -> np.ndarray:
     """A strip for each image, as wide as it: `(n, height, w, c)`."""
-    shares = np.asarray(jax.nn.softmax(logits))
+    fractions = np.asarray(jax.nn.softmax(logits))
     n, _, width, channels = pixels.shape
-    field = np.arange(width) * shares.shape[1] // width
-    strip = 1 - shares[:, field]
+    field = np.arange(width) * fractions.shape[1] // width
+    strip = 1 - fractions[:, field]
     return np.broadcast_to(strip[:, None, :, None], (n, _STRIP, width, channels))
 
 
@@ -94,5 +94,5 @@ def save_picture(path: Path, synthetic: SyntheticSet, preprocess: Preprocess) ->
 
 def _save(picture: Image.Image, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as part:
+    with atomic_replace(path) as part:
         picture.save(part, format="PNG")

@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator
 from PIL import Image
 
-from jdd.storage import replacing
+from jdd.files import atomic_replace
 
 _SIZE = (7.0, 4.2)  # inches
 _DOTS = 120  # an inch
-_LETTERS, _MARKER = 80, 8  # a legend's row; what a name takes beside its own
+_LETTERS, _MARKER = 80, 8  # a legend's row; what a name takes besides its own
 
 
 def bars(
@@ -36,8 +36,8 @@ def bars(
             i + (k - (len(groups) - 1) / 2) * width for i, n in enumerate(names) if n in series
         ]
         heights, errors = zip(*(series[n] for n in names if n in series), strict=True)
-        spread = errors if any(errors) else None
-        axes.bar(places, heights, 0.9 * width, yerr=spread, capsize=3, label=label)
+        deviations = errors if any(errors) else None
+        axes.bar(places, heights, 0.9 * width, yerr=deviations, capsize=3, label=label)
     axes.set_xticks(range(len(names)), names, rotation=30, ha="right", rotation_mode="anchor")
     _legend(figure, groups)
     return figure
@@ -159,7 +159,7 @@ def gallery(panels: Mapping[str, Image.Image], columns: int) -> Figure:
 
 def save(path: Path, figure: Figure) -> None:
     """Writes the plot as a PNG, whole or not at all."""
-    with replacing(path) as part:
+    with atomic_replace(path) as part:
         figure.savefig(part, format="png", dpi=_DOTS)
 
 

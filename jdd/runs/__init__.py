@@ -1,4 +1,9 @@
-"""A whole run: from a data set's name to a directory with a distilled set and its accuracy."""
+"""A whole run: from a dataset's name to a directory with a distilled set and its accuracy."""
 
-from jdd.runs.pipeline import run as run
+from jdd.runs.problem import Problem as Problem
+from jdd.runs.problem import prepare as prepare
+from jdd.runs.result import RunResult as RunResult
+from jdd.runs.run import run as run
 from jdd.runs.settings import RunSettings as RunSettings
+from jdd.runs.settings import Selection as Selection
+from jdd.runs.settings import build as build

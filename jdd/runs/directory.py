@@ -1,12 +1,15 @@
-"""A run's directory: whose it is, and whether this run may write there."""
+"""A run's directory: whose it is, whether this run may write there, and what it writes."""
 
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jdd import storage
+from jdd import checkpoints, distributed, files
+from jdd.distillation import Listener, Progress, Saved
 from jdd.errors import UserError
+from jdd.runs.result import RunResult
+from jdd.synthetic import SyntheticSet
 
 # In the order they are taken away: what says that the rest is a run's comes last.
 ENTRIES = (
@@ -17,7 +20,7 @@ ENTRIES = (
 
 def check(
     directory: Path, settings: Mapping[str, Any], *, resume: bool, overwrite: bool
-) -> dict[str, Any] | None:
+) -> RunResult | None:
     """Whether this run may write into the directory; changes nothing.
 
     Returns:
@@ -25,55 +28,63 @@ def check(
 
     Raises:
       UserError: it holds a run and neither `resume` nor `overwrite` is set; or `resume` is and the
-        run there is another one, which the message tells apart; or what is there is no run's.
+        run there differs, which the message says; or what is there is no run's.
     """
-    there = [name for name in ENTRIES if (directory / name).exists()]
-    if not there:
+    if directory.exists() and not directory.is_dir():
+        raise UserError(f"`out` {directory}: it is a file, name a directory")
+    if (directory / "store.json").exists():
+        raise UserError(f"`out` {directory}: it holds experts, name another directory")
+    present = [name for name in ENTRIES if (directory / name).exists()]
+    if not present:
         return None
-    if "settings.json" not in there:
+    if "settings.json" not in present:
         raise UserError(
-            f"{directory} holds {', '.join(there)} but no settings.json of a run: choose another "
-            "--out, or move them away"
+            f"{directory} holds {', '.join(present)} but no settings.json of a run: choose another "
+            "`out`, or move them away"
         )
+    stored = _read_settings(directory / "settings.json")
     if overwrite:
-        _read(directory / "settings.json", "method_settings")
         return None
     if not resume:
         raise UserError(
-            f"{directory} holds a run already: add --resume to go on with it, --overwrite to "
-            "replace it, or choose another --out"
+            f"{directory} holds a run already: add `resume` to resume it, `overwrite` to replace "
+            "it, or choose another `out`"
         )
-    stored = _read(directory / "settings.json", "method_settings")
-    found = differences(stored, settings)
-    if found:
+    if "version" not in stored:
         raise UserError(
-            f"{directory} holds another run: {'; '.join(found[:4])}"
-            f"{' …' if len(found) > 4 else ''}; choose another --out, or --overwrite it"
+            f"{directory} holds a run of jdd 0.1, which can be evaluated and exported but not "
+            "resumed: choose another `out`, or `overwrite` it"
         )
-    if "result.json" in there:
-        result = _read(directory / "result.json", "iterations")
+    differing = differences(stored, settings)
+    if differing:
+        raise UserError(
+            f"{directory} holds another run: {'; '.join(differing[:4])}"
+            f"{' …' if len(differing) > 4 else ''}; give the same settings, or choose another `out`"
+        )
+    if "result.json" in present:
+        result = RunResult.load(directory / "result.json")
         wanted = settings["method_settings"].get("iterations", 0)
-        if result["iterations"] == wanted:
-            return dict(result)
-        if result["iterations"] > wanted:
+        if result.iterations == wanted:
+            return result
+        if result.iterations > wanted:
             raise UserError(
-                f"{directory} holds this run with {result['iterations']} iterations already: "
-                "choose another --out for fewer"
+                f"{directory} holds this run with {result.iterations} iterations already: "
+                "choose another `out` for fewer"
             )
     return None
 
 
 def claim(directory: Path, settings: Mapping[str, Any], *, overwrite: bool) -> None:
     """Makes a directory that `check` has passed this run's."""
-    storage.wait_for_all(f"checked {directory}")
-    if storage.writes():
+    distributed.barrier(f"checked {directory}")
+    if distributed.is_primary():
         if overwrite:
             remove(directory)
         # A result speaks of the set that lies there, and that one is about to change.
         (directory / "result.json").unlink(missing_ok=True)
         shutil.rmtree(directory / "tasks", ignore_errors=True)
-        storage.write_json(directory / "settings.json", settings)
-    storage.wait_for_all(f"claimed {directory}")
+        files.write_json(directory / "settings.json", settings)
+    distributed.barrier(f"claimed {directory}")
 
 
 def remove(directory: Path) -> None:
@@ -87,24 +98,74 @@ def remove(directory: Path) -> None:
 
 
 def differences(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
-    """In words, where two runs' settings differ; more iterations are no difference."""
-    a, b = _flat(stored), _flat(asked)
-    return [
-        f"{name} is {a.get(name)} there, {b.get(name)} here"
-        for name in sorted({*a, *b})
-        if a.get(name) != b.get(name) and name != "iterations"
-    ]
-
-
-def _read(path: Path, needed: str) -> Mapping[str, Any]:
-    value = storage.read_json(path)
-    if not isinstance(value, Mapping) or needed not in value:
-        raise UserError(f"{path} is not a run's: choose another --out, or move it away")
-    return value
-
-
-def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in settings.items():
-        found.update(_flat(value) if isinstance(value, Mapping) else {name: value})
+    """In words, where two runs' settings differ; more iterations or another jdd do not count."""
+    found = []
+    for name in sorted({*stored, *asked} - {"iterations", "version"}):
+        before, after = stored.get(name), asked.get(name)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            found += differences(before, after)
+        elif name == "plugins":
+            kept = [{plugin["sha256"] for plugin in each or ()} for each in (before, after)]
+            if kept[0] != kept[1]:
+                found.append("the plugins, or what is in them, differ")
+        elif before != after:
+            called = (
+                name if name == "set" else f"`{name}`"
+            )  # which a search is given without a flag
+            found.append(f"{called} is {before} there, {after} here")
     return found
+
+
+class RunFiles(Listener):
+    """Keeps a run in its directory.
+
+    `state/` to resume from, `synthetic/` (the set that is best on the validation split so far) and
+    `metrics.jsonl`. What is told to it is also told to another listener, which shows it.
+    """
+
+    def __init__(self, directory: Path, shown: Listener | None = None) -> None:
+        self._directory, self._shown = directory, shown or Listener()
+        self._states = checkpoints.StateCheckpoints(directory / "state")
+        self._lines = directory / "metrics.jsonl"
+
+    def restore(self, like: Any) -> Saved | None:
+        """The newest state that is whole; lines and set are brought back to it."""
+        found = self._states.newest(like)
+        iteration = -1
+        saved = None
+        if found is not None:
+            arrays, header = found
+            iteration = header["iteration"]
+            saved = Saved(iteration, arrays, Progress(**header["progress"]))
+            arrays[2].save(self._directory)  # what is there may be newer than the state, or damaged
+        files.filter_lines(self._lines, lambda line: line["iteration"] <= iteration)
+        return saved
+
+    def updated(self, iteration: int, iterations: int, rows: list[dict[str, float]]) -> None:
+        """Adds a line for each update."""
+        for i, row in enumerate(rows):
+            number = iteration - len(rows) + i + 1
+            files.append_line(self._lines, {**row, "iteration": number})
+        self._shown.updated(iteration, iterations, rows)
+
+    def evaluated(
+        self, iteration: int, synthetic: SyntheticSet, accuracy: float, is_best: bool
+    ) -> None:
+        """Stores the best set, and adds a line."""
+        if is_best:
+            synthetic.save(self._directory)
+        line = {"iteration": iteration, "validation_accuracy": accuracy}
+        files.append_line(self._lines, line)
+        self._shown.evaluated(iteration, synthetic, accuracy, is_best)
+
+    def save(self, state: Saved) -> None:
+        """Stores the state."""
+        header = {"progress": state.progress._asdict()}
+        self._states.save(state.iteration, state.arrays, header)
+
+
+def _read_settings(path: Path) -> Mapping[str, Any]:
+    value = files.read_json(path)
+    if not isinstance(value, Mapping) or "method_settings" not in value:
+        raise UserError(f"{path} is not a run's: choose another `out`, or move it away")
+    return value

@@ -1,35 +1,57 @@
-"""The settings of a run, put together from defaults, preset and what the user says."""
+"""The settings of a run, put together from defaults, preset and what the user overrides."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from jdd import networks
+import jdd
+from jdd import networks, plugins
 from jdd.difficulty import DifficultySettings
-from jdd.errors import UserError, unknown
+from jdd.errors import SettingError, unknown
 from jdd.evaluation import EvaluationSettings
 from jdd.experts import ExpertSettings, ExpertSpec
-from jdd.methods import presets, registry
-from jdd.recipe import Recipe
-from jdd.settings import flag
+from jdd.methods import MethodSettings, registry
+from jdd.methods.presets import NETWORK
+from jdd.preprocessing import KINDS
+from jdd.settings import Settings, defaults, setting
+from jdd.training import Recipe
 
 PRECISIONS = {"float32": "float32", "tf32": "tensorfloat32", "bfloat16": "bfloat16"}
 """JAX's name of each precision of products"""
 
 
 @dataclass(frozen=True)
-class LoopSettings:
+class LoopSettings(Settings):
     """How the loop of updates is run."""
 
-    preprocessing: str = flag("standard", "what images are turned into: standard or zca")
-    image_size: int = flag(0, "side that images are resized to, in pixels; 0: as they are")
-    chunk: int = flag(1, "updates in one compiled call")
-    precision: str = flag(
-        "tf32",
-        "products of an update on accelerators: float32, tf32 (three bfloat16 passes on a TPU) or "
-        "bfloat16 (convolutions on a CPU too); experts and sets are always trained with tf32",
+    preprocessing: str = setting(
+        "standard", "what images are turned into: standard or zca", choices=KINDS
     )
+    image_size: int = setting(
+        0, "side that images are resized to, in pixels; 0: as they are", min=0
+    )
+    chunk: int = setting(1, "updates in one compiled call", min=1)
+    precision: str = setting(
+        "tf32",
+        "arithmetic of products and convolutions on accelerators: float32, tf32 (three bfloat16 "
+        "passes on a TPU) or bfloat16 (convolutions on a CPU too); experts and networks that judge "
+        "a set always have tf32",
+        choices=PRECISIONS,
+    )
+
+
+class Selection(NamedTuple):
+    """What is distilled, by which method and preset: what all other settings depend on."""
+
+    method: str = "mtt"
+    dataset: str = "mnist"
+    ipc: int = 1
+    init: str = "real"
+    """real, noise or the path of a stored set"""
+    network: str = NETWORK
+    preset: str = "quick"
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -40,25 +62,30 @@ class RunSettings:
     dataset: str
     ipc: int
     init: str
-    """real, noise or the path of a stored set"""
-    seed: int
-    preset: str
     network: str
+    preset: str
+    seed: int
     options: Mapping[str, Any]
+    """of the network"""
     loop: LoopSettings
-    method_settings: Any
+    method_settings: MethodSettings
     experts: ExpertSettings
     difficulty: DifficultySettings
     evaluation: EvaluationSettings
+    note: str = ""
+    """from where the preset borrows these settings, in words"""
 
     @property
     def iterations(self) -> int:
         """Updates of the synthetic set; none where the method chooses real images."""
-        return int(getattr(self.method_settings, "iterations", 0))
+        is_coreset = registry.entry(self.method).is_coreset
+        return 0 if is_coreset else int(dataclasses.asdict(self.method_settings)["iterations"])
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON."""
-        return {**dataclasses.asdict(self), "options": dict(self.options)}
+        """As plain JSON, with jdd's version and the plugins that are loaded."""
+        value = {**dataclasses.asdict(self), "options": dict(self.options)}
+        del value["note"]
+        return {"version": jdd.__version__, **value, "plugins": list(plugins.loaded())}
 
     def expert_spec(self, preprocessing: Mapping[str, Any]) -> ExpertSpec:
         """What experts must be made from to serve this run."""
@@ -69,106 +96,121 @@ class RunSettings:
             options=dict(self.options),
             held_out=self.evaluation.held_out,
             settings=self.experts,
-            difficulty=self.difficulty if self.experts.schedule == "pad" else None,
+            difficulty=self.difficulty if self.experts.curriculum == "pad" else None,
         )
 
     def recipe(self, strategy: str) -> Recipe:
-        """How networks are trained on the distilled set."""
+        """How networks are trained on the distilled set; `strategy` is the dataset's DSA."""
         return self.evaluation.recipe(self.network, self.options, strategy)
 
-    def whole_recipe(self) -> Recipe:
+    def full_data_recipe(self) -> Recipe:
         """How a network is trained on all real images, to compare with."""
-        return dataclasses.replace(
-            self.recipe("none"),
-            epochs=self.evaluation.whole_epochs,
-            batch_size=128,
-            augmentation="none",
-            ema=0.0,
-        )
+        return self.evaluation.full_data_recipe(self.network, self.options)
 
 
-def groups(method: str) -> dict[str, type]:
-    """The dataclasses whose fields are a run's settings, by what they are about.
+@dataclass(frozen=True)
+class Group:
+    """Settings that belong together; two groups may have fields of one name."""
+
+    name: str
+    kind: type[Settings] | None
+    """the dataclass; None for the options of a network"""
+    values: Mapping[str, Any]
+    """of each field, where the user overrides nothing"""
+
+
+class Defaults(NamedTuple):
+    """What a run's settings are before the user overrides any."""
+
+    groups: tuple[Group, ...]
+    note: str  # from where the preset borrows them
+
+    def names(self) -> Iterator[tuple[str, Group, str]]:
+        """(what a setting is called, its group, its field): a field whose name an earlier group has
+        is called by its group too, as in `experts.chunk`."""
+        taken: set[str] = set()
+        for group in self.groups:
+            for field in group.values:
+                name = f"{group.name}.{field}" if field in taken else field
+                yield name, group, field
+                taken.add(field)
+
+
+def groups_of(method: str) -> dict[str, type[Settings]]:
+    """The dataclasses whose fields are a run's settings, by the name of the group.
 
     Raises:
       UserError: unknown method; it names the nearest.
     """
     entry = registry.entry(method)
-    found: dict[str, type] = {method: entry.settings, "run": LoopSettings}
-    if entry.trajectories:
-        found |= {"experts": ExpertSettings, "difficulty": DifficultySettings}
-    return {**found, "evaluation": EvaluationSettings}
+    kinds: dict[str, type[Settings]] = {"method": entry.settings, "loop": LoopSettings}
+    if entry.settings().needs.segments is not None:
+        kinds |= {"experts": ExpertSettings, "difficulty": DifficultySettings}
+    return {**kinds, "evaluation": EvaluationSettings}
 
 
-def defaults(
-    method: str, dataset: str, ipc: int, network: str, preset: str
-) -> dict[str, dict[str, Any]]:
-    """By group, each setting's value where the user says nothing; the network's options last."""
-    chosen = presets.preset(preset, method, dataset, ipc)
-    found = {
-        title: {f.name: f.default for f in dataclasses.fields(kind)}
-        for title, kind in groups(method).items()
-    }
-    values = {
-        title: {name: chosen.get(name, value) for name, value in group.items()}
-        for title, group in found.items()
-    }
-    options = networks.options(network)
-    if network == presets.NETWORK:  # a width that suits a ConvNet says nothing of an MLP's
-        options = {name: chosen.get(name, value) for name, value in options.items()}
-    return {**values, network: options}
+def defaults_of(selection: Selection) -> Defaults:
+    """By group, each setting's value where the user overrides nothing; the network's options last.
+
+    Raises:
+      UserError: a name that is not known.
+    """
+    cell = registry.preset(selection.preset, selection.method, selection.dataset, selection.ipc)
+    groups = []
+    for name, kind in groups_of(selection.method).items():
+        # A method of the user's may have a field whose name means something else to all methods.
+        known = cell.shared if name == "method" else ()
+        preset = {n: value for n, value in cell.values.items() if n not in known}
+        values = {n: preset.get(n, value) for n, value in defaults(kind).items()}
+        groups.append(Group(name, kind, values))
+    options = networks.options(selection.network)
+    if selection.network == NETWORK:  # a width that suits a ConvNet says nothing of an MLP's
+        options = {name: cell.values.get(name, value) for name, value in options.items()}
+    return Defaults((*groups, Group("network", None, options)), cell.note)
 
 
-def build(
-    method: str,
-    dataset: str,
-    ipc: int,
-    init: str,
-    network: str,
-    preset: str,
-    seed: int,
-    said: Mapping[str, Any],
-) -> RunSettings:
+def build(selection: Selection, overrides: Mapping[str, Any] | None = None) -> RunSettings:
     """The settings of a run.
 
     Args:
-      method, dataset, ipc, init, network, preset, seed: as on the command line.
-      said: what the user sets, by field name; it goes over the preset, and that over the defaults.
+      selection: what is distilled, and how.
+      overrides: values by the setting's name (`Defaults.names`); they go over the preset, and that
+        over the settings' own defaults.
 
     Raises:
       UserError: a name that is not known, or a value out of range.
     """
-    values = defaults(method, dataset, ipc, network, preset)
-    known = {name for group in values.values() for name in group}
-    for name in said:
-        if name not in known:
-            raise unknown("setting", name, known)
-    values = {
-        title: {name: said.get(name, value) for name, value in group.items()}
-        for title, group in values.items()
-    }
-    settings = RunSettings(
-        method=method,
-        dataset=dataset,
-        ipc=ipc,
-        init=init,
-        seed=seed,
-        preset=preset,
-        network=network,
-        options=values[network],
-        loop=LoopSettings(**values["run"]),
-        method_settings=registry.entry(method).settings(**values[method]),
+    found = defaults_of(selection)
+    values = {group.name: dict(group.values) for group in found.groups}
+    places = {name: (group.name, field) for name, group, field in found.names()}
+    for name, value in (overrides or {}).items():
+        if name not in places:
+            raise unknown("setting", name, places)
+        group, field = places[name]
+        values[group][field] = value
+    entry = registry.entry(selection.method)
+    if entry.is_coreset and selection.init != "real":
+        raise SettingError(
+            "init", selection.init, f"{selection.method} chooses real images, leave it out"
+        )
+    if selection.ipc < 1:
+        raise SettingError("ipc", selection.ipc, "at least 1 image per class is needed")
+    return RunSettings(
+        **selection._asdict(),
+        options=values["network"],
+        loop=LoopSettings(**values["loop"]),
+        method_settings=entry.settings(**values["method"]),
         experts=ExpertSettings(**values.get("experts", {})),
         difficulty=DifficultySettings(**values.get("difficulty", {})),
         evaluation=EvaluationSettings(**values["evaluation"]),
+        note=found.note,
     )
-    settings.evaluation.check()
-    if registry.entry(method).chooses and init != "real":
-        raise UserError(f"--init {init}: {method} chooses real images, leave --init out")
-    if ipc < 1:
-        raise UserError(f"--ipc {ipc}: at least 1 image per class is needed")
-    if settings.loop.chunk < 1 or settings.loop.image_size < 0:
-        raise UserError("--chunk starts at 1, and --image-size at 0 (as they are)")
-    if settings.loop.precision not in PRECISIONS:
-        raise unknown("--precision", settings.loop.precision, PRECISIONS)
-    return settings
+
+
+def whose(field: str) -> list[str]:
+    """The methods that have a setting of this name."""
+    return [
+        name
+        for name in registry.names()
+        if any(field in defaults(kind) for kind in groups_of(name).values())
+    ]

@@ -5,18 +5,20 @@ has such a table.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
-import flax.linen as nn
 import jax
 
-from jdd import evaluation, networks
+from jdd import networks
+from jdd.data import Dataset, DeviceData
 from jdd.errors import UserError
-from jdd.evaluation import Accuracy, Progress
-from jdd.recipe import Recipe
+from jdd.evaluation import Progress, train_and_test
+from jdd.networks import NetworkLike
+from jdd.runs.problem import load_set, read_set
 from jdd.synthetic import SyntheticSet
-from jdd.training import TrainingData
+from jdd.training import Accuracy, Recipe
 
 
 @dataclass(frozen=True)
@@ -27,85 +29,144 @@ class Row:
     seconds: float
     """training and testing all fresh networks of the kind, compilation included"""
 
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON."""
+        return {
+            "mean": self.accuracy.mean,
+            "std": self.accuracy.std,
+            "accuracies": list(self.accuracy.values),
+            "seconds": round(self.seconds, 2),
+        }
 
-def choose(
-    names: Sequence[str],
-    recipe: Recipe,
-    num_classes: int,
-    image_shape: tuple[int, int, int],
-) -> tuple[dict[str, nn.Module], dict[str, str]]:
-    """The networks of a comparison.
+
+@dataclass(frozen=True)
+class Plan:
+    """What one set is tried with."""
+
+    synthetic: SyntheticSet
+    recipe: Recipe
+    """how each network is trained"""
+    networks: Mapping[str, NetworkLike]
+    """by name, the recipe's own first"""
+    skipped: Mapping[str, str]
+    """why others are left out, by name"""
+
+
+def load_sets(
+    places: Sequence[str], data_dir: str | None = None
+) -> tuple[dict[str, SyntheticSet], Dataset]:
+    """The sets to compare, by their place, and the dataset that all of them are of.
+
+    Raises:
+      UserError: one cannot be loaded, is of another dataset or preprocessing, or named twice.
+    """
+    first, dataset = load_set(places[0], data_dir)
+    loaded = {places[0]: first}
+    for place in places[1:]:
+        if place in loaded:
+            raise UserError(f"{place} is named twice")
+        other = read_set(place)
+        if other.info.dataset != dataset.name:
+            raise UserError(
+                f"{place} is a set of '{other.info.dataset}', {places[0]} one of "
+                f"'{dataset.name}': sets of one dataset can be compared"
+            )
+        other.check_fits(dataset, place)
+        loaded[place] = other
+    return loaded, dataset
+
+
+def plan(
+    names: Sequence[str], synthetic: SyntheticSet, recipe: Recipe, image_shape: tuple[int, int, int]
+) -> Plan:
+    """The networks that a set is tried with.
 
     Args:
       names: what the user asked for; empty for all that there are.
+      synthetic: the set.
       recipe: its network gets its options, the others have their own defaults.
-      num_classes: how many logits.
       image_shape: `(h, w, c)`.
 
-    Returns:
-      The networks by name, the recipe's own first; and why others are left out, by name.
-
     Raises:
-      UserError: an unknown name, a name twice, or nothing left.
+      UserError: an unknown name, or none of them fits.
     """
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if list(names).count(name) > 1)
-        raise UserError(f"--networks names {twice} twice")
     wanted = names or sorted(networks.names(), key=lambda name: (name != recipe.network, name))
-    chosen: dict[str, nn.Module] = {}
+    fitting: dict[str, NetworkLike] = {}
     skipped: dict[str, str] = {}
     for name in wanted:
         options = recipe.options if name == recipe.network else {}
-        network = networks.create(name, num_classes, **options)
-        if network.fits(image_shape):
-            chosen[name] = network
+        network = networks.create(name, synthetic.num_classes, **options)
+        fits = getattr(network, "fits", None)  # a network of the user's own may have none
+        if fits is None or fits(image_shape):
+            fitting[name] = network
         else:
             skipped[name] = f"does not fit {image_shape[0]}×{image_shape[1]} images"
-    if not chosen:
+    if not fitting:
         raise UserError(
             f"none of {', '.join(skipped)} fits {image_shape[0]}×{image_shape[1]} images"
         )
-    return chosen, skipped
+    return Plan(synthetic, recipe, fitting, skipped)
 
 
 def compare(
-    chosen: dict[str, nn.Module],
-    recipe: Recipe,
-    synthetic: SyntheticSet,
-    test: TrainingData,
-    key: jax.Array,
-    repeats: int,
-    learning_rate: jax.Array | None,
-    progress: Callable[[str], Progress],
+    plan: Plan, test: DeviceData, key: jax.Array, repeats: int, progress: Progress | None = None
 ) -> dict[str, Row]:
     """Trains `repeats` fresh networks of each kind on the set and tests them.
 
     Args:
-      chosen: networks by name.
-      recipe: how to train each of them.
-      synthetic: the set.
+      plan: the set, the recipe and the networks; a step size that the set has learned goes over
+        the recipe's.
       test: real images, read once for each network.
       key: random key; each kind of network draws its own from it.
       repeats: fresh networks of each kind.
-      learning_rate: the step size that the set has learned, in place of the recipe's.
-      progress: name of a network → who is told the epochs trained.
+      progress: told the epochs trained so far, over all networks.
 
     Returns:
-      A row for each network, in the order of `chosen`.
+      A row for each network, in the order of the plan.
     """
-    rows = {}
-    shown = TrainingData(synthetic.images, synthetic.labels)
-    for name, network in chosen.items():
-        began = time.monotonic()
-        accuracy = evaluation.evaluate(
-            network,
-            replace(recipe, network=name),
-            shown,
-            test,
-            key,
-            repeats,
-            learning_rate,
-            progress(name),
-        )
+    rows: dict[str, Row] = {}
+    data, rate = plan.synthetic.data(), plan.synthetic.learning_rate
+    for name, network in plan.networks.items():
+
+        def of_all(done: int, total: int, before: int = len(rows)) -> None:
+            if progress is not None:
+                progress(before * total + done, len(plan.networks) * total)
+
+        began, recipe = time.monotonic(), replace(plan.recipe, network=name)
+        accuracy = train_and_test(network, recipe, data, test, key, repeats, rate, of_all)
         rows[name] = Row(accuracy, time.monotonic() - began)
     return rows
+
+
+def summary(
+    plans: Mapping[str, Plan], rows: Mapping[str, Mapping[str, Row]], repeats: int
+) -> dict[str, Any]:
+    """The result's figures, as plain JSON: of the first set, and of each of them.
+
+    Args:
+      plans: by the set's place.
+      rows: what `compare` gives for each of them.
+      repeats: fresh networks of each kind.
+    """
+    tables = {
+        place: {name: row.to_json() for name, row in of_set.items()}
+        for place, of_set in rows.items()
+    }
+    first = next(iter(plans))
+    return {
+        "set": first,
+        "networks": tables[first],
+        "sets": [
+            {
+                "set": place,
+                "method": plan.synthetic.info.method,
+                "init": plan.synthetic.info.init,
+                "ipc": plan.synthetic.info.ipc,
+                "networks": tables[place],
+                "recipe": plan.recipe.to_json(),
+            }
+            for place, plan in plans.items()
+        ],
+        "skipped": sorted({name for plan in plans.values() for name in plan.skipped}),
+        "repeats": repeats,
+    }

@@ -23,18 +23,18 @@ def test_as_many_rounds_as_fit_but_three_at_least():
     def call():
         time.sleep(0.05)
 
-    assert len(in_turns({"a": call}, None, 1e-3)["a"]) == 3
-    seconds = in_turns({"a": call}, None, 0.6)["a"]
+    assert len(in_turns({"a": call}, 0, 1e-3)["a"]) == 3
+    seconds = in_turns({"a": call}, 0, 0.6)["a"]
     assert 3 < len(seconds) <= 12 and min(seconds) >= 0.05
 
 
-def test_what_watches_may_end_it():
+def test_whoever_is_told_may_end_it():
     def stop(done, total):
         if done:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        in_turns({"a": lambda: None}, None, 1.0, stop)
+        in_turns({"a": lambda: None}, 0, 1.0, stop)
 
 
 def test_a_program_is_compiled_again_and_none_is_kept(tmp_path):

@@ -8,13 +8,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+from PIL import Image
+
 ROOT = Path(__file__).resolve().parents[2]
+OLD_RUN = ROOT / "tests" / "fixtures" / "run-0.1"  # MTT on the digits, made by jdd 0.1.0
 
 # A whole run on real digits in a second or two; experts and updates enough to be interrupted.
 SMALL = shlex.split(
     "--method mtt --dataset digits --preset quick --width 8 --num-experts 1 --train-epochs 40 "
     "--iterations 40 --syn-steps 5 --max-start-epoch 4 --eval-every 20 --eval-epochs 20 "
-    "--eval-networks 2 --whole-epochs 1"
+    "--eval-networks 2 --full-data-epochs 1"
 )
 
 PROMISED = {
@@ -31,6 +34,17 @@ def call(main, capfd, *arguments):
     lines = out.splitlines()
     result = json.loads(lines[-1]) if lines and "--json" in arguments else None
     return code, result, err.splitlines()
+
+
+def json_lines(path):
+    """The objects of a file that has one on each line."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def image_size(path):
+    """Width and height of a picture."""
+    with Image.open(path) as picture:
+        return picture.size
 
 
 def content(directory):

@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from jdd.cli import distill, evaluate, train_experts
+from jdd.cli import distill, evaluate, parser, train_experts
+from jdd.settings import RENAMED
 from tests.cli.running import ROOT, SMALL, call, content
 
 
@@ -29,9 +30,9 @@ def refused(main, capfd, base, words, *arguments):
     ("arguments", "words"),
     [
         ("--method mt", "unknown method 'mt': did you mean 'mtt'?"),
-        ("--dataset digit", "unknown data set 'digit': did you mean 'digits'?"),
+        ("--dataset digit", "--dataset 'digit': did you mean 'digits'?"),
         ("--network convnet3", "unknown network 'convnet3': did you mean 'ConvNet'?"),
-        ("--preset fast", "unknown preset 'fast'"),
+        ("--preset fast", "--preset 'fast': choose from"),
         ("--syn-step 3", "unknown argument '--syn-step': did you mean --syn-steps?"),
         ("--metod mtt", "unknown argument '--metod': did you mean --method?"),
         ("--zzz 1", "unknown argument '--zzz': --help lists the flags"),
@@ -39,7 +40,7 @@ def refused(main, capfd, base, words, *arguments):
         ("--ipc", "argument --ipc: expected one argument"),
         ("--ipc 0", "--ipc 0: at least 1 image per class is needed"),
         ("--ipc -1", "--ipc -1: at least 1 image per class is needed"),
-        ("--ipc 1000", "--ipc 1000 is more than class"),
+        ("--ipc 1000", "--ipc 1000: at most 128 here"),
         ("--ipc one", "argument --ipc: 'one' is not a whole number"),
         ("--iterations 1.5", "argument --iterations: '1.5' is not a whole number"),
         ("--iterations 0", "--iterations 0: at least 1"),
@@ -49,27 +50,38 @@ def refused(main, capfd, base, words, *arguments):
         ("--mom-teacher 1", "--mom-teacher 1.0: from 0 to below 1"),
         ("--seed -1", "argument --seed: '-1' is not from 0 to 4294967295"),
         ("--seed 4294967296", "argument --seed: '4294967296' is not from 0"),
-        ("--expert-seed -1", "--expert-seed -1: from 0 to"),
+        ("--expert-seed -1", "--expert-seed -1: from 0 to 4294967295"),
         ("--init reel", "--init reel: choose real, noise, or the path of a stored set"),
-        ("--norm instanz", "did you mean 'instance'?"),
-        ("--width 0", "width and depth start at 1, not 0 and 2"),
-        ("--network MLP --width 0", "width starts at 1, not 0"),
-        ("--depth 0", "width and depth start at 1, not 8 and 0"),
-        ("--depth 5", "does not fit 8×8 images: the smallest that do are 28×28"),
-        ("--max-start-epoch 40", "--max-start-epoch 40 with --expert-epochs 2 reaches past"),
-        ("--expert-epochs 50", "--expert-epochs 50 is more than the experts' --train-epochs 40"),
-        ("--min-start-epoch 4", "--min-start-epoch 4 must be below --max-start-epoch 4"),
-        ("--expert-dtype float16", "--expert-dtype float16: choose float32 or bfloat16"),
+        ("--norm instanz", "--norm 'instanz': did you mean 'instance'?"),
+        ("--width 0", "--width 0: at least 1 is needed"),
+        ("--network MLP --width 0", "--width 0: at least 1 is needed"),
+        ("--depth 0", "--depth 0: at least 1 is needed"),
+        (
+            "--depth 5",
+            "ConvNet of --depth 5 does not fit 8×8 images: the smallest that do are 28×28",
+        ),
+        ("--max-start-epoch 40", "--max-start-epoch 40: with --expert-epochs 2 it reaches past"),
+        ("--expert-epochs 50", "--expert-epochs 50: more than the experts' --train-epochs 40"),
+        ("--min-start-epoch 4", "--min-start-epoch 4: it must be below --max-start-epoch 4"),
+        (
+            "--expert-dtype float16",
+            "--expert-dtype 'float16': did you mean 'bfloat16'? choose from bfloat16, float32",
+        ),
         ("--real-images 5000", "--real-images 5000: the training split has 1293 here"),
-        ("--image-size -1", "--image-size"),
+        ("--image-size -1", "--image-size -1: at least 0 is needed"),
         ("--preprocessing zca", "'zca' is for RGB images"),
-        ("--held-out 1", "--held-out 1.0: a share between 0 and 1"),
-        ("--chunk 0", "--chunk starts at 1"),
-        ("--precision half", "unknown --precision 'half'"),
+        ("--held-out 1", "--held-out 1.0: above 0 and below 1"),
+        ("--chunk 0", "--chunk 0: at least 1 is needed"),
+        ("--precision half", "--precision 'half': choose from"),
         ("--devices 9", "--devices 9: JAX finds 1 here"),
         ("--devices -1", "--devices -1: 1 or more"),
-        ("--batch-train 0", "--batch-train 0: at least 1"),
-        ("--eval-networks 0", "--eval-networks 0: at least 1"),
+        ("--syn-steps nan", "argument --syn-steps: 'nan' is not a whole number"),
+        ("--lr-img inf", "--lr-img inf: it must be finite"),
+        ("--lr-label 1", "--lr-label is a setting of datm, pad, not of mtt"),
+        ("--network LeNet", "--width is an option of ConvNet, MLP, not of LeNet"),
+        ("--plugin none.py", "none.py cannot be read"),
+        ("--batch-train 0", "--batch-train 0: at least 1 is needed"),
+        ("--eval-networks 0", "--eval-networks 0: at least 1 is needed"),
         ("--resume --overwrite", "not allowed with argument"),
     ],
 )
@@ -78,14 +90,30 @@ def test_a_bad_value_is_named(tmp_path, capfd, arguments, words):
     refused(distill.main, capfd, tmp_path, words, *SMALL, *places, *arguments.split())
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        *((parser.flag_of(old), parser.flag_of(new)) for old, new in RENAMED.items()),
+        ("--no-eval-each", "--no-eval-augment-per-image"),
+    ],
+)
+def test_a_renamed_flag_is_refused_with_its_new_name(tmp_path, capfd, old, new):
+    words = f"{old} has another name since jdd 0.2: {new}"
+    places = ["--out", tmp_path / "run", "--experts", tmp_path / "experts"]
+    method = ["--method", "pad", "--dataset", "digits", "--preset", "quick"]
+    refused(distill.main, capfd, tmp_path, words, *method, *places, old)
+    code, _, err = call(distill.main, capfd, *method, *places, f"{new}=?")
+    assert code == 2 and "unknown argument" not in err[-1]  # it is there
+
+
 def test_methods_without_experts_have_none_to_train(tmp_path, capfd):
     places = ["--dataset", "digits", "--experts", tmp_path / "experts"]
-    words = "--method dm needs no experts"
+    words = "--method dm: it needs no experts"
     refused(train_experts.main, capfd, tmp_path, words, *places, "--method", "dm")
 
 
 @pytest.mark.parametrize("main", [distill.main, train_experts.main])
-def test_the_data_set_is_looked_for_first(tmp_path, capfd, main):
+def test_the_dataset_is_looked_for_first(tmp_path, capfd, main):
     places = ["--out", tmp_path / "run"] if main is distill.main else []
     places += ["--dataset", "mnist", "--experts", tmp_path / "experts", "--data-dir"]
     refused(main, capfd, tmp_path, "does not exist", *places, tmp_path / "none")
@@ -100,7 +128,11 @@ def test_a_place_that_is_none_is_named(tmp_path, capfd):
     (tmp_path / "file").write_text("mine")
     file, other = tmp_path / "file", tmp_path / "both"
     places = ["--out", file, "--experts", tmp_path / "experts"]
-    refused(distill.main, capfd, tmp_path, f"{file} cannot be written", *SMALL, *places)
+    refused(distill.main, capfd, tmp_path, f"--out {file}: it is a file", *SMALL, *places)
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "store.json").write_text("{}")
+    places = ["--out", tmp_path / "store"]
+    refused(distill.main, capfd, tmp_path, "it holds experts, name another", *SMALL, *places)
     places = ["--out", other, "--experts", other]
     refused(distill.main, capfd, tmp_path, "--experts and --out are both", *SMALL, *places)
     places = ["--out", "/proc/nothing/run", "--experts", tmp_path / "experts"]
@@ -115,8 +147,13 @@ def test_a_directory_of_other_things_is_left_alone(tmp_path, capfd, flag):
     words = "holds images but no settings.json of a run"
     refused(distill.main, capfd, tmp_path, words, *SMALL, *places, *flag)
     (tmp_path / "mine" / "settings.json").write_text('{"theme": "dark"}')
-    words = "holds a run already" if not flag else "is not a run's"
+    words = "settings.json is not a run's"
     refused(distill.main, capfd, tmp_path, words, *SMALL, *places, *flag)
+
+
+def test_experts_are_no_set(finished, tmp_path, capfd):
+    words = f"{finished.experts} holds experts, not a synthetic set: name a run's directory"
+    refused(evaluate.main, capfd, tmp_path, words, finished.experts)
 
 
 @pytest.fixture
@@ -142,7 +179,7 @@ def half_gone(folder):
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (of_version_99, "has format version 99, this jdd reads version 1"),
+        (of_version_99, "has format version 99, this jdd reads"),
         (cut_off, "is damaged or was cut off"),
         (half_gone, "holds no checkpoint, or one that was cut off"),
     ],
@@ -172,9 +209,9 @@ def test_a_damaged_description_is_refused(finished, broken, tmp_path, capfd, nam
     ("arguments", "words"),
     [
         (["nowhere"], "does not exist"),
-        (["RUN", "--networks", 0], "--networks 0: at least 1"),
+        (["RUN", "--networks", 0], "argument --networks: 0: at least 1 is needed"),
         (["RUN", "--network", "ConvNot"], "unknown network 'ConvNot'"),
-        (["RUN", "--epochs", 0], "--epochs 0: at least 1"),
+        (["RUN", "--epochs", 0], "--epochs 0: at least 1 is needed"),
         (["RUN", "--augmentation", "colour"], "did you mean 'color'?"),
         (["RUN", "--seed", "x"], "'x' is not a whole number"),
         (["RUN", "RUN"], "unexpected argument"),
@@ -182,8 +219,8 @@ def test_a_damaged_description_is_refused(finished, broken, tmp_path, capfd, nam
     ],
 )
 def test_what_evaluate_cannot_do_is_said(finished, tmp_path, capfd, arguments, words):
-    given = [finished.out if a == "RUN" else a for a in arguments]
-    refused(evaluate.main, capfd, tmp_path, words, *given)
+    args = [finished.out if a == "RUN" else a for a in arguments]
+    refused(evaluate.main, capfd, tmp_path, words, *args)
 
 
 def test_the_script_itself_ends_with_2_and_no_traceback(tmp_path):

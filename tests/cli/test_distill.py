@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jdd import SyntheticSet, storage
+from jdd import SyntheticSet, checkpoints, files
 from jdd.cli import distill, evaluate, train_experts
-from tests.cli.running import PROMISED, SMALL, call, content
+from jdd.runs import RunResult
+from tests.cli.running import PROMISED, SMALL, call, content, json_lines
 
 
 def stored(directory):
@@ -23,14 +24,15 @@ def copied(finished, tmp_path):
 
 def test_what_a_run_leaves(finished):
     result = stored(finished.out)
-    assert result.keys() >= PROMISED
+    assert result.keys() >= PROMISED | {"version", "date"}
+    assert RunResult.load(finished.out / "result.json").to_json() == result
     assert (result["method"], result["dataset"], result["ipc"]) == ("mtt", "digits", 1)
     assert (result["iterations"], result["resumed_from"], result["devices"]) == (40, 0, 1)
     assert result["accuracy_mean"] == pytest.approx(np.mean(result["accuracies"]))
     assert result["accuracy_std"] == pytest.approx(np.std(result["accuracies"]))
     assert len(result["accuracies"]) == 2 and all(0 <= a <= 1 for a in result["accuracies"])
-    assert result["baselines"].keys() == {"random", "whole"}
-    rows = [json.loads(line) for line in (finished.out / "metrics.jsonl").open()]
+    assert result["baselines"].keys() == {"random", "full_data"}
+    rows = json_lines(finished.out / "metrics.jsonl")
     assert [r["iteration"] for r in rows if "loss" in r] == list(range(1, 41))
     looks = {r["iteration"]: r["validation_accuracy"] for r in rows if "validation_accuracy" in r}
     assert list(looks) == [0, 20, 40]
@@ -65,11 +67,11 @@ def test_a_finished_run_is_given_back(finished, copied, capfd):
     assert code == 0 and result == stored(finished.out) and content(copied) == before
 
 
-def test_more_iterations_go_on_from_the_state(finished, copied, capfd):
+def test_more_iterations_resume_from_the_state(finished, copied, capfd):
     more = [*SMALL, "--iterations", 45, "--out", copied, "--experts", finished.experts]
     code, result, _ = call(distill.main, capfd, *more, "--resume", "--json")
     assert code == 0 and (result["iterations"], result["resumed_from"]) == (45, 40)
-    assert storage.StateKeeper(copied / "state").iterations() == [40, 45]
+    assert checkpoints.StateCheckpoints(copied / "state").iterations() == [40, 45]
     assert (
         (copied / "metrics.jsonl")
         .read_text()
@@ -85,11 +87,11 @@ def test_more_iterations_go_on_from_the_state(finished, copied, capfd):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ((), "holds a run already: add --resume to go on with it, --overwrite to replace it"),
-        (("--resume", "--seed", 1), "holds another run: seed is 0 there, 1 here"),
-        (("--resume", "--syn-steps", 6), "syn_steps is 5 there, 6 here"),
-        (("--resume", "--ipc", 2), "ipc is 1 there, 2 here"),
-        (("--resume", "--width", 9), "do not fit: stored with width 8, asked for 9"),
+        ((), "holds a run already: add --resume to resume it, --overwrite to replace it"),
+        (("--resume", "--seed", 1), "holds another run: --seed is 0 there, 1 here"),
+        (("--resume", "--syn-steps", 6), "--syn-steps is 5 there, 6 here"),
+        (("--resume", "--ipc", 2), "--ipc is 1 there, 2 here"),
+        (("--resume", "--width", 9), "do not fit: stored with --width 8, asked for 9"),
         (("--resume", "--iterations", 20), "with 40 iterations already"),
     ],
 )
@@ -108,21 +110,21 @@ def test_overwriting_replaces_the_run_and_keeps_other_files(finished, copied, ca
     assert code == 0 and (result["init"], result["iterations"]) == ("noise", 1)
     assert (copied / "notes.txt").read_text() == "mine"
     assert not (copied / "images" / "000020.png").exists()
-    assert storage.StateKeeper(copied / "state").iterations() == [1]
+    assert checkpoints.StateCheckpoints(copied / "state").iterations() == [1]
 
 
-def test_a_run_goes_on_from_a_stored_set(finished, tmp_path, capfd):
+def test_a_run_starts_from_a_stored_set(finished, tmp_path, capfd):
     shared = ["--experts", finished.experts, "--iterations", 1, "--init", finished.out, "--json"]
     code, result, _ = call(distill.main, capfd, *SMALL, *shared, "--out", tmp_path / "run")
     assert code == 0 and result["ipc"] == 1
-    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").open()]
+    rows = json_lines(tmp_path / "run" / "metrics.jsonl")
     rate = float(SyntheticSet.load(finished.out).learning_rate)
     assert rows[1]["learning_rate"] == pytest.approx(rate, rel=0.1) and rate != 0.02
     assert rows[0]["validation_accuracy"] == stored(finished.out)["best"]["validation_accuracy"]
 
 
 def test_a_directory_in_use_is_refused(finished, copied, capfd):
-    with storage.locked(copied):
+    with files.locked(copied):
         code, _, err = call(
             distill.main, capfd, *SMALL, "--out", copied, "--experts", finished.experts,
             "--resume", "--iterations", 41,

@@ -4,11 +4,10 @@ import json
 
 import numpy as np
 import pytest
-from PIL import Image
 from scipy import stats
 
 from jdd.cli import growth
-from tests.cli.running import call
+from tests.cli.running import call, image_size
 
 
 def test_time_and_memory_along_two_sizes(capfd, tmp_path):
@@ -30,7 +29,7 @@ def test_time_and_memory_along_two_sizes(capfd, tmp_path):
     assert ipc["peak_bytes"][1] - ipc["peak_bytes"][0] > 4 * 190 * 64 * 4
     page = (tmp_path / "growth.md").read_text()
     assert f"| {ipc['seconds_exponent']:.2f}" in page and "images per class" in page
-    assert min(Image.open(tmp_path / "growth.png").size) > 300
+    assert min(image_size(tmp_path / "growth.png")) > 300
 
 
 @pytest.mark.parametrize(
@@ -41,11 +40,11 @@ def test_time_and_memory_along_two_sizes(capfd, tmp_path):
         (("--ipc", "1,0"), "'1,0' is not different numbers from 1 on"),
         (("--ipc", "2,2"), "'2,2' is not different numbers from 1 on"),
         (("--width", "8,x"), "'x' is not a whole number"),
-        (("--base-ipc", "0"), "--base-ipc 0: at least 1"),
-        (("--most", "0"), "--most 0: it must be above 0"),
-        (("--dataset", "mnst"), "did you mean 'mnist'"),
-        (("--method", "random"), "chooses real images"),
-        (("--memory", "none"), "unknown --memory 'none'"),
+        (("--base-ipc", "0"), "argument --base-ipc: 0: at least 1 is needed"),
+        (("--most", "0"), "--most 0.0: it must be above 0"),
+        (("--dataset", "mnst"), "--dataset 'mnst': did you mean 'mnist'"),
+        (("--method", "random"), "--method random: it chooses real images"),
+        (("--memory", "none"), "--memory 'none': choose from"),
         (
             ("--ipc", "none", "--steps", "none", "--width", "none", "--segments", "none"),
             "every size is none",

@@ -8,17 +8,19 @@ import pytest
 from PIL import Image
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
-from jdd import SyntheticSet, data, evaluation, networks, randomness, training
+from jdd import SyntheticSet, data, networks, randomness, training
 from jdd.cli import cost, distill, evaluate
-from jdd.training import Trainer, TrainingData
-from tests.cli.running import call
+from jdd.report.run import summary
+from jdd.runs import RunResult
+from jdd.training import Trainer
+from tests.cli.running import call, json_lines
 
 HEADER = "Image Name,Majority Vote Label,Number of Annotators who Selected SSA (Out of 7),Partition"
 COUNTS = {("HP", "train"): 24, ("SSA", "train"): 12, ("HP", "test"): 20, ("SSA", "test"): 10}
 SMALL = [
     *("--method", "dm", "--dataset", "mhist", "--image-size", "16", "--width", "8", "--depth", "2"),
     *("--iterations", "4", "--eval-every", "2", "--eval-epochs", "20", "--eval-networks", "2"),
-    *("--whole-epochs", "1", "--preset", "quick", "--no-eval-dsa", "--batch-real", "8"),
+    *("--full-data-epochs", "1", "--preset", "quick", "--no-eval-dsa", "--batch-real", "8"),
 ]
 
 
@@ -52,13 +54,13 @@ def logits_of(run, mhist):
     stored = SyntheticSet.load(run, mhist)
     recipe = stored.info.recipe
     network = networks.create(recipe.network, 2, **recipe.options)
-    train = TrainingData(stored.images, stored.labels)
+    train = stored.data()
     trainer = Trainer.of(network, recipe, 2)
     for i in range(2):
         key = jax.random.fold_in(randomness.key(0, "test"), i)
         state = training.init(trainer, key, (16, 16, 3))
         state = training.run_jit(trainer, state, train, training.schedule(recipe), recipe.epochs)
-        test = evaluation.real(mhist.test, mhist)
+        test = data.to_device(mhist.test, mhist.preprocess)
         yield np.asarray(network.apply({"params": state.params}, test.preprocess(test.images)))
 
 
@@ -85,7 +87,7 @@ def test_the_result_holds_what_scikit_learn_computes(downloaded, run):
 
 def test_the_best_set_is_chosen_by_balanced_accuracy(run):
     """Three of HP and one of SSA are held out: accuracy is in quarters, balanced in sixths."""
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").open()]
+    lines = json_lines(run / "metrics.jsonl")
     looks = [line["validation_accuracy"] for line in lines if "validation_accuracy" in line]
     assert len(looks) == 3 and all(6 * look == pytest.approx(round(6 * look)) for look in looks)
     assert any(4 * look != round(4 * look) for look in looks)
@@ -97,7 +99,7 @@ def test_the_best_set_is_chosen_by_balanced_accuracy(run):
 def test_the_scripts_say_the_figures(downloaded, run, tmp_path, capfd):
     result = json.loads((run / "result.json").read_text())
     words = f"AUC {result['auc_mean']:.3f} ± {result['auc_std']:.3f}"
-    assert words in distill.summary(result, run)
+    assert words in summary(RunResult.load(run / "result.json"), run)
     places = ["--data-dir", downloaded]
     capfd.readouterr()
     assert evaluate.main([str(a) for a in (run, *places, "--networks", 2, "--json")]) == 0
@@ -105,7 +107,7 @@ def test_the_scripts_say_the_figures(downloaded, run, tmp_path, capfd):
     assert words in said[1] and "balanced accuracy" in said[1]
     found = json.loads(said[-1])
     fields = [name for name in result if name.startswith(("accurac", "balanced", "auc"))]
-    assert len(fields) == 7 and {f: found[f] for f in fields} == {f: result[f] for f in fields}
+    assert len(fields) == 9 and {f: found[f] for f in fields} == {f: result[f] for f in fields}
     code, compared, _ = call(
         cost.main, capfd, run, *places, "--real-epochs", 1, "--out", tmp_path, "--json"
     )

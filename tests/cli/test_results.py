@@ -5,10 +5,10 @@ import json
 import pytest
 
 from jdd.cli import distill, results
-from tests.cli.running import PROMISED, call
+from tests.cli.running import OLD_RUN, PROMISED, call
 
 FEW = ["--dataset", "digits", "--preset", "quick", "--width", "8", "--eval-epochs", "10"]
-FEW += ["--eval-networks", "2", "--whole-epochs", "0"]
+FEW += ["--eval-networks", "2", "--full-data-epochs", "0"]
 
 
 @pytest.fixture(scope="module")
@@ -47,23 +47,42 @@ def test_a_finished_coreset_is_given_back(runs, capfd):
 
 
 def test_each_run_is_a_row_with_its_figures_and_command(runs, tmp_path, capfd):
-    mnist = {**stored(runs, "dm"), "dataset": "mnist", "ipc": 10}
+    mnist = {**stored(runs, "dm"), "dataset": "mnist", "ipc": 10, "init": "noise"}
     (tmp_path / "result.json").write_text(json.dumps(mnist))
     page = tmp_path / "RESULTS.md"
     code, found, _ = call(results.main, capfd, runs, tmp_path, runs, "--out", page, "--json")
     assert code == 0 and len(found["runs"]) == 3
     text = page.read_text()
     assert text.index("## digits") < text.index("## mnist")
-    rows = [line.split(" | ") for line in text.splitlines() if line.startswith(("| dm", "| ran"))]
-    assert [row[0] for row in rows] == ["| dm", "| random", "| dm"]
-    for row, run in zip(rows, (stored(runs, "dm"), stored(runs, "random"), mnist), strict=True):
+    tables, commands = [], []
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line.split("|")[1:-1]]
+        if cells and cells[0].isdigit():
+            tables.append(cells)
+        elif line[:1].isdigit():
+            commands.append(line)
+    assert [cells[1] for cells in tables] == ["dm", "random", "dm, from noise"]
+    assert [cells[0] for cells in tables] == ["1", "2", "1"]
+    for cells, line, run in zip(
+        tables, commands, (stored(runs, "dm"), stored(runs, "random"), mnist), strict=True
+    ):
         mean, std = 100 * run["accuracy_mean"], 100 * run["accuracy_std"]
-        assert row[3] == f"{mean:.1f} ± {std:.1f} (2)"
-        assert run["command"] in row[-1]
-        assert row[6] == str(run["iterations"]) and row[10] == run["machine"]
-        assert row[7] == str(run["best"]["iteration"])
-    assert [row[5] for row in rows] == ["–", "–", "97.5"]
-    assert rows[0][8] == "ConvNet (width 8, depth 2), 10 epochs, DSA"
+        assert len(cells) == 7 and cells[2] == str(run["ipc"])
+        assert cells[3] == f"{mean:.1f} ± {std:.1f} (2)"
+        best, last = run["best"]["iteration"], run["iterations"]
+        assert cells[6] == (f"{last}" if best == last else f"{last}, best at {best}")
+        assert line.startswith(f"{cells[0]}. `{run['command']}`: ") and run["machine"] in line
+        assert f"{run['seconds']:.0f} s" in line
+    assert [cells[5] for cells in tables] == ["–", "–", "97.5"]
+    assert "ConvNet (width 8, depth 2), 10 epochs, DSA" in commands[0]
+
+
+def test_a_run_of_jdd_0_1_has_its_command_in_todays_flags(tmp_path, capfd):
+    page = tmp_path / "RESULTS.md"
+    code, _, _ = call(results.main, capfd, OLD_RUN, "--out", page)
+    text = page.read_text()
+    assert code == 0 and "86.1 ± 0.8 (2)" in text and "72.4 ± 3.5 (2)" in text
+    assert "--full-data-epochs 1" in text and "whole" not in text.partition("## digits")[2]
 
 
 def test_what_is_no_result_is_named(runs, tmp_path, capfd):

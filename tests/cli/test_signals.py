@@ -36,7 +36,7 @@ def test_a_run_that_is_interrupted_twice_ends_in_the_same_bits(finished, tmp_pat
         signal.SIGINT, (experts / "parameters" / "c" / "0" / "1" / "0").exists, *arguments
     )
     assert code == 130, said
-    assert "the state is stored, the same command with --resume goes on from it" in said
+    assert "the state is stored, the same command with --resume resumes from it" in said
     assert "Traceback" not in said and not lines.exists()
     assert list((experts / "state").iterdir())
 
@@ -47,7 +47,7 @@ def test_a_run_that_is_interrupted_twice_ends_in_the_same_bits(finished, tmp_pat
         "--resume",
     )
     assert code == 143, said
-    assert "the same command with --resume goes on from it" in said and "Traceback" not in said
+    assert "the same command with --resume resumes from it" in said and "Traceback" not in said
     assert not (out / "result.json").exists()
 
     code, result, _ = call(distill.main, capfd, *arguments, "--resume", "--json")
@@ -57,7 +57,7 @@ def test_a_run_that_is_interrupted_twice_ends_in_the_same_bits(finished, tmp_pat
         assert result[name] == expected[name]
     assert lines.read_text() == (finished.out / "metrics.jsonl").read_text()
     ours, theirs = SyntheticSet.load(out), SyntheticSet.load(finished.out)
-    for name in ("images", "labels", "learning_rate"):
+    for name in ("storage", "labels", "learning_rate"):
         np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name))
     assert content(experts / "parameters") == content(finished.experts / "parameters")
     pictures = content(finished.out / "images")
@@ -75,7 +75,7 @@ def test_the_first_signal_asks(capsys, sent, code):
         raise Interrupted
 
     assert run_script(patient, "the same command") == code
-    assert "the state is stored, the same command goes on from it" in capsys.readouterr().err
+    assert "the state is stored, the same command resumes from it" in capsys.readouterr().err
     assert run_script(patient) == code
     assert "stopped: nothing is stored" in capsys.readouterr().err
     assert signal.getsignal(sent) == before
@@ -99,7 +99,7 @@ print("still here")
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False
     )
     assert ended.returncode == code and "still here" not in ended.stdout
-    assert "the same command goes on from the last stored state" in ended.stderr
+    assert "the same command resumes from the last stored state" in ended.stderr
     assert "Traceback" not in ended.stderr
 
 
@@ -120,3 +120,28 @@ def test_errors_of_users_and_of_files_are_a_line_and_bugs_are_not(capsys):
     with pytest.raises(KeyError):
         run_script(bug)
     assert not Stopper()()
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_dry_run_that_is_interrupted_promises_nothing(tmp_path, monkeypatch, capfd, times):
+    """The second signal would end this process: what it says is looked at before that."""
+    from jdd.runs import dry_run
+
+    def interrupted_at_once(*_):
+        for _ in range(times):
+            signal.raise_signal(signal.SIGINT)
+
+    def end(code):
+        raise SystemExit(code)
+
+    monkeypatch.setattr(dry_run, "estimate", interrupted_at_once)
+    monkeypatch.setattr("os._exit", end)
+    monkeypatch.chdir(tmp_path)
+    command = ["--method", "dm", "--dataset", "digits", "--preset", "quick", "--dry-run"]
+    try:
+        code, _, err = call(distill.main, capfd, *command)
+    except SystemExit as ended:
+        code, err = ended.code, capfd.readouterr().err.splitlines()
+    assert code == 130 and not list(tmp_path.iterdir())
+    assert err[-1] == ("stopped: nothing is stored" if times == 1 else "stopped at once")
+    assert not any("state" in line or "resume" in line for line in err)

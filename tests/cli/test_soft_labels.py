@@ -13,13 +13,13 @@ from PIL import Image
 from jdd import SyntheticSet, data
 from jdd.cli import distill, evaluate, export, score_difficulty
 from jdd.experts import ExpertStore
-from tests.cli.running import call
+from tests.cli.running import call, image_size
 
 FEW = shlex.split(
     "--method pad --dataset digits --preset quick --width 8 --num-experts 2 --train-epochs 5 "
-    "--lr-teacher 0.1 --teacher gsam --score-networks 1 --score-epochs 1 --iterations 4 "
+    "--lr-teacher 0.1 --expert-optimizer gsam --score-networks 1 --score-epochs 1 --iterations 4 "
     "--syn-steps 3 --max-start-epoch 3 --threshold 0 --drop 0.3 --eval-every 4 --eval-epochs 5 "
-    "--eval-networks 1 --whole-epochs 0 --no-eval-random"
+    "--eval-networks 1 --full-data-epochs 0 --no-eval-random"
 )
 
 
@@ -36,7 +36,9 @@ def test_labels_are_the_experts_and_then_learned(made, capfd):
     learned = SyntheticSet.load(made.run)
     assert learned.labels.shape == (10, 10) and learned.labels.dtype == np.float32
     store = ExpertStore.open(made.experts)
-    assert store.spec.settings.schedule == "pad" and store.spec.settings.teacher == "gsam"
+    assert (
+        store.spec.settings.curriculum == "pad" and store.spec.settings.expert_optimizer == "gsam"
+    )
     assert (made.experts / "difficulty" / "checksums.json").exists()
     out = made.run.parent / "small-steps"
     code, _, err = call(
@@ -64,7 +66,7 @@ def test_noise_gets_the_labels_of_its_class(made, capfd):
     assert code == 0 and np.isfinite(SyntheticSet.load(out).labels).all()
 
 
-def test_such_a_set_is_evaluated_and_gone_on_from(made, capfd):
+def test_such_a_set_is_evaluated_and_started_from(made, capfd):
     code, found, _ = call(evaluate.main, capfd, made.run, "--networks", "1", "--json")
     stored = json.loads((made.run / "result.json").read_text())
     assert code == 0 and found["accuracies"] == pytest.approx(stored["best"]["accuracies"])
@@ -75,7 +77,8 @@ def test_such_a_set_is_evaluated_and_gone_on_from(made, capfd):
 
 
 def test_the_picture_shows_each_label_below_its_image(made):
-    picture = np.asarray(Image.open(made.run / "images" / "best.png"))
+    with Image.open(made.run / "images" / "best.png") as opened:
+        picture = np.asarray(opened)
     shares = np.asarray(jax.nn.softmax(SyntheticSet.load(made.run).labels))
     side = 64  # one row of ten images of 8×8, eight times enlarged, a strip of 8 below each
     assert picture.shape == (4 + side + 8 + 4, 4 + 10 * (side + 4))
@@ -105,11 +108,12 @@ def test_export_keeps_soft_labels(made, capfd, tmp_path):
     for i, row in enumerate(rows):
         found = [float(row[name]) for name in digits.class_names]
         np.testing.assert_allclose(found, shares[i], atol=1e-5)
-        image = np.asarray(Image.open(tmp_path / "folder" / row["file"]))
+        with Image.open(tmp_path / "folder" / row["file"]) as opened:
+            image = np.asarray(opened)
         expected = np.clip(pixels[i, ..., 0], 0, 1) * 255
         np.testing.assert_allclose(image, expected, atol=0.51)
     code, _, err = call(export.main, capfd, made.run, "--to", tmp_path / "folder")
-    assert code == 2 and "is there already" in err[0] and len(err) == 1
+    assert code == 2 and "exists already" in err[0] and len(err) == 1
     code, _, err = call(export.main, capfd, made.run, "--to", tmp_path / "set.npy")
     assert code == 2 and "ends in .npz" in err[0] and not (tmp_path / "set.npy").exists()
 
@@ -145,14 +149,14 @@ def test_difficulty_is_scored_stored_and_shown(capfd, tmp_path):
     code, found, _ = call(score_difficulty.main, capfd, *arguments, "--out", out)
     assert code == 0 and found["images"] == 200 and found["score"] == "el2n"
     assert 0 <= found["quantiles"][0] <= found["quantiles"][-1] <= 2**0.5
-    assert Image.open(out / "easiest-and-hardest.png").size == (4 + 17 * 68, 4 + 10 * 68)
+    assert image_size(out / "easiest-and-hardest.png") == (4 + 17 * 68, 4 + 10 * 68)
     code, again, err = call(score_difficulty.main, capfd, *arguments, "--out", out)
     assert code == 0 and again["quantiles"] == found["quantiles"]
     assert any("in " + str(out) in line for line in err)
     code, _, err = call(score_difficulty.main, capfd, *arguments, "--score-lr", "9", "--out", out)
     assert code == 2 and "made from something else (settings)" in err[-1]
     code, _, err = call(score_difficulty.main, capfd, "--dataset", "digits", "--score", "hard")
-    assert code == 2 and "unknown --score 'hard'" in err[0]
+    assert code == 2 and "--score 'hard': did you mean" in err[0]
 
 
 def test_what_cannot_be_is_said_before_anything_is_trained(capfd, tmp_path):
@@ -162,7 +166,7 @@ def test_what_cannot_be_is_said_before_anything_is_trained(capfd, tmp_path):
         (("--norm", "batch"), "pad needs a network without batch norm"),
         (("--score-lr", "0"), "--score-lr 0.0: it must be above 0"),
         (("--filter", "deep"), "did you mean 'depth'"),
-        (("--easy-share", "2"), "--easy-share 2.0"),
+        (("--initial-fraction", "2"), "--initial-fraction 2.0"),
     ]:
         code, _, err = call(distill.main, capfd, *FEW, *places, *wrong)
         assert code == 2 and words in err[-1]

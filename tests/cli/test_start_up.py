@@ -5,11 +5,13 @@ import shlex
 import subprocess
 import sys
 
+import pytest
+
 from tests.cli.running import ROOT
 
 SMALL = shlex.split(
     "--method dm --dataset digits --preset quick --width 8 --iterations 1 --eval-every 1 "
-    "--eval-epochs 1 --eval-networks 1 --whole-epochs 0 --no-eval-random --overwrite"
+    "--eval-epochs 1 --eval-networks 1 --full-data-epochs 0 --no-eval-random --overwrite"
 )
 
 
@@ -32,6 +34,7 @@ def programs(tmp_path, *arguments):
     return {path.name for path in (tmp_path / "jdd" / "compiled").glob("*-cache")}
 
 
+@pytest.mark.slow
 def test_a_second_command_compiles_nothing_anew(tmp_path):
     first = programs(tmp_path)
     assert len(first) > 10
@@ -46,7 +49,7 @@ def test_a_program_that_was_cut_off_goes_before_jax_starts(tmp_path):
         (kept / name).write_bytes(b"a program, or half of one")
     others = {k: v for k, v in os.environ.items() if not k.startswith("JAX_")}
     subprocess.run(
-        [sys.executable, "-c", "from jdd.cli.arguments import tune_xla; tune_xla()"],
+        [sys.executable, "-c", "from jdd.cli.platform import tune_xla; tune_xla()"],
         env={**others, "XDG_CACHE_HOME": str(tmp_path)},
         cwd=ROOT,
         check=True,
@@ -54,6 +57,7 @@ def test_a_program_that_was_cut_off_goes_before_jax_starts(tmp_path):
     assert {path.name for path in kept.iterdir()} == {"jit_g-1-cache", "jit_g-1-atime"}
 
 
+@pytest.mark.slow
 def test_a_flag_turns_it_off(tmp_path):
     assert not programs(tmp_path, "--no-compilation-cache")
     assert not (tmp_path / "jdd").exists()

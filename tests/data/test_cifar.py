@@ -79,7 +79,7 @@ def test_zca_of_a_real_reader(tmp_path, monkeypatch):
 def test_a_cut_file(tmp_path):
     path = write_cifar10(tmp_path) / "data_batch_3.bin"
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(UserError, match=r"data_batch_3.bin: 6145 bytes .* 3073-byte records"):
+    with pytest.raises(UserError, match=r"data_batch_3.bin: 6145 bytes .* 3073-byte record"):
         data.load("cifar10", tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""MHIST's layout, written small: a CSV beside a folder of PNGs."""
+"""MHIST's layout, written small: a CSV and a folder of PNGs."""
 
 import numpy as np
 import pytest
@@ -60,7 +60,7 @@ def test_a_bad_table(tmp_path, changes, words):
 def test_a_damaged_image(tmp_path):
     path = write_set(tmp_path) / "images" / "b.png"
     path.write_bytes(path.read_bytes()[:60])
-    with pytest.raises(UserError, match=r"b.png: not a whole PNG"):
+    with pytest.raises(UserError, match=r"b.png: not a complete PNG"):
         data.load("mhist", tmp_path)
 
 

@@ -52,8 +52,8 @@ def test_resized_bilinearly():
         ({"name": "minst"}, "did you mean 'mnist'"),
         ({"name": "digits", "preprocessing": "whiten"}, "unknown preprocessing 'whiten'"),
         ({"name": "digits", "preprocessing": "zca"}, "RGB"),
-        ({"name": "digits", "image_size": 0}, "image size 0"),
-        ({"name": "digits", "image_size": 8.5}, "image size 8.5"),
+        ({"name": "digits", "image_size": 0}, "`image_size` 0: a whole number of pixels"),
+        ({"name": "digits", "image_size": 8.5}, "`image_size` 8.5"),
     ],
 )
 def test_bad_arguments(arguments, words):
@@ -70,7 +70,7 @@ def test_a_directory_that_is_none(tmp_path):
         data.load("cifar10", tmp_path / "file")
 
 
-@pytest.mark.parametrize("name", [n for n in data.NAMES if n != "digits"])
+@pytest.mark.parametrize("name", [n for n in data.names() if n != "digits"])
 def test_nothing_there_lists_where_it_looked(tmp_path, name):
     with pytest.raises(UserError, match="it is empty") as raised:
         data.load(name, tmp_path)

@@ -52,7 +52,7 @@ def test_hold_out_leaves_one_of_each_class(count):
 
 @pytest.mark.parametrize("amount", [0, 0.0, 1.0, 100, -3])
 def test_hold_out_refuses_what_leaves_nothing(amount):
-    with pytest.raises(UserError):
+    with pytest.raises(UserError, match=rf"validation fraction {amount}:|hold out {amount} of 103"):
         data.hold_out(split_of(), amount, seed=0)
 
 
@@ -79,10 +79,10 @@ def real():
 
 def test_the_index_lists_each_class(real):
     split, on_device = real
-    np.testing.assert_array_equal(on_device.counts, [*SIZES, 0])
-    assert on_device.index.shape == (5, 50)
+    np.testing.assert_array_equal(on_device.index.counts, [*SIZES, 0])
+    assert on_device.index.positions.shape == (5, 50)
     for label, size in enumerate(SIZES):
-        row = np.asarray(on_device.index[label])
+        row = np.asarray(on_device.index.positions[label])
         assert set(row.tolist()) == set(np.flatnonzero(split.labels == label).tolist())
         assert len(set(row[:size].tolist())) == size
     assert on_device.images.dtype == jnp.uint8
@@ -95,12 +95,13 @@ def test_sampling_without_replacement_under_vmap_and_jit(real):
     @jax.jit
     def draw(key, on_device):
         keys = jax.random.split(key, 3)
-        return jax.vmap(lambda k, c: data.sample_class(k, on_device, c, 20))(keys, jnp.arange(3))
+        return jax.vmap(lambda k, c: on_device.sample_class(k, c, 20))(keys, jnp.arange(3))
 
     images = np.asarray(draw(jax.random.key(0), on_device))
     assert images.shape == (3, 20, 1, 2, 1)
+    pixels = np.rint(on_device.preprocess.invert(images) * 255).astype(int)
     for label in range(3):
-        drawn = images[label, :, 0, 0, 0]
+        drawn = pixels[label, :, 0, 0, 0]
         assert len(set(drawn.tolist())) == 20
         assert (split.labels[drawn] == label).all()
 
@@ -108,7 +109,7 @@ def test_sampling_without_replacement_under_vmap_and_jit(real):
 @pytest.mark.parametrize("n", [2, 3, 8, 70])
 def test_a_class_with_fewer_images_repeats_them_evenly(real, n):
     _, on_device = real
-    positions = data.sample_positions(jax.random.key(1), on_device, 3, n)
+    positions = on_device.sample_positions(jax.random.key(1), 3, n)
     counts = collections.Counter(positions.tolist())
     assert len(counts) == min(n, 3)
     assert max(counts.values()) == -(-n // 3)
@@ -118,7 +119,7 @@ def test_a_class_with_fewer_images_repeats_them_evenly(real, n):
 def test_sampling_is_uniform(real):
     _, on_device = real
     keys = jax.random.split(jax.random.key(2), 4000)
-    positions = jax.vmap(lambda k: data.sample_positions(k, on_device, 2, 5))(keys)
+    positions = jax.vmap(lambda k: on_device.sample_positions(k, 2, 5))(keys)
     _, counts = np.unique(np.asarray(positions), return_counts=True)
     assert len(counts) == 20
     # Each of 20 images is drawn with probability 1/4: 1000 times, standard deviation 27.

@@ -31,7 +31,7 @@ def test_a_cut_file(tmp_path, size):
     write_set(tmp_path)
     path = tmp_path / "test_32x32.mat"
     path.write_bytes(path.read_bytes()[:size])
-    with pytest.raises(UserError, match=r"test_32x32.mat: not a whole SVHN file"):
+    with pytest.raises(UserError, match=r"test_32x32.mat: not a complete SVHN file"):
         data.load("svhn", tmp_path)
 
 

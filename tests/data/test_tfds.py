@@ -70,10 +70,10 @@ def prepared(tmp_path_factory):
 def check(split, n):
     """TFDS shuffles when it prepares, so images are found by their content."""
     expected = {pixels_of(i).tobytes(): i % 10 for i in range(n)}
-    found = {
+    read = {
         image.tobytes(): int(label) for image, label in zip(split.images, split.labels, strict=True)
     }
-    assert found == expected
+    assert read == expected
     assert split.images.shape == (n, 28, 28, 1)
 
 
@@ -134,7 +134,7 @@ def test_the_older_format_needs_tensorflow(tmp_path):
     (path,) = (tmp_path / "mnist").rglob("dataset_info.json")
     info = json.loads(path.read_text()) | {"fileFormat": "tfrecord"}
     path.write_text(json.dumps(info))
-    with pytest.raises(UserError, match=r"tfrecord, which TensorFlow reads: .*jdd\[tfds\]"):
+    with pytest.raises(UserError, match=r"tfrecord, which TensorFlow reads: .*pip install tensor"):
         data.load("mnist", tmp_path)
 
 

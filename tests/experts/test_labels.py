@@ -19,8 +19,8 @@ def made(tmp_path_factory):
         "digits", digits.preprocess.spec(), "MLP", {"width": 8}, 0.1,
         ExpertSettings(num_experts=3, train_epochs=1),
     )  # fmt: skip
-    shown = digits.preprocess(digits.train.images[:1])
-    params = [NETWORK.init(jax.random.key(i), shown)["params"] for i in range(3)]
+    images = digits.preprocess(digits.train.images[:1])
+    params = [NETWORK.init(jax.random.key(i), images)["params"] for i in range(3)]
     params[2] = jax.tree.map(lambda p: 0.0 * p, params[2])
     params[2]["classifier"]["bias"] = params[2]["classifier"]["bias"].at[3].set(5.0)
     store = ExpertStore.create(tmp_path_factory.mktemp("labels"), spec, params[0])
@@ -34,16 +34,16 @@ def test_only_experts_that_are_right_have_a_say(made):
     digits, store, params = made
     images = digits.preprocess(jnp.asarray(digits.train.images[:40]))
     classes = digits.train.labels[:40]
-    found = experts.label_logits(store, NETWORK, images, classes, 3)
+    mean_logits = experts.label_logits(store, NETWORK, images, classes, 3)
     each = np.stack([np.asarray(NETWORK.apply({"params": p}, images)) for p in params])
     asked = 0
     for i, label in enumerate(classes):
         right = [logits[i] for logits in each if logits[i].argmax() == label]
         asked += len(right) > 1
         if right:
-            np.testing.assert_allclose(found[i], np.mean(right, 0), rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(mean_logits[i], np.mean(right, 0), rtol=1e-4, atol=1e-5)
         else:
-            assert np.isnan(found[i]).all()
+            assert np.isnan(mean_logits[i]).all()
     assert asked and (classes == 3).any()
 
 
@@ -51,7 +51,7 @@ def test_images_are_chosen_that_the_first_expert_knows(made):
     """Where it knows too few of a class the next are asked, and at last any will do."""
     digits, store, params = made
     rng = np.random.default_rng(0)
-    chosen = experts.rightly_classified(store, NETWORK, digits.train, digits, 4, 3, rng)
+    chosen = experts.correctly_classified(store, NETWORK, digits.train, digits, 4, 3, rng)
     assert len(set(chosen.tolist())) == 40
     np.testing.assert_array_equal(digits.train.labels[chosen], np.repeat(np.arange(10), 4))
     images = digits.preprocess(jnp.asarray(digits.train.images))
@@ -70,5 +70,5 @@ def test_images_are_chosen_that_the_first_expert_knows(made):
 
 def test_a_classs_mean_is_over_rows_that_are_numbers():
     rows = np.array([[1.0, 3.0], [np.nan, np.nan], [5.0, 7.0], [np.nan, np.nan]], np.float32)
-    found = experts.class_means(rows, np.array([0, 0, 0, 1]))
-    np.testing.assert_allclose(found, [[3, 5], [0, 1]])
+    means = experts.class_means(rows, np.array([0, 0, 0, 1]))
+    np.testing.assert_allclose(means, [[3, 5], [0, 1]])

@@ -1,5 +1,6 @@
 """Training experts: the same bits interrupted or not, added later or at once, killed or not."""
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -11,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from jdd import data, evaluation, experts, networks, storage, training
+from jdd import checkpoints, data, experts, networks, training
 from jdd.errors import Interrupted, UserError
 from jdd.experts import ExpertSettings, ExpertSpec, ExpertStore
 from jdd.experts import train as module
@@ -34,8 +35,8 @@ def setup(directory, count, **changes):
         held_out=0.1,
         settings=ExpertSettings(num_experts=count, **settings),
     )
-    store = experts.prepare(directory, spec, NETWORK)
-    return store, evaluation.real(train, digits), evaluation.real(validation, digits)
+    store = experts.open_or_create(directory, spec, NETWORK)
+    return store, *(data.to_device(s, digits.preprocess) for s in (train, validation))
 
 
 def trained(directory, count, **options):
@@ -53,9 +54,9 @@ def content(store, count):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def both(tmp_path_factory):
     """Two experts, trained at once."""
-    store = trained(tmp_path_factory.mktemp("whole"), 2)
+    store = trained(tmp_path_factory.mktemp("both"), 2)
     return content(store, 2), store.accuracies
 
 
@@ -79,17 +80,17 @@ def test_an_expert_is_the_training_loops_trajectory(tmp_path):
     assert store.accuracies == pytest.approx([expected], abs=0.01)
 
 
-def test_a_schedule_by_difficulty_keeps_the_hardest_images_out(tmp_path):
-    """Of images that the schedule never comes to, nothing may matter; of the others each does."""
-    settings = {"schedule": "pad", "easy_share": 0.4, "all_from": 1.0}
-    settings |= {"drop_from": 1.0, "drop_more_from": 1.0}
+def test_a_curriculum_by_difficulty_keeps_the_hardest_images_out(tmp_path):
+    """Of images that the curriculum never comes to, nothing may matter; of the others each does."""
+    settings = {"curriculum": "pad", "initial_fraction": 0.4, "full_from_epoch": 1.0}
+    settings |= {"first_drop_epoch": 1.0, "second_drop_epoch": 1.0}
     ranks = np.random.default_rng(0).permutation(200) / 200
 
     def bits(name, changed):
         store, train, validation = setup(tmp_path / name, 1, **settings)
         images = np.array(train.images)
         images[changed] = 255 - images[changed]
-        train = train._replace(images=jax.numpy.asarray(images))
+        train = dataclasses.replace(train, images=jax.numpy.asarray(images))
         experts.train_experts(store, NETWORK, "none", train, validation, 1, ranks=ranks)
         return content(ExpertStore.open(tmp_path / name), 1)
 
@@ -100,13 +101,13 @@ def test_a_schedule_by_difficulty_keeps_the_hardest_images_out(tmp_path):
     assert bits("easiest", ranks < 0.1)[1] != plain[1]
 
 
-def test_experts_differ_and_learn(whole):
-    bits, accuracies = whole
+def test_experts_differ_and_learn(both):
+    bits, accuracies = both
     assert len(set(bits)) == len(bits)
     assert len(accuracies) == 2 and min(accuracies) > 0.2
 
 
-def test_interrupted_at_every_epoch_it_ends_in_the_same_bits(tmp_path, whole):
+def test_interrupted_at_every_epoch_it_ends_in_the_same_bits(tmp_path, both):
     stops = 0
     while stops < 20:
         try:
@@ -116,15 +117,15 @@ def test_interrupted_at_every_epoch_it_ends_in_the_same_bits(tmp_path, whole):
             stops += 1
             assert list(tmp_path.glob("state/*")) or ExpertStore.open(tmp_path).complete
     assert stops == 2 * (EPOCHS - 1) + 1
-    assert (content(store, 2), store.accuracies) == whole
+    assert (content(store, 2), store.accuracies) == both
     assert not (tmp_path / "state").exists()
 
 
-def test_experts_added_later_are_those_trained_at_once(tmp_path, whole):
+def test_experts_added_later_are_those_trained_at_once(tmp_path, both):
     first = trained(tmp_path, 1)
     assert first.complete == 1
     store = trained(tmp_path, 2)
-    assert (content(store, 2), store.accuracies) == whole
+    assert (content(store, 2), store.accuracies) == both
     again = trained(tmp_path, 1)
     assert again.complete == 2
 
@@ -134,7 +135,7 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("moment", range(6))
-def test_killed_at_any_write_it_goes_on_to_the_same_bits(tmp_path, whole, monkeypatch, moment):
+def test_killed_at_any_write_it_resumes_to_the_same_bits(tmp_path, both, monkeypatch, moment):
     """Raises, as a kill would end it, in the middle of a sequence of writes to the store."""
     count = 0
 
@@ -153,17 +154,17 @@ def test_killed_at_any_write_it_goes_on_to_the_same_bits(tmp_path, whole, monkey
         for owner, name in [
             (ExpertStore, "write"),
             (ExpertStore, "finish"),
-            (storage.StateKeeper, "save"),
-            (storage.StateKeeper, "clear"),
+            (checkpoints.StateCheckpoints, "save"),
+            (checkpoints.StateCheckpoints, "clear"),
         ]:
             patched.setattr(owner, name, dying(getattr(owner, name)))
         with pytest.raises(Killed):
             trained(tmp_path, 2)
     store = trained(tmp_path, 2)
-    assert (content(store, 2), store.accuracies) == whole
+    assert (content(store, 2), store.accuracies) == both
 
 
-def test_killed_by_a_signal_it_goes_on_to_the_same_bits(tmp_path, whole):
+def test_killed_by_a_signal_it_resumes_to_the_same_bits(tmp_path, both):
     program = (
         "import sys, pathlib\n"
         "from tests.experts import test_train as t\n"
@@ -180,22 +181,22 @@ def test_killed_by_a_signal_it_goes_on_to_the_same_bits(tmp_path, whole):
     process.send_signal(signal.SIGKILL)
     process.wait()
     store = trained(tmp_path, 2)
-    assert (content(store, 2), store.accuracies) == whole
+    assert (content(store, 2), store.accuracies) == both
 
 
-def test_a_state_of_other_experts_is_not_taken(tmp_path, whole, monkeypatch):
+def test_a_state_of_other_experts_is_not_taken(tmp_path, both, monkeypatch):
     """As where a GPU trains several at once: the state of five is no start for eight."""
     with pytest.raises(Interrupted):
         trained(tmp_path, 1, should_stop=lambda: True)
     with monkeypatch.context() as patched:
-        patched.setattr(module, "models_at_once", lambda wanted: wanted)
+        patched.setattr(module, "models_per_call", lambda wanted: wanted)
         store = trained(tmp_path, 2)
     assert store.complete == 2
-    assert content(store, 2) == whole[0]
+    assert content(store, 2) == both[0]
 
 
 def test_a_diverging_expert_is_said(tmp_path):
-    with pytest.raises(UserError, match=r"diverged in epoch .*: lower --lr-teacher"):
+    with pytest.raises(UserError, match=r"diverged in epoch .*: lower `lr_teacher`"):
         trained(tmp_path, 1, settings={"lr_teacher": 1e20})
 
 

@@ -11,8 +11,6 @@ from jdd import losses, networks
 from jdd.interop import params_from_torch
 from tests import parity
 
-pytestmark = parity.needs_parity
-
 NETWORK = networks.create("ConvNet", 10, width=32)
 METRICS = {"ours": "layerwise_cosine", "mse": "mse", "cos": "cosine"}
 

@@ -39,8 +39,8 @@ def test_gradient_by_hand_and_finite_where_nothing_moves():
 
 def test_under_vmap_jit_and_half_precision():
     both = jax.tree.map(lambda *leaves: jnp.stack(leaves), START, STUDENT)
-    found = jax.jit(jax.vmap(trajectory_matching, in_axes=(0, None, None)))(both, START, TARGET)
-    np.testing.assert_allclose(found, [1, 14 / 30], rtol=1e-6)
+    losses = jax.jit(jax.vmap(trajectory_matching, in_axes=(0, None, None)))(both, START, TARGET)
+    np.testing.assert_allclose(losses, [1, 14 / 30], rtol=1e-6)
     halves = (jax.tree.map(lambda x: x.astype(jnp.bfloat16), p) for p in (STUDENT, START, TARGET))
     loss = trajectory_matching(*halves)
     assert loss.dtype == jnp.float32
@@ -72,8 +72,8 @@ def test_errors_of_any_size_are_ranked(share):
     rng = np.random.default_rng(0)
     errors = (10.0 ** rng.uniform(-30, 30, 1000)).astype(np.float32)
     weights = drop_smallest_errors(np.sqrt(errors), np.zeros(1000, np.float32), share)
-    kept = np.argsort(np.sqrt(errors))[int(share * 1000) :]
-    np.testing.assert_array_equal(np.nonzero(weights)[0], np.sort(kept))
+    matched = np.argsort(np.sqrt(errors))[int(share * 1000) :]
+    np.testing.assert_array_equal(np.nonzero(weights)[0], np.sort(matched))
 
 
 def test_ties_are_kept_and_no_gradient_flows_through_the_weights():

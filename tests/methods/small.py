@@ -5,27 +5,28 @@ import jax.numpy as jnp
 import numpy as np
 
 from jdd import data
+from jdd.methods import guarded
 from jdd.synthetic import SetInfo, SyntheticSet
 
 CLASSES = 3
 
 
-def digits(a_class: int, shift: int = 0) -> data.RealData:
+def digits(a_class: int, shift: int = 0) -> data.DeviceData:
     """`a_class` images of each of three digits; `shift` picks others of the first class alone."""
-    whole = data.load("digits")
+    loaded = data.load("digits")
     chosen = [
-        np.flatnonzero(whole.train.labels == label)[start : start + a_class]
+        np.flatnonzero(loaded.train.labels == label)[start : start + a_class]
         for label, start in zip(range(CLASSES), (shift, 0, 0), strict=True)
     ]
     index = np.concatenate(chosen)
-    split = data.Split(whole.train.images[index], whole.train.labels[index])
-    return data.to_device(split, whole.preprocess, CLASSES)
+    split = data.Split(loaded.train.images[index], loaded.train.labels[index])
+    return data.to_device(split, loaded.preprocess, CLASSES)
 
 
-def real(of: data.RealData, label: int) -> jax.Array:
+def real(of: data.DeviceData, label: int) -> jax.Array:
     """All images of a class, preprocessed."""
     count = of.images.shape[0] // CLASSES
-    return of.preprocess(of.images[label * count : (label + 1) * count])
+    return of.batch(jnp.arange(label * count, (label + 1) * count))[0]
 
 
 def start(ipc: int, seed: int = 0) -> SyntheticSet:
@@ -38,14 +39,13 @@ def start(ipc: int, seed: int = 0) -> SyntheticSet:
 
 def fresh(network, state) -> dict:
     """The random network of the iteration that `state` comes to."""
-    key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.iteration)
-    return network.init(jax.random.split(key)[0], jnp.zeros((1, 8, 8, 1)))
+    return network.init(jax.random.split(state.iteration_key())[0], jnp.zeros((1, 8, 8, 1)))
 
 
 def two_updates(method, synthetic, of):
     """Images, states and losses before, between and behind two updates."""
     synthetic, state = method.init(jax.random.key(3), synthetic, of)
-    update = jax.jit(method.update)
+    update = jax.jit(guarded(method).update)
     seen = [(synthetic.images, state, None)]
     for _ in range(2):
         synthetic, state, metrics = update(synthetic, state, of)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from jdd import networks
-from jdd.errors import UserError
+from jdd.errors import SettingError
 from jdd.methods import CoresetSettings, RandomSettings, herding, k_center, random
-from jdd.methods.coresets import cover, herd
+from jdd.methods.coresets import greedy_k_center, herd
 from tests.methods import small
 
 NETWORK = networks.create("ConvNet", small.CLASSES, width=8, depth=1)
@@ -39,22 +39,24 @@ def brute_centers(features, count):
     return chosen
 
 
-@pytest.mark.parametrize(("choose", "brute"), [(herd, brute_herding), (cover, brute_centers)])
+@pytest.mark.parametrize(
+    ("choose", "brute"), [(herd, brute_herding), (greedy_k_center, brute_centers)]
+)
 @pytest.mark.parametrize("seed", range(4))
 def test_the_choice_is_that_of_brute_force(choose, brute, seed):
     """Features away from zero, and rows at the end that are none."""
     rng = np.random.default_rng(seed)
     features = rng.standard_normal((30, 5)).astype(np.float32) + 2
     padded = np.concatenate([features, features[:10]])
-    counted = np.arange(40) < 30
+    mask = np.arange(40) < 30
     for count in (1, 2, 12, 30):
-        found = np.asarray(choose(jnp.asarray(padded), jnp.asarray(counted), count))
-        assert found.tolist() == brute(features.astype(np.float64), count)
+        places = np.asarray(choose(jnp.asarray(padded), jnp.asarray(mask), count))
+        assert places.tolist() == brute(features.astype(np.float64), count)
 
 
 def test_equal_images_are_chosen_once_each():
     features = jnp.zeros((4, 3)).at[3].set(1.0)
-    for choose in (herd, cover):
+    for choose in (herd, greedy_k_center):
         assert sorted(np.asarray(choose(features, jnp.ones(4, bool), 4)).tolist()) == [0, 1, 2, 3]
 
 
@@ -65,7 +67,7 @@ def chosen(method, of, ipc, seed=0):
     assert synthetic.learning_rate is None
     after, state, _ = method.update(synthetic, state, of)
     np.testing.assert_array_equal(after.images, synthetic.images)
-    every = np.asarray(of.preprocess(of.images))
+    every = np.asarray(of.batch(jnp.arange(of.images.shape[0]))[0])
     distances = np.square(np.asarray(after.images)[:, None] - every).sum((2, 3, 4))
     assert distances.min(axis=1).max() < 1e-6
     places = distances.argmin(axis=1)
@@ -108,11 +110,11 @@ def test_random_images_are_of_their_classes_and_differ():
     ("name", "value", "words"),
     [
         ("features", "train", "did you mean 'trained'"),
-        ("feature_epochs", 0, "--feature-epochs 0"),
-        ("feature_batch", 0, "--feature-batch 0"),
-        ("feature_lr", 0.0, "--feature-lr 0.0"),
+        ("feature_epochs", 0, "`feature_epochs` 0"),
+        ("feature_batch", 0, "`feature_batch` 0"),
+        ("feature_lr", 0.0, "`feature_lr` 0.0"),
     ],
 )
 def test_settings_out_of_range_are_named(name, value, words):
-    with pytest.raises(UserError, match=words):
-        herding(dataclasses.replace(TRAINED, **{name: value}), NETWORK)
+    with pytest.raises(SettingError, match=words):
+        dataclasses.replace(TRAINED, **{name: value})

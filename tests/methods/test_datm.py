@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jdd.errors import UserError
-from jdd.methods import DatmSettings, PadSettings, datm, mtt, pad
+from jdd.errors import SettingError
+from jdd.methods import DatmSettings, PadSettings, Rejection, datm, guarded, mtt, pad
 from tests.methods.test_mtt import NETWORK, a_segment, a_set
 
 COMMON = {
@@ -25,9 +25,9 @@ def matched(moved, segment, weights):
     start, target = (jax.tree.map(lambda p: p[0], tree) for tree in segment)
 
     def loss(params):
-        found = NETWORK.apply({"params": params}, images)
+        predicted = NETWORK.apply({"params": params}, images)
         aim = jax.nn.softmax(logits)
-        return -jnp.mean(jnp.sum(aim * jax.nn.log_softmax(found), -1))
+        return -jnp.mean(jnp.sum(aim * jax.nn.log_softmax(predicted), -1))
 
     student = start
     for _ in range(3):
@@ -96,7 +96,7 @@ def test_two_updates_are_those_of_plain_differentiation(method, weights):
         now = tuple(
             a - rate * v for a, rate, v in zip(now, (2.0, 0.01, 3.0), velocity, strict=True)
         )
-        synthetic, state, metrics = jax.jit(method.update)(synthetic, state, None, segment)
+        synthetic, state, metrics = jax.jit(guarded(method).update)(synthetic, state, None, segment)
         assert float(metrics["loss"]) == pytest.approx(float(value), rel=1e-5)
         assert int(metrics["dropped"]) == 0
         np.testing.assert_allclose(synthetic.images, now[0], rtol=1e-4, atol=1e-5)
@@ -110,12 +110,14 @@ def test_an_update_above_the_threshold_is_not_made():
     for threshold, dropped in ((1e-3, 3), (1e3, 0)):
         method = datm(dataclasses.replace(DATM, threshold=threshold), NETWORK)
         synthetic, state = method.init(jax.random.key(0), a_set(LOGITS), None)
-        moved, after, metrics = jax.jit(method.update)(synthetic, state, None, a_segment(0, 1))
+        moved, after, metrics = jax.jit(guarded(method).update)(
+            synthetic, state, None, a_segment(0, 1)
+        )
         assert int(metrics["dropped"]) == dropped
         same = np.array_equal(moved.labels, synthetic.labels)
         assert same == (dropped == 3) and int(after.iteration) == 1
         if dropped:
-            assert "--threshold" in method.reasons[dropped - 1]
+            assert "`threshold`" in Rejection(dropped).words and Rejection(dropped).is_expected
             jax.tree.map(np.testing.assert_array_equal, state.optimizer, after.optimizer)
 
 
@@ -131,27 +133,27 @@ def test_without_learning_labels_it_is_trajectory_matching():
     from jdd.methods import MttSettings
 
     shared = {k: v for k, v in COMMON.items() if k in MttSettings.__dataclass_fields__}
-    found = []
+    moved = []
     still = datm(dataclasses.replace(DATM, lr_label=0.0), NETWORK)
     for method in (mtt(MttSettings(**shared), NETWORK), still):
         synthetic, state = method.init(jax.random.key(0), a_set(LOGITS), None)
-        found.append(jax.jit(method.update)(synthetic, state, None, a_segment(0, 1))[0])
-    np.testing.assert_allclose(found[0].images, found[1].images, rtol=1e-5, atol=1e-6)
-    np.testing.assert_array_equal(found[1].labels, LOGITS)
+        moved.append(jax.jit(guarded(method).update)(synthetic, state, None, a_segment(0, 1))[0])
+    np.testing.assert_allclose(moved[0].images, moved[1].images, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(moved[1].labels, LOGITS)
 
 
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"lr_label": -1.0}, "--lr-label"),
-        ({"mom_label": 1.0}, "--mom-label"),
-        ({"threshold": float("nan")}, "--threshold"),
-        ({"first_max_start_epoch": 21}, "--first-max-start-epoch"),
-        ({"window_grown_by": -1}, "--window-grown-by"),
-        ({"drop": 1.0}, "--drop"),
+        ({"lr_label": -1.0}, "`lr_label`"),
+        ({"mom_label": 1.0}, "`mom_label`"),
+        ({"threshold": float("nan")}, "`threshold`"),
+        ({"initial_max_start_epoch": 21}, "`initial_max_start_epoch`"),
+        ({"window_expansion_end": -1}, "`window_expansion_end`"),
+        ({"drop": 1.0}, "`drop`"),
         ({"filter": "deepth"}, "did you mean 'depth'"),
     ],
 )
 def test_settings_out_of_range_are_named(changes, named):
-    with pytest.raises(UserError, match=named):
-        pad(PadSettings(**{**COMMON, **changes}), NETWORK)
+    with pytest.raises(SettingError, match=named):
+        PadSettings(**{**COMMON, **changes})

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from jdd import networks
-from jdd.errors import UserError
-from jdd.methods import DcSettings, dc, dsa
+from jdd.errors import SettingError
+from jdd.methods import DcSettings, Rejection, dc, dsa, guarded
 from tests.methods import small
 
 NETWORK = networks.create("MLP", small.CLASSES, width=16)
@@ -147,7 +147,7 @@ def test_siamese_transforms_are_the_same_for_real_and_synthetic_images():
     # A unit that no image of a class drives has no gradient, and counts in the cosine distance.
     settings = dataclasses.replace(SETTINGS, batch_real=6, metric="mse")
     images = jnp.concatenate([small.real(of, label) for label in range(small.CLASSES)])
-    given = dataclasses.replace(small.start(6), images=images)
+    matched = small.start(6).replace(storage=images)
     made = dsa(settings, NETWORK)
     update = jax.jit(made.update)
 
@@ -155,43 +155,43 @@ def test_siamese_transforms_are_the_same_for_real_and_synthetic_images():
         return float(update(*made.init(jax.random.key(i), synthetic, of), of)[2]["loss"])
 
     for i in range(3):
-        assert loss(given, i) < 1e-6 * loss(small.start(6), i)
+        assert loss(matched, i) < 1e-6 * loss(small.start(6), i)
     plain = small.two_updates(dc(settings, NETWORK), small.start(6), of)[1][2]
     assert abs(plain - loss(small.start(6), 3)) > 1e-3 * plain
 
 
 def test_an_update_that_is_not_finite_is_dropped():
-    method, of, given = dc(SETTINGS, NETWORK), small.digits(20), small.start(1)
-    given = dataclasses.replace(given, images=given.images.at[1].set(jnp.inf))
-    synthetic, state = method.init(jax.random.key(0), given, of)
+    method, of, start = guarded(dc(SETTINGS, NETWORK)), small.digits(20), small.start(1)
+    start = start.replace(storage=start.images.at[1].set(jnp.inf))
+    synthetic, state = method.init(jax.random.key(0), start, of)
     after, state, metrics = jax.jit(method.update)(synthetic, state, of)
-    assert int(metrics["dropped"]) == 1 and "--lr-img" in method.reasons[0]
+    reason = Rejection(int(metrics["dropped"]))
+    assert reason is Rejection.NOT_FINITE and "`lr_img`" in reason.words
     assert int(state.iteration) == 1
     np.testing.assert_array_equal(after.images, synthetic.images)
 
 
 def test_sets_of_other_methods_are_put_in_order():
     """By class, with hard labels, without the step size that another method learned."""
-    given = small.start(2)
+    start = small.start(2)
     order = np.array([3, 0, 5, 1, 4, 2])
-    shuffled = dataclasses.replace(
-        given,
-        images=given.images[order],
-        labels=given.labels[order],
+    shuffled = start.replace(
+        storage=start.images[order],
+        labels=start.labels[order],
         learning_rate=jnp.float32(0.1),
     )
-    found, _ = dc(SETTINGS, NETWORK).init(jax.random.key(0), shuffled, small.digits(20))
-    np.testing.assert_array_equal(found.labels, given.labels)
-    assert found.learning_rate is None
+    ordered, _ = dc(SETTINGS, NETWORK).init(jax.random.key(0), shuffled, small.digits(20))
+    np.testing.assert_array_equal(ordered.labels, start.labels)
+    assert ordered.learning_rate is None
     for label in range(small.CLASSES):
         rows = slice(2 * label, 2 * label + 2)
-        assert {image.tobytes() for image in np.asarray(found.images[rows])} == {
-            image.tobytes() for image in np.asarray(given.images[rows])
+        assert {image.tobytes() for image in np.asarray(ordered.images[rows])} == {
+            image.tobytes() for image in np.asarray(start.images[rows])
         }
-    soft = dataclasses.replace(given, labels=jnp.ones((6, 3)))
-    found, _ = dc(SETTINGS, NETWORK).init(jax.random.key(0), soft, small.digits(20))
-    np.testing.assert_array_equal(found.labels, given.labels)
-    np.testing.assert_array_equal(found.images, given.images)
+    soft = start.replace(labels=jnp.ones((6, 3)))
+    ordered, _ = dc(SETTINGS, NETWORK).init(jax.random.key(0), soft, small.digits(20))
+    np.testing.assert_array_equal(ordered.labels, start.labels)
+    np.testing.assert_array_equal(ordered.images, start.images)
 
 
 @pytest.mark.parametrize(
@@ -212,6 +212,6 @@ def test_sets_of_other_methods_are_put_in_order():
     ],
 )
 def test_settings_out_of_range_are_named(name, value):
-    words = "did you mean 'cosine'" if name == "metric" else "--" + name.replace("_", "-")
-    with pytest.raises(UserError, match=words):
-        dc(dataclasses.replace(SETTINGS, **{name: value}), NETWORK)
+    words = "did you mean 'cosine'" if name == "metric" else f"`{name}`"
+    with pytest.raises(SettingError, match=words):
+        dataclasses.replace(SETTINGS, **{name: value})

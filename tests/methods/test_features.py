@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jdd import networks
-from jdd.errors import UserError
+from jdd.errors import SettingError
 from jdd.methods import DatadamSettings, DmSettings, datadam, dm
 from jdd.methods.base import with_precision
 from tests.methods import small
@@ -47,9 +47,9 @@ def plain_loss(images, method, module, variables, of, ipc):
     def seen(batches, what):
         if not batched:
             return [module.apply(variables, batch, method=what) for batch in batches]
-        whole = module.apply(variables, jnp.concatenate(batches), train=True, method=what)
+        every = module.apply(variables, jnp.concatenate(batches), train=True, method=what)
         each = len(batches[0])
-        return [jax.tree.map(lambda a, i=i: a[i * each : (i + 1) * each], whole) for i in classes]
+        return [jax.tree.map(lambda a, i=i: a[i * each : (i + 1) * each], every) for i in classes]
 
     pairs = zip(seen(mine, "embed"), seen(theirs, "embed"), strict=True)
     last = sum(of_features(*pair) for pair in pairs)
@@ -65,7 +65,7 @@ def plain_loss(images, method, module, variables, of, ipc):
 @pytest.mark.parametrize("norm", ["instance", "batch"])
 @pytest.mark.parametrize("method", [dm, datadam])
 def test_two_updates_are_those_of_plain_differentiation(method, norm, monkeypatch):
-    monkeypatch.setattr("jdd.ops.parts._PIXELS", 5 * 64)  # real images are described in parts
+    monkeypatch.setattr("jdd.ops.microbatch._PIXELS", 5 * 64)  # real images are described in parts
     module, of, ipc = network(norm), small.digits(20), 2
     seen = small.two_updates(method(OURS[method], module), small.start(ipc), of)
     velocity = 0.0
@@ -103,11 +103,11 @@ def test_siamese_transforms_are_the_same_for_real_and_synthetic_images(method, n
     of = small.digits(6)
     images = jnp.concatenate([small.real(of, label) for label in range(small.CLASSES)])
     settings = dataclasses.replace(OURS[method], batch_real=6, dsa=True)
-    given = dataclasses.replace(small.start(6), images=images)
+    matched = small.start(6).replace(storage=images)
     made = method(settings, network(norm))
     update = jax.jit(made.update)
     for i in range(3):
-        synthetic, state = made.init(jax.random.key(i), given, of)
+        synthetic, state = made.init(jax.random.key(i), matched, of)
         loss = float(update(synthetic, state, of)[2]["loss"])
         assert loss < 1e-6 * float(np.sum(np.square(images)))
     without = method(dataclasses.replace(settings, dsa=False), network(norm))
@@ -129,10 +129,10 @@ def test_siamese_transforms_are_the_same_for_real_and_synthetic_images(method, n
     ],
 )
 def test_settings_out_of_range_are_named(name, value):
-    for method, settings in OURS.items():
+    for settings in OURS.values():
         if hasattr(settings, name):
-            with pytest.raises(UserError, match="--" + name.replace("_", "-")):
-                method(dataclasses.replace(settings, **{name: value}), network())
+            with pytest.raises(SettingError, match=f"`{name}`"):
+                dataclasses.replace(settings, **{name: value})
 
 
 def test_updates_of_less_precision_are_near_and_others():

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from jdd import networks
-from jdd.errors import UserError
+from jdd.errors import SettingError
 from jdd.experts import Segment
-from jdd.methods import MttSettings, mtt
+from jdd.methods import MttSettings, Rejection, guarded, mtt
 from jdd.synthetic import SetInfo, SyntheticSet
 
 NETWORK = networks.create("MLP", 3, width=16)
@@ -86,7 +86,7 @@ def test_two_updates_are_those_of_plain_differentiation(soft):
             0.5 * v + (a + b) / 2 for v, a, b in zip(velocity, *gradients, strict=True)
         )
         images, rate = images - 2.0 * velocity[0], rate - 0.01 * velocity[1]
-        synthetic, state, metrics = jax.jit(method.update)(synthetic, state, None, segment)
+        synthetic, state, metrics = jax.jit(guarded(method).update)(synthetic, state, None, segment)
         assert float(metrics["loss"]) == pytest.approx(float(sum(values)) / 2, rel=1e-5)
         assert int(metrics["dropped"]) == 0 and int(state.iteration) == t + 1
         np.testing.assert_allclose(synthetic.images, images, rtol=1e-4, atol=1e-5)
@@ -99,14 +99,14 @@ def test_peaked_label_logits_are_hard_labels():
     found = []
     for labels in (None, 1e4 * jax.nn.one_hot(a_set().labels, 3)):
         synthetic, state = method.init(jax.random.key(0), a_set(labels), None)
-        found.append(jax.jit(method.update)(synthetic, state, None, a_segment())[0].images)
+        found.append(jax.jit(guarded(method).update)(synthetic, state, None, a_segment())[0].images)
     np.testing.assert_allclose(*found, rtol=1e-4, atol=1e-5)
 
 
 def moved_by(**changes):
     method = mtt(dataclasses.replace(SETTINGS, **changes), NETWORK)
     synthetic, state = method.init(jax.random.key(0), a_set(), None)
-    moved, _, metrics = jax.jit(method.update)(
+    moved, _, metrics = jax.jit(guarded(method).update)(
         synthetic, state, None, a_segment(segments=changes.get("segments", 2))
     )
     return np.asarray(moved.images - synthetic.images), float(metrics["loss"])
@@ -121,7 +121,7 @@ def test_mini_batches_and_augmentation_change_the_step():
     assert loss != other and not np.allclose(whole, augmented)
 
 
-def test_a_stored_step_size_is_gone_on_from():
+def test_a_stored_step_size_is_where_it_starts():
     synthetic, _ = mtt(SETTINGS, NETWORK).init(
         jax.random.key(0), a_set(rate=jnp.float32(0.7)), None
     )
@@ -142,7 +142,9 @@ def test_a_step_size_that_would_more_than_double_is_not_followed(lr_lr, dropped)
         return -jnp.mean(jnp.sum(labels * jax.nn.log_softmax(logits), -1))
 
     ahead = jax.tree.map(lambda p, g: p - 10 * g, start, jax.grad(loss)(start))
-    moved, _, metrics = jax.jit(method.update)(synthetic, state, None, Segment(start, ahead))
+    moved, _, metrics = jax.jit(guarded(method).update)(
+        synthetic, state, None, Segment(start, ahead)
+    )
     assert int(metrics["dropped"]) == dropped
     if dropped:
         assert moved.learning_rate == synthetic.learning_rate
@@ -158,27 +160,27 @@ def mirrored(segment):
 @pytest.mark.parametrize(
     ("changes", "reason", "named"),
     [
-        ({"lr_lr": 1e6}, 2, "--lr-lr"),
-        ({"lr_init": 1e30}, 1, "--lr-init"),
-        ({"lr_img": 3e38}, 1, "--lr-img"),
+        ({"lr_lr": 1e6}, 2, "`lr_lr`"),
+        ({"lr_init": 1e30}, 1, "`lr_init`"),
+        ({"lr_img": 3e38}, 1, "`lr_img`"),
     ],
 )
 def test_an_unsound_update_is_dropped_and_the_momentum_with_it(changes, reason, named):
     method = mtt(dataclasses.replace(SETTINGS, **changes), NETWORK)
-    update = jax.jit(method.update)
+    update = jax.jit(guarded(method).update)
     dropped = 0
-    given = a_segment()
+    ahead = a_segment()
     if "lr_img" in changes:  # so near the start that the gradient is large
-        near = jax.tree.map(lambda p, q: p + 1e-4 * (q - p), *given)
-        given = Segment(given.start, near)
-    for segment in (given, mirrored(given)):
+        near = jax.tree.map(lambda p, q: p + 1e-4 * (q - p), *ahead)
+        ahead = Segment(ahead.start, near)
+    for segment in (ahead, mirrored(ahead)):
         synthetic, state = method.init(jax.random.key(0), a_set(), None)
         moved, after, metrics = update(synthetic, state, None, segment)
         assert int(after.iteration) == 1
         assert float(moved.learning_rate) > 0 and np.isfinite(moved.images).all()
         if metrics["dropped"]:
             dropped += 1
-            assert int(metrics["dropped"]) == reason and named in method.reasons[reason - 1]
+            assert int(metrics["dropped"]) == reason and named in Rejection(reason).words
             jax.tree.map(
                 np.testing.assert_array_equal,
                 (synthetic, state.optimizer),
@@ -222,5 +224,5 @@ def test_teslas_update_is_another():
     ],
 )
 def test_settings_out_of_range_are_named(name, value):
-    with pytest.raises(UserError, match="--" + name.replace("_", "-")):
-        mtt(dataclasses.replace(SETTINGS, **{name: value}), NETWORK)
+    with pytest.raises(SettingError, match=f"`{name}`"):
+        dataclasses.replace(SETTINGS, **{name: value})

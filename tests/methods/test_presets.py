@@ -5,15 +5,18 @@ import itertools
 import pytest
 
 from jdd import data
-from jdd.errors import UserError
+from jdd.errors import SettingError, UserError
 from jdd.methods import presets, registry
+from jdd.runs import Selection
 from jdd.runs import settings as run_settings
 
 
-def built(dataset, ipc, preset="paper", said=None, method="mtt"):
-    return run_settings.build(
-        method, dataset, ipc, "real", "ConvNet", preset, 0, {} if said is None else said
-    )
+def selected(dataset, ipc, preset="paper", method="mtt", init="real"):
+    return Selection(method, dataset, ipc, init, preset=preset)
+
+
+def built(dataset, ipc, preset="paper", overrides=None, method="mtt"):
+    return run_settings.build(selected(dataset, ipc, preset, method), overrides)
 
 
 def test_what_the_paper_gives_for_cifar10():
@@ -77,7 +80,7 @@ def test_soft_trajectories(method):
         run = built(dataset, ipc, method=method)
         of = run.method_settings
         assert (of.syn_steps, of.expert_epochs) == values[:2], (dataset, ipc)
-        assert (of.max_start_epoch, of.first_max_start_epoch) == values[2:4], (dataset, ipc)
+        assert (of.max_start_epoch, of.initial_max_start_epoch) == values[2:4], (dataset, ipc)
         assert (of.lr_img, of.lr_lr, of.lr_label, of.threshold) == values[4:8], (dataset, ipc)
         assert (of.iterations, of.mom_label, of.min_start_epoch) == (
             10000,
@@ -87,13 +90,17 @@ def test_soft_trajectories(method):
         if method == "pad":
             assert (of.drop, of.filter) == (values[8], "depth")
         experts = run.experts
-        assert (experts.teacher, experts.gsam_rho, experts.gsam_alpha) == ("gsam", 0.01, 0.3)
+        assert (experts.expert_optimizer, experts.gsam_rho, experts.gsam_alpha) == (
+            "gsam",
+            0.01,
+            0.3,
+        )
         assert (experts.train_epochs, experts.lr_teacher) == (100, 0.01)
-        assert experts.schedule == ("pad" if method == "pad" else "all")
+        assert experts.curriculum == ("pad" if method == "pad" else "all")
         assert run.loop.preprocessing == "zca" and run.recipe("color").batch_size == 128
 
 
-def test_each_method_is_judged_as_its_paper_says():
+def test_each_method_is_evaluated_as_its_paper_says():
     for method, dataset, wanted in [
         ("dc", "mnist", ("each_crop_scale_rotate", 1000)),
         ("dc", "cifar10", ("none", 300)),
@@ -107,8 +114,8 @@ def test_each_method_is_judged_as_its_paper_says():
 
 def test_coresets_choose_real_images_from_no_start():
     assert built("digits", 1, method="herding").iterations == 0
-    with pytest.raises(UserError, match="--init noise: herding chooses real images"):
-        run_settings.build("herding", "digits", 1, "noise", "ConvNet", "quick", 0, {})
+    with pytest.raises(SettingError, match="`init` noise: herding chooses real images"):
+        run_settings.build(selected("digits", 1, "quick", "herding", "noise"))
 
 
 def test_grey_images_are_not_whitened():
@@ -122,37 +129,53 @@ def test_every_name_in_a_preset_is_a_setting(preset):
     known = {
         name
         for method in registry.names()
-        for group in run_settings.defaults(method, "mnist", 1, "ConvNet", preset).values()
-        for name in group
+        for group in run_settings.defaults_of(selected("mnist", 1, preset, method)).groups
+        for name in group.values
     }
-    for method in registry.names():
-        for dataset in data.NAMES:
-            for ipc in (1, 10, 50):
-                assert set(presets.preset(preset, method, dataset, ipc)) <= known
+    for method, dataset, ipc in itertools.product(registry.names(), data.names(), (1, 10, 50)):
+        assert set(registry.preset(preset, method, dataset, ipc).values) <= known
 
 
-@pytest.mark.parametrize("dataset", data.NAMES)
+@pytest.mark.parametrize("dataset", data.names())
 @pytest.mark.parametrize("preset", presets.NAMES)
 def test_every_preset_makes_a_run(preset, dataset):
     """Values are of their fields' types, and segments end where their experts do."""
-    from jdd.experts import check_window
-
     for method, ipc in itertools.product(registry.names(), (1, 10, 50)):
         run = built(dataset, ipc, preset, method=method)
-        found = run_settings.defaults(method, dataset, ipc, "ConvNet", preset)
-        for title, kind in run_settings.groups(method).items():
-            for name, default in found[title].items():
-                assert type(default) is type(kind.__dataclass_fields__[name].default), name
-        registry.create(method, run.method_settings, None)
-        if registry.entry(method).trajectories:
-            check_window(
-                run.experts.train_epochs,
-                run.method_settings.expert_epochs,
-                run.method_settings.max_start_epoch,
-            )
+        for group in run_settings.defaults_of(selected(dataset, ipc, preset, method)).groups:
+            for name, value in group.values.items():
+                if group.kind is not None:
+                    default = group.kind.__dataclass_fields__[name].default
+                    assert type(value) is type(default), name
+        window = registry.create(method, run.method_settings, None).needs.segments
+        assert (window is not None) == (method in ("mtt", "datm", "pad"))
+        if window is not None:
+            window.check(run.experts.train_epochs)
 
 
-def test_what_the_user_says_goes_over_the_preset():
+@pytest.mark.parametrize(
+    ("cell", "source"),
+    [
+        (("paper", "mtt", "cifar10", 10), None),
+        (("paper", "mtt", "cifar10", 20), "those for cifar10 at 10 per class are used"),
+        (("paper", "mtt", "mnist", 1), "those for cifar10 at 1 per class are used"),
+        (("paper", "dm", "cifar10", 60), "those for cifar10 at 50 per class are used"),
+        (("paper", "dsa", "svhn", 50), None),
+        (("quick", "mtt", "mnist", 1), None),
+        (("quick", "mtt", "cifar10", 1), "those for mnist at 1 per class are used"),
+        (("quick", "random", "cifar10", 3), None),
+    ],
+)
+def test_borrowed_settings_are_said(cell, source):
+    """Where nobody published, or tried, settings for a run, it says whose it takes."""
+    note = registry.preset(*cell).note
+    if source is None:
+        assert note == ""
+    else:
+        assert source in note and f"for {cell[2]} at {cell[3]} per class" in note
+
+
+def test_what_the_user_overrides_goes_over_the_preset():
     run = built("digits", 1, "quick", {"syn_steps": 7, "width": 9, "lr_teacher": 0.3})
     assert run.method_settings.syn_steps == 7 and run.options["width"] == 9
     assert run.experts.lr_teacher == 0.3 and run.preset == "quick"
@@ -161,11 +184,11 @@ def test_what_the_user_says_goes_over_the_preset():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"preset": "fast"}, "unknown preset 'fast'.*choose from paper, quick"),
+        ({"preset": "fast"}, "`preset` 'fast'.*choose from paper, quick"),
         ({"method": "mt"}, "unknown method 'mt': did you mean 'mtt'"),
-        ({"said": {"syn_step": 3}}, "unknown setting 'syn_step': did you mean 'syn_steps'"),
-        ({"said": {"chunk": 0}}, "--chunk starts at 1"),
-        ({"ipc": 0}, "--ipc 0: at least 1"),
+        ({"overrides": {"syn_step": 3}}, "unknown setting 'syn_step': did you mean 'syn_steps'"),
+        ({"overrides": {"chunk": 0}}, "`chunk` 0: at least 1"),
+        ({"ipc": 0}, "`ipc` 0: at least 1"),
     ],
 )
 def test_unknown_names_are_told_with_the_nearest(change, words):

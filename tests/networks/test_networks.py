@@ -25,7 +25,7 @@ def shapes(network, *image_shape, method=None, count=2):
 
 
 def initial(network, x):
-    """Variables, compiled whole: one by one, a random draw for each layer compiles for longer."""
+    """Variables, compiled at once: one by one, a random draw for each layer compiles for longer."""
     return jax.jit(network.init)(jax.random.key(0), x)
 
 
@@ -181,10 +181,10 @@ def test_every_network_fits_the_usual_sizes(name, image_shape):
 def test_features_and_maps_of_the_published_networks(name, features, maps):
     network = networks.create(name, 10)
     assert shapes(network, 32, 32, 3, method="embed") == (2, features)
-    found = shapes(network, 32, 32, 3, method="feature_maps")
-    assert len(found) == maps
-    sides = [shape[1] for shape in found]
-    assert all(len(shape) == 4 for shape in found)
+    map_shapes = shapes(network, 32, 32, 3, method="feature_maps")
+    assert len(map_shapes) == maps
+    sides = [shape[1] for shape in map_shapes]
+    assert all(len(shape) == 4 for shape in map_shapes)
     assert sides == sorted(sides, reverse=True)
 
 
@@ -225,8 +225,8 @@ def test_the_smallest_size_that_fits_is_named(name, options, channels, smallest)
         ("ConvNet", {"norm": "instnace"}, "did you mean 'instance'"),
         ("ConvNet", {"activation": "leakyrelu"}, "did you mean 'leaky_relu'"),
         ("ConvNet", {"pooling": "mean"}, "choose from avg, max, none"),
-        ("ConvNet", {"width": 0}, "start at 1"),
-        ("ConvNet", {"norm": "group", "width": 6}, "multiple of 4, not width 6"),
+        ("ConvNet", {"width": 0}, "`width` 0: at least 1 is needed"),
+        ("ConvNet", {"norm": "group", "width": 6}, "`width` 6: group norm needs a multiple of 4"),
         ("VGG11", {"norm": "batch"}, "VGG11 takes no options"),
     ],
 )

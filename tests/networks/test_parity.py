@@ -27,7 +27,6 @@ def make(name):
     )
 
 
-@parity.needs_parity
 @pytest.mark.parametrize("name", parity.network_names())
 def test_logits_are_the_published_networks(name):
     listed = parity.network(name)

@@ -34,17 +34,17 @@ def drawn(module, *arguments):
     )
 
 
-def own(variables, norm):
+def of_convnet(variables, norm):
     """The variables of a shared module as the registry's ConvNet of this norm has them."""
-    found = {}
+    flat = {}
     for path, value in flax.traverse_util.flatten_dict(variables).items():
         if "norm" not in path:
-            found[path] = value
+            flat[path] = value
         elif path[0] == "batch_stats":
-            found |= {path: value} if norm == "batch" else {}
+            flat |= {path: value} if norm == "batch" else {}
         elif norm != "none":
-            found[path] = value if norm == "layer" else value[0, 0]
-    return flax.traverse_util.unflatten_dict(found)
+            flat[path] = value if norm == "layer" else value[0, 0]
+    return flax.traverse_util.unflatten_dict(flat)
 
 
 def results(apply):
@@ -52,8 +52,8 @@ def results(apply):
 
     def of(variables, x, *choice):
         def loss(params):
-            given = {**variables, "params": params}
-            logits, new = apply(given, x, *choice, train=True, mutable=["batch_stats"])
+            moved = {**variables, "params": params}
+            logits, new = apply(moved, x, *choice, train=True, mutable=["batch_stats"])
             return cross_entropy(logits, LABELS), new.get("batch_stats", {})
 
         return jax.value_and_grad(loss, has_aux=True)(variables["params"]), apply(
@@ -77,9 +77,9 @@ def test_every_choice_is_the_registrys_convnet(pooled):
             with jax.default_matmul_precision("highest"):
                 ((loss, new), gradient), logits = shared(variables, x, Choice.of(network))
                 ((expected, stats_), grads), tested = results(network.apply)(
-                    own(variables, norm), x
+                    of_convnet(variables, norm), x
                 )
-            ours = own({"params": gradient, "batch_stats": new}, norm)
+            ours = of_convnet({"params": gradient, "batch_stats": new}, norm)
             np.testing.assert_allclose(loss, expected, rtol=1e-5, err_msg=str(options))
             np.testing.assert_allclose(logits, tested, atol=2e-5, err_msg=str(options))
             theirs = {"params": grads, **({"batch_stats": stats_} if stats_ else {})}
@@ -101,9 +101,9 @@ def test_every_choice_is_the_registrys_convnet(pooled):
 def test_first_values_are_distributed_as_the_modules_own(name):
     network = networks.create(name, 10, **({"norm": "layer"} if name == "ConvNet" else {}))
     shapes = jax.eval_shape(network.init, jax.random.key(0), images(1, 32, 32, 3))
-    found = fresh_variables(shapes, np.random.default_rng(0))
-    assert jax.tree.structure(found) == jax.tree.structure(shapes)
-    flat = flax.traverse_util.flatten_dict(found)
+    drawn_values = fresh_variables(shapes, np.random.default_rng(0))
+    assert jax.tree.structure(drawn_values) == jax.tree.structure(shapes)
+    flat = flax.traverse_util.flatten_dict(drawn_values)
     for path, value in flat.items():
         assert value.shape == flax.traverse_util.flatten_dict(shapes)[path].shape
         assert value.dtype == np.float32

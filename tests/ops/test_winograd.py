@@ -40,8 +40,8 @@ def test_it_is_the_convolution_and_its_gradient(case):
     with jax.enable_x64(True):
         *_, width, _, margins = CASES[case]
         x, w, g = arrays(*CASES[case])
-        there, back = jax.vjp(lambda w: direct(x, w, margins), w)
-        np.testing.assert_allclose(winograd.convolve(x, w, margins), there, atol=1e-12)
+        direct_sum, back = jax.vjp(lambda w: direct(x, w, margins), w)
+        np.testing.assert_allclose(winograd.convolve(x, w, margins), direct_sum, atol=1e-12)
         np.testing.assert_allclose(
             winograd.kernel_gradient(x, g, width, margins), back(g)[0], atol=1e-12
         )
@@ -62,12 +62,12 @@ def test_float32_loses_little_more_than_a_bit():
     with jax.enable_x64(True):
         x, w, g = arrays(10, 16, 16, 128, 3, 128, margins, np.float32)
         exact, back = jax.vjp(lambda w: direct(x.astype(float), w, margins), w.astype(float))
-        for found, wanted in (
+        for ours, exact_result in (
             (winograd.convolve(x, w, margins), exact),
             (winograd.kernel_gradient(x, g, 3, margins), back(g.astype(float))[0]),
         ):
-            assert found.dtype == jnp.float32
-            distance = np.sqrt(np.mean((found - wanted) ** 2) / np.mean(wanted**2))
+            assert ours.dtype == jnp.float32
+            distance = np.sqrt(np.mean((ours - exact_result) ** 2) / np.mean(exact_result**2))
             assert distance < 1e-6
 
 
@@ -98,11 +98,14 @@ def test_arrays_of_16_bits_are_rounded_as_by_the_direct_sum(dtype):
     x, w, _ = arrays(10, 8, 8, 128, 3, 128, ((1, 1), (1, 1)), np.float32)
     x, w = x.astype(dtype), (w / 40).astype(dtype)
 
-    def found(conv):
+    def value_and_gradients(conv):
         value, back = jax.vjp(conv, x, w)
         return [v.astype(jnp.float32) for v in (value, *back(value))]
 
-    ours, theirs = found(conv2d), found(lambda x, w: direct(x, w, ((1, 1), (1, 1))))
+    ours, theirs = (
+        value_and_gradients(conv2d),
+        value_and_gradients(lambda x, w: direct(x, w, ((1, 1), (1, 1)))),
+    )
     for a, b in zip(ours, theirs, strict=True):
         distance = np.sqrt(np.mean((a - b) ** 2) / np.mean(b**2))
         assert distance < 2 * float(jnp.finfo(dtype).eps)

@@ -9,25 +9,24 @@ import pytest
 from sklearn.metrics import accuracy_score
 
 from jdd import data, losses, networks, randomness, training
-from jdd.data import Split
+from jdd.data import DeviceData, Split
 from jdd.errors import UserError
-from jdd.methods.coresets import CoresetSettings
-from jdd.recipe import Recipe
+from jdd.methods import CoresetSettings
 from jdd.synthetic import SetInfo, SyntheticSet, from_real
-from jdd.tasks.class_incremental import (
+from jdd.tasks.continual import Comparison, ContinualSettings, build
+from jdd.tasks.continual.classes import (
     Memory,
     class_orders,
     parts_of,
     seen_accuracy,
     seen_after,
 )
-from jdd.tasks.continual import ContinualSettings, compare
-from jdd.training import Trainer, TrainingData
+from jdd.training import Recipe, Trainer
 
 NETWORK = networks.create("MLP", 10, width=64)
 RECIPE = Recipe("MLP", {"width": 64}, epochs=200, learning_rate=0.02)
-PAPERS = ContinualSettings(repeats=1)
-SEED = ContinualSettings(protocol="seed", repeats=1, epochs=12, real_batch=64, real_lr=0.05)
+GDUMB = ContinualSettings(repeats=1)
+FINETUNE = ContinualSettings(protocol="finetune", repeats=1, epochs=12, real_batch=64, real_lr=0.05)
 FEATURES = CoresetSettings(feature_epochs=2)
 
 
@@ -44,10 +43,9 @@ def stored(digits):
     return SyntheticSet(images, labels, None, info)
 
 
-def learn(stored, digits, settings, methods, seed=0, recipe=RECIPE, **more):
-    return compare(
-        settings, NETWORK, recipe, stored, digits, seed, methods=methods, features=FEATURES, **more
-    )
+def learn(stored, digits, settings, methods, recipe=RECIPE, features=FEATURES, progress=None):
+    comparison = Comparison(settings, NETWORK, recipe, stored, digits, methods, features)
+    return comparison.run(0, progress)
 
 
 @pytest.mark.parametrize(
@@ -60,19 +58,19 @@ def test_parts_are_as_equal_as_can_be(classes, steps, sizes):
     assert [c for part in parts for c in part] == list(range(classes))
     assert seen_after(parts)[0] == parts[0] and seen_after(parts)[-1] == tuple(range(classes))
     for wrong in (0, classes + 1):
-        with pytest.raises(UserError, match=f"--steps {wrong}: from 1 to {classes}"):
+        with pytest.raises(UserError, match=f"`steps` {wrong}: from 1 to {classes}"):
             parts_of(range(classes), wrong)
 
 
 def test_orders():
     assert class_orders("given", 1, 4, 0) == [(0, 1, 2, 3)]
     assert class_orders("2,0, 3,1", 1, 4, 0) == [(2, 0, 3, 1)]
-    found = class_orders("random", 3, 10, 0)
-    assert [sorted(order) for order in found] == [list(range(10))] * 3
-    assert len(set(found)) == 3 and class_orders("random", 2, 10, 0) == found[:2]
-    assert class_orders("random", 3, 10, 1) != found
+    orders = class_orders("random", 3, 10, 0)
+    assert [sorted(order) for order in orders] == [list(range(10))] * 3
+    assert len(set(orders)) == 3 and class_orders("random", 2, 10, 0) == orders[:2]
+    assert class_orders("random", 3, 10, 1) != orders
     for wrong in ("0,1,2", "0,1,2,2", "0,1,2,4", "reversed", ""):
-        with pytest.raises(UserError, match=f"--order {wrong}: "):
+        with pytest.raises(UserError, match=f"`order` {wrong}: "):
             class_orders(wrong, 1, 4, 0)
 
 
@@ -90,39 +88,39 @@ def test_classes_not_seen_are_neither_tested_nor_predicted():
     assert seen_accuracy(logits, labels, seen) == pytest.approx(expected)
 
 
-def test_soft_labels_are_shared_out_among_the_classes_seen():
+def test_soft_labels_are_divided_among_the_classes_seen():
     """And a class's images are told by their place, whatever their largest label logit."""
     rng = np.random.default_rng(0)
     label_logits = jnp.asarray(rng.standard_normal((6, 3)), jnp.float32)
     info = SetInfo("digits", ("0", "1", "2"), {}, ipc=2)
     images = jnp.arange(6.0).reshape(6, 1, 1, 1)
     memory = Memory.of(SyntheticSet(images, label_logits, None, info))
-    shown = memory.seen((2, 0))
-    assert shown.images.ravel().tolist() == [0, 1, 4, 5]
+    data_seen = memory.seen((2, 0))
+    assert data_seen.images.ravel().tolist() == [0, 1, 4, 5]
     shares = np.exp(np.asarray(label_logits, np.float64))[[0, 1, 4, 5]]
     shares[:, 1] = 0
     shares /= shares.sum(1, keepdims=True)
     logits = rng.standard_normal((4, 3))
     log_probabilities = logits - np.log(np.exp(logits).sum(1, keepdims=True))
-    found = losses.soft_cross_entropy(jnp.asarray(logits, jnp.float32), shown.labels)
-    assert float(found) == pytest.approx(-(shares * log_probabilities).sum(1).mean(), rel=1e-5)
+    loss = losses.soft_cross_entropy(jnp.asarray(logits, jnp.float32), data_seen.labels)
+    assert float(loss) == pytest.approx(-(shares * log_probabilities).sum(1).mean(), rel=1e-5)
 
 
 def test_hard_labels_stay_and_may_be_in_any_order():
     info = SetInfo("digits", ("0", "1", "2"), {}, ipc=2)
     labels = jnp.array([2, 1, 0, 0, 1, 2])
     stored = SyntheticSet(jnp.arange(6.0).reshape(6, 1, 1, 1), labels, None, info)
-    shown = Memory.of(stored).seen((1, 2))
-    assert shown.images.ravel().tolist() == [0, 1, 4, 5]
-    assert shown.labels.tolist() == [2, 1, 1, 2]
+    data_seen = Memory.of(stored).seen((1, 2))
+    assert data_seen.images.ravel().tolist() == [0, 1, 4, 5]
+    assert data_seen.labels.tolist() == [2, 1, 1, 2]
 
 
-def test_papers_fresh_networks_see_the_memory_of_the_classes_seen(digits, stored):
+def test_gdumbs_fresh_networks_see_the_memory_of_the_classes_seen(digits, stored):
     """Every step's accuracy is that of a network trained by itself, from the same start."""
-    found = learn(stored, digits, PAPERS, ["distilled"])
+    outcome = learn(stored, digits, GDUMB, ["distilled"])
     key = jax.random.fold_in(jax.random.fold_in(randomness.key(0, "continual"), 0), 0)
     for step, seen in enumerate([range(5), range(10)]):
-        few = TrainingData(stored.images[: 3 * len(seen)], stored.labels[: 3 * len(seen)])
+        few = DeviceData(stored.images[: 3 * len(seen)], stored.labels[: 3 * len(seen)])
         trainer = Trainer.of(NETWORK, RECIPE, 3 * len(seen))
         start = jax.random.fold_in(jax.random.fold_in(key, step), 1)
         state = training.init(trainer, start, (8, 8, 1))
@@ -132,9 +130,9 @@ def test_papers_fresh_networks_see_the_memory_of_the_classes_seen(digits, stored
         logits = np.asarray(NETWORK.apply({"params": state.params}, images))
         predicted = logits[:, : len(seen)].argmax(1)
         expected = accuracy_score(digits.test.labels[test], predicted)
-        assert found.values["distilled"][0, step] == pytest.approx(expected)
-    assert found.seen() == [[0, 1, 2, 3, 4], list(range(10))]
-    assert found.mean()["distilled"] == found.values["distilled"][0].tolist()
+        assert outcome.values["distilled"][0, step] == pytest.approx(expected)
+    assert outcome.seen() == [[0, 1, 2, 3, 4], list(range(10))]
+    assert outcome.mean()["distilled"] == outcome.values["distilled"][0].tolist()
 
 
 def test_a_step_sees_nothing_of_classes_to_come(digits, stored):
@@ -143,16 +141,14 @@ def test_a_step_sees_nothing_of_classes_to_come(digits, stored):
     later = labels >= 5
     noise = np.random.default_rng(0).integers(0, 256, images.shape, np.uint8)
     spoiled = Split(np.where(later[:, None, None, None], noise, images), labels)
-    garbage = dataclasses.replace(stored, images=stored.images.at[15:].set(7.0))
+    garbage = stored.replace(storage=stored.images.at[15:].set(7.0))
     features = dataclasses.replace(FEATURES, features="random")
-    for settings in (PAPERS, SEED):
-        methods = ["random", "herding", "distilled", *(["none"] * (settings is SEED))]
-        # The means of the pixels stay those of the data set as it is.
+    for settings in (GDUMB, FINETUNE):
+        methods = ["random", "herding", "distilled", *(["none"] * (settings is FINETUNE))]
+        # The means of the pixels stay those of the dataset as it is.
         runs = [
-            compare(
-                settings, NETWORK, RECIPE, of, given, 0, methods=methods, features=features
-            ).values
-            for of, given in (
+            learn(memory, dataset, settings, methods, features=features).values
+            for memory, dataset in (
                 (stored, digits),
                 (garbage, dataclasses.replace(digits, train=spoiled)),
             )
@@ -164,19 +160,19 @@ def test_a_step_sees_nothing_of_classes_to_come(digits, stored):
 
 def test_small_parts_make_batches_of_their_own_images_alone(digits, stored):
     """More images a step than a part has: at ten steps the first part is one class."""
-    settings = dataclasses.replace(SEED, steps=10, real_batch=1000, epochs=3)
-    found = learn(stored, digits, settings, ["none"]).values["none"][0]
-    assert found[0] == 1.0  # nothing else can be predicted
+    settings = dataclasses.replace(FINETUNE, steps=10, real_batch=1000, epochs=3)
+    accuracies = learn(stored, digits, settings, ["none"]).values["none"][0]
+    assert accuracies[0] == 1.0  # nothing else can be predicted
     # Trained on one class after the other, it knows the last alone.
     last = np.mean(digits.test.labels == 9)
     settings = dataclasses.replace(settings, epochs=60, real_lr=0.1)
-    found = learn(stored, digits, settings, ["none"]).values["none"][0]
-    assert found[-1] == pytest.approx(last, abs=0.02)
+    accuracies = learn(stored, digits, settings, ["none"]).values["none"][0]
+    assert accuracies[-1] == pytest.approx(last, abs=0.02)
 
 
 def test_without_memory_the_first_half_is_forgotten(digits, stored):
-    found = learn(stored, digits, SEED, ["none", "random", "distilled"])
-    none, random, distilled = (found.values[name][0] for name in ("none", "random", "distilled"))
+    outcome = learn(stored, digits, FINETUNE, ["none", "random", "distilled"])
+    none, random, distilled = (outcome.values[name][0] for name in ("none", "random", "distilled"))
     assert none[0] > 0.9 and none[1] < 0.6
     assert min(random[1], distilled[1]) > none[1] + 0.15
 
@@ -184,30 +180,30 @@ def test_without_memory_the_first_half_is_forgotten(digits, stored):
 def test_the_memory_is_trained_on_by_the_network_that_was_there(digits, stored):
     """With next to no step size its accuracy is that of the network without a memory."""
     still = dataclasses.replace(RECIPE, learning_rate=1e-12, epochs=1)
-    found = learn(stored, digits, SEED, ["none", "distilled"], recipe=still).values
-    np.testing.assert_array_equal(found["none"], found["distilled"])
-    fresh = learn(stored, digits, PAPERS, ["distilled"], recipe=still).values
+    accuracies = learn(stored, digits, FINETUNE, ["none", "distilled"], recipe=still).values
+    np.testing.assert_array_equal(accuracies["none"], accuracies["distilled"])
+    fresh = learn(stored, digits, GDUMB, ["distilled"], recipe=still).values
     assert fresh["distilled"].max() < 0.5
     # The set's own step size goes over the recipe's, for the set alone.
     quick = dataclasses.replace(stored, learning_rate=jnp.float32(0.02))
     methods = ["none", "random", "distilled"]
-    found = learn(
-        quick, digits, SEED, methods, recipe=dataclasses.replace(still, epochs=200)
+    accuracies = learn(
+        quick, digits, FINETUNE, methods, recipe=dataclasses.replace(still, epochs=200)
     ).values
-    np.testing.assert_array_equal(found["none"], found["random"])
-    assert found["distilled"][0, 1] > found["none"][0, 1] + 0.15
+    np.testing.assert_array_equal(accuracies["none"], accuracies["random"])
+    assert accuracies["distilled"][0, 1] > accuracies["none"][0, 1] + 0.15
 
 
 def test_orders_and_repeats_add_up(digits, stored):
-    settings = dataclasses.replace(PAPERS, order="random", orders=2, repeats=2)
+    settings = dataclasses.replace(GDUMB, order="random", orders=2, repeats=2)
     told = []
-    found = learn(stored, digits, settings, ["distilled"], progress=lambda *at: told.append(at))
-    values = found.values["distilled"]
+    outcome = learn(stored, digits, settings, ["distilled"], progress=lambda *at: told.append(at))
+    values = outcome.values["distilled"]
     assert values.shape == (4, 2) and len(set(values[:, 1])) > 1
-    assert [len(seen) for seen in found.seen()] == [5, 10]
-    assert found.seen()[-1] == list(found.orders[0])
-    assert found.mean()["distilled"] == pytest.approx(np.mean(values, axis=0))
-    assert found.std()["distilled"] == pytest.approx(np.std(values, axis=0))
+    assert [len(seen) for seen in outcome.seen()] == [5, 10]
+    assert outcome.seen()[-1] == list(outcome.orders[0])
+    assert outcome.mean()["distilled"] == pytest.approx(np.mean(values, axis=0))
+    assert outcome.std()["distilled"] == pytest.approx(np.std(values, axis=0))
     assert told == sorted(told) and told[-1] == (4 * 200 * 45, 4 * 200 * 45)
     one = learn(stored, digits, dataclasses.replace(settings, orders=1, repeats=1), ["distilled"])
     np.testing.assert_array_equal(one.values["distilled"][0], values[0])
@@ -216,34 +212,41 @@ def test_orders_and_repeats_add_up(digits, stored):
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("protocol", "paper", "did you mean 'papers'"),
-        ("steps", 11, "--steps 11: from 1 to 10"),
-        ("order", "0,1", "--order 0,1: each of"),
-        ("orders", 2, "--orders 2: several orders need --order random"),
-        ("orders", 0, "--orders 0: at least 1"),
-        ("repeats", 0, "--repeats 0: at least 1"),
-        ("epochs", 0, "--epochs 0: at least 1"),
-        ("real_batch", 0, "--real-batch 0: at least 1"),
-        ("real_lr", 0.0, "--real-lr 0.0"),
-        ("real_momentum", 1.0, "--real-momentum 1.0"),
+        ("protocol", "gdum", "did you mean 'gdumb'"),
+        ("steps", 11, "`steps` 11: from 1 to 10"),
+        ("order", "0,1", "`order` 0,1: each of"),
+        ("orders", 2, "`orders` 2: several orders need `order` random"),
+        ("orders", 0, "`orders` 0: at least 1"),
+        ("repeats", 0, "`repeats` 0: at least 1"),
+        ("epochs", 0, "`epochs` 0: at least 1"),
+        ("real_batch", 0, "`real_batch` 0: at least 1"),
+        ("real_lr", 0.0, "`real_lr` 0.0: it must be above 0"),
+        ("real_momentum", 1.0, "`real_momentum` 1.0: from 0 to below 1"),
     ],
 )
 def test_settings_out_of_range_are_named(digits, stored, name, value, words):
     with pytest.raises(UserError, match=words):
-        learn(stored, digits, dataclasses.replace(PAPERS, **{name: value}), ["distilled"])
+        learn(stored, digits, dataclasses.replace(GDUMB, **{name: value}), ["distilled"])
 
 
 def test_what_cannot_be_compared_is_said_before_the_work(digits, stored):
-    with pytest.raises(UserError, match="unknown method of the protocol papers 'none'"):
-        learn(stored, digits, PAPERS, ["none"])
+    with pytest.raises(UserError, match="unknown method of the protocol gdumb 'none'"):
+        learn(stored, digits, GDUMB, ["none"])
     with pytest.raises(UserError, match="did you mean 'crop'"):
         learn(
             stored,
             digits,
-            PAPERS,
+            GDUMB,
             ["distilled"],
             recipe=dataclasses.replace(RECIPE, augmentation="crob"),
         )
     large = dataclasses.replace(stored, info=dataclasses.replace(stored.info, ipc=500))
     with pytest.raises(UserError, match="500 per class: leave random and herding out"):
-        learn(large, digits, PAPERS, ["random"])
+        learn(large, digits, GDUMB, ["random"])
+
+
+def test_settings_of_the_other_protocol_are_refused():
+    assert build({"protocol": "finetune", "epochs": 5}).epochs == 5
+    for name in ("epochs", "real_batch", "real_lr", "real_momentum"):
+        with pytest.raises(UserError, match=f"`{name}` needs `protocol` finetune"):
+            build({name: getattr(FINETUNE, name)})

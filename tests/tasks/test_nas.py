@@ -9,13 +9,12 @@ import optax
 import pytest
 from scipy import stats
 
-from jdd import data, evaluation, networks, randomness, training
-from jdd.errors import UserError
+from jdd import data, networks, randomness, training
+from jdd.errors import Interrupted, SettingError, UserError
 from jdd.networks.fresh import fresh_variables
 from jdd.synthetic import SetInfo, SyntheticSet, from_real
 from jdd.tasks import nas
-from jdd.tasks.proxies import FULL, PROXIES, Bench, NasSettings, Training
-from jdd.tasks.search_spaces import SPACES, name
+from jdd.tasks.nas import FULL, PROXIES, SPACES, Bench, NasSettings, Training, name
 
 SETTINGS = NasSettings(epochs=6, full_epochs=2, real_images=500)
 
@@ -33,19 +32,19 @@ def real_set(dataset, ipc=1):
 
 
 def test_spaces_hold_the_networks_that_the_papers_count(digits):
-    convnets, seed = SPACES["convnets"], SPACES["seed"]
-    assert (len(convnets.options), len(seed.options)) == (720, 12)
+    convnets, sequential = SPACES["convnets"], SPACES["sequential"]
+    assert (len(convnets.options), len(sequential.options)) == (720, 12)
     assert len({name(o) for o in convnets.options}) == 720
-    assert len({name(o) for o in seed.options}) == 12
+    assert len({name(o) for o in sequential.options}) == 12
     # Of 8×8 images four poolings leave nothing: 4 widths · 5 norms · 3 activations · 2 poolings.
-    found = nas.plan(NasSettings(candidates=600), digits, 0)
-    assert len(found.skipped) == 120
-    assert {(o["depth"], o["pooling"] != "none") for o in found.skipped} == {(4, True)}
-    assert len({name(o) for o in found.candidates}) == 600
+    plan = nas.plan(NasSettings(candidates=600), digits, 0)
+    assert len(plan.skipped) == 120
+    assert {(o["depth"], o["pooling"] != "none") for o in plan.skipped} == {(4, True)}
+    assert len({name(o) for o in plan.candidates}) == 600
     # 4 widths · (3 depths with pooling + 4 without)
-    modules = {convnets.program(convnets.network(o, 10)).module for o in found.candidates}
+    modules = {convnets.program(convnets.network(o, 10)).module for o in plan.candidates}
     assert len(modules) == 28
-    assert not nas.plan(NasSettings(space="seed", candidates=12), digits, 0).skipped
+    assert not nas.plan(NasSettings(space="sequential", candidates=12), digits, 0).skipped
 
 
 def test_more_candidates_keep_the_first(digits):
@@ -60,9 +59,9 @@ def test_more_candidates_keep_the_first(digits):
 
 def test_spearman_is_scipys_with_ties_at_their_mean_rank():
     # By hand: ranks (1.5, 1.5, 3, 4) and (1, 3, 2, 4): covariance 3, variances 4.5 and 5.
-    found = nas.spearman([0.1, 0.1, 0.5, 0.9], [1, 3, 2, 4], np.random.default_rng(0))
-    assert found["value"] == pytest.approx(3 / np.sqrt(4.5 * 5))
-    assert found["low"] <= found["value"] <= found["high"] <= 1
+    correlation = nas.spearman([0.1, 0.1, 0.5, 0.9], [1, 3, 2, 4], np.random.default_rng(0))
+    assert correlation["value"] == pytest.approx(3 / np.sqrt(4.5 * 5))
+    assert correlation["low"] <= correlation["value"] <= correlation["high"] <= 1
     nothing = {"value": None, "low": None, "high": None}
     assert nas.spearman([0.1] * 5, [1, 2, 3, 4, 5], np.random.default_rng(0)) == nothing
     assert nas.spearman([1, 2], [1, 2], np.random.default_rng(0)) == nothing
@@ -72,14 +71,14 @@ def test_the_interval_is_about_fishers():
     rng = np.random.default_rng(0)
     x = rng.standard_normal(300)
     y = 0.6 * x + 0.8 * rng.standard_normal(300)
-    found = nas.spearman(list(x), list(y), np.random.default_rng(1))
+    correlation = nas.spearman(list(x), list(y), np.random.default_rng(1))
     value = stats.spearmanr(x, y).statistic
     # Bonett and Wright (2000): the standard error of Fisher's z for Spearman's correlation
     error = np.sqrt((1 + value**2 / 2) / 297)
     low, high = np.tanh(np.arctanh(value) + 1.96 * error * np.array([-1, 1]))
-    assert found["value"] == pytest.approx(value)
-    assert found["low"] == pytest.approx(low, abs=0.02)
-    assert found["high"] == pytest.approx(high, abs=0.02)
+    assert correlation["value"] == pytest.approx(value)
+    assert correlation["low"] == pytest.approx(low, abs=0.02)
+    assert correlation["high"] == pytest.approx(high, abs=0.02)
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +129,9 @@ def test_the_distilled_proxy_is_the_published_recipe_on_that_set_alone(digits, t
     )
     part = data.subset(digits.train, 500, seed=0)
     _, validation = data.hold_out(part, 0.3, seed=0)
-    expected = training.accuracy(network, {"params": params}, evaluation.real(validation, digits))
+    expected = training.accuracy(
+        network, {"params": params}, data.to_device(validation, digits.preprocess)
+    )
     assert record.accuracy == pytest.approx(expected, abs=1e-6)
     assert record.steps == 6 and record.seconds > 0
 
@@ -175,7 +176,7 @@ def test_soft_labels_change_nothing_of_real_images(digits, trained):
 
 
 class Fake:
-    """In the place of a bench: accuracies from a table, test accuracies below them."""
+    """In place of a bench: accuracies from a table, test accuracies below them."""
 
     def __init__(self, table):
         self.table, self.trained, self.tested = table, [], []
@@ -207,14 +208,14 @@ FOUR = tuple({"id": i} for i in range(4))
 
 
 def test_search_ranks_on_validation_and_tests_the_best_alone():
-    bench, kept, shown = Fake(TABLE), [], []
-    found = nas.Plan(FOUR, FOUR, ())
-    trainings = nas.search(bench, found, 2, keep=kept.append, progress=lambda *at: shown.append(at))
-    assert trainings == kept and shown[-1] == (4 * (2 * 2 + 2 * 2 + 2 + 20),) * 2
+    bench, kept, told = Fake(TABLE), [], []
+    plan = nas.Plan(FOUR, FOUR, ())
+    trainings = nas.search(bench, plan, 2, keep=kept.append, progress=lambda *at: told.append(at))
+    assert trainings == kept and told[-1] == (4 * (2 * 2 + 2 * 2 + 2 + 20),) * 2
     # The best are 1 (of two equal ones, the first), 3 and 0; 1 is the best in full too.
     assert sorted(bench.tested) == [0, 1, 3]
     assert len(bench.trained) == 4 * 6
-    figures = nas.summary(found, trainings, 0)
+    figures = nas.summary(plan, trainings, 0)
     assert {kind: o["id"] for kind, o in figures["best"].items()} == {
         "distilled": 1,
         "random": 3,
@@ -232,18 +233,18 @@ def test_search_ranks_on_validation_and_tests_the_best_alone():
         assert figures["spearman"][kind]["value"] == pytest.approx(expected)
     assert figures["networks"][1]["distilled"] == pytest.approx(0.505)  # mean of two networks
     assert figures["proxy_seconds"] == {"distilled": 8.0, "random": 8.0, "early": 4.0}
-    assert figures["full_seconds"] == 4.0 and figures["share_of_full_time"]["early"] == 1.0
+    assert figures["full_seconds"] == 4.0 and figures["fraction_of_full_time"]["early"] == 1.0
     assert figures["spearman_top"] is None
 
 
-def test_search_goes_on_from_what_is_known():
+def test_search_resumes_from_what_is_stored():
     kept = []
-    found = nas.Plan(FOUR, FOUR, ())
-    whole = nas.search(Fake(TABLE), found, 1, keep=kept.append)
+    plan = nas.Plan(FOUR, FOUR, ())
+    complete = nas.search(Fake(TABLE), plan, 1, keep=kept.append)
     for count in (0, 5, 13, 15, 17):
         bench, added = Fake(TABLE), []
-        again = nas.search(bench, found, 1, known=kept[:count], keep=added.append)
-        assert again == whole and len(added) == len(whole) - count
+        again = nas.search(bench, plan, 1, stored=kept[:count], keep=added.append)
+        assert again == complete and len(added) == len(complete) - count
         # A best one whose variables are gone is trained once more.
         assert len(bench.trained) >= 16 - min(count, 16)
 
@@ -252,8 +253,8 @@ def test_the_best_tenth_is_compared_where_there_are_ten():
     rng = np.random.default_rng(0)
     many = tuple({"id": i} for i in range(100))
     table = {kind: list(rng.uniform(size=100)) for kind in TABLE}
-    found = nas.Plan(many, many, ())
-    top = nas.summary(found, nas.search(Fake(table), found, 1), 0)["spearman_top"]
+    plan = nas.Plan(many, many, ())
+    top = nas.summary(plan, nas.search(Fake(table), plan, 1), 0)["spearman_top"]
     first = np.argsort(table["full"])[-10:]
     for kind in PROXIES:
         expected = stats.spearmanr(np.array(table[kind])[first], np.array(table["full"])[first])
@@ -263,22 +264,48 @@ def test_the_best_tenth_is_compared_where_there_are_ten():
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"space": "convnet"}, "unknown space 'convnet': did you mean 'convnets'?"),
-        ({"candidates": 0}, "--candidates 0: at least 1"),
-        ({"full_epochs": 0}, "--full-epochs 0: at least 1"),
-        ({"sample": -1}, "--sample -1: at least 1, or 0 for all"),
-        ({"sample": 9}, "--sample 9 is more than --candidates 6"),
-        ({"learning_rate": -1.0}, "--learning-rate -1.0"),
-        ({"held_out": 1.0}, "--held-out 1.0: a share between 0 and 1"),
+        ({"space": "convnet"}, "`space` 'convnet': did you mean 'convnets'?"),
+        ({"candidates": 0}, "`candidates` 0: at least 1"),
+        ({"full_epochs": 0}, "`full_epochs` 0: at least 1"),
+        ({"sample": -1}, "`sample` -1: at least 0"),
+        ({"sample": 9}, "`sample` 9: at most `candidates`, 6"),
+        ({"learning_rate": -1.0}, "`learning_rate` -1.0: at least 0"),
+        ({"held_out": 1.0}, "`held_out` 1.0: above 0 and below 1"),
     ],
 )
 def test_settings_out_of_range_are_named(values, words):
-    with pytest.raises(UserError, match=words.replace("?", r"\?")):
-        NasSettings(**values).check()
+    with pytest.raises(SettingError, match=words.replace("?", r"\?")):
+        NasSettings(**values)
 
 
 def test_a_bench_that_cannot_be_is_refused(digits):
-    with pytest.raises(UserError, match="more --real-images, or a smaller --held-out"):
+    with pytest.raises(UserError, match="more `real_images`, or a smaller `held_out`"):
         Bench(NasSettings(real_images=50), real_set(digits, 5), digits, 0)
     with pytest.raises(UserError, match="did you mean 'color'"):
         Bench(NasSettings(augmentation="colour"), real_set(digits), digits, 0)
+
+
+def test_a_store_gives_back_what_was_added_and_drops_a_line_cut_off(digits, tmp_path):
+    store = nas.SearchStore(tmp_path / "nas.jsonl", SETTINGS, real_set(digits), 3)
+    first, second = (Training({"width": i}, "random", 0, 0.5, 1.25, 6) for i in (32, 64))
+    with store.opened(resume=False, overwrite=False) as stored:
+        assert stored == []
+        store.add(first)
+    with store.path.open("a") as file:
+        file.write('{"candidate": {"wid')
+    with store.opened(resume=True, overwrite=False) as stored:
+        assert stored == [first]
+        store.add(second)
+    with store.opened(resume=True, overwrite=False) as stored:
+        assert stored == [first, second]
+    with pytest.raises(UserError, match="`overwrite` to delete existing ones"):
+        store.opened(resume=False, overwrite=False).__enter__()
+    other = nas.SearchStore(store.path, SETTINGS, real_set(digits, 2), 3)
+    with pytest.raises(UserError, match="of another search: set is"):
+        other.opened(resume=True, overwrite=False).__enter__()
+    with (
+        pytest.raises(Interrupted, match="nothing is stored"),
+        other.opened(resume=False, overwrite=True),
+    ):
+        assert not store.path.exists()
+        raise Interrupted

@@ -1,0 +1,218 @@
+"""Checkpoints: pytrees of arrays with a JSON header, stored by Orbax and verified when read."""
+
+import hashlib
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jdd import files
+from jdd.distributed import barrier, is_primary
+from jdd.errors import UserError
+from jdd.files import first_line
+
+FORMAT_VERSION = 1
+_CHECKSUMS = "checksums.json"
+
+
+def replace_directory(new: Path, target: Path) -> None:
+    """Replaces the directory `target` by `new`; a complete copy exists at every moment.
+
+    Between the two renames the old copy lies aside, where `resolve_directory` looks for it.
+    """
+    old = _replaced(target)
+    if target.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        target.rename(old)
+    try:
+        new.rename(target)
+    except OSError:
+        if old.exists():
+            old.rename(target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def resolve_directory(path: Path) -> Path:
+    """`path`, or the copy aside where a replacement of it was interrupted."""
+    old = _replaced(path)
+    return old if not path.exists() and old.exists() else path
+
+
+def _replaced(path: Path) -> Path:
+    return path.with_name(f".{path.name}.old")
+
+
+def save_tree(path: Path, arrays: Any, info: Mapping[str, Any]) -> None:
+    """Writes arrays and a JSON header as one Orbax checkpoint, in place of an older one.
+
+    The arrays are stored without the devices they lie on, so that they load on any others. In the
+    same directory, `checksums.json` lets `load_tree` recognise damage.
+
+    Raises `UserError` where the directory cannot be written.
+    """
+    path = Path(path).absolute()
+    values = jax.device_get(arrays)
+    if is_primary():
+        _save_tree(path, values, info)
+    barrier(f"saved {path}")
+
+
+def _save_tree(path: Path, values: Any, info: Mapping[str, Any]) -> None:
+    from jdd import _orbax
+
+    new = path.with_name(f".{path.name}.new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(new, ignore_errors=True)
+        _orbax.save(new, values, {"format_version": FORMAT_VERSION, **info})
+        files.write_json(new / _CHECKSUMS, _checksums(new))
+        replace_directory(new, path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({first_line(error)})") from None
+
+
+def load_tree(path: Path, like: Any = None) -> tuple[Any, dict[str, Any]]:
+    """Reads what `save_tree` wrote.
+
+    Args:
+      path: the checkpoint's directory.
+      like: a pytree of arrays whose structure the result takes; None gives plain dictionaries and
+        lists.
+
+    Returns:
+      The arrays, as NumPy's, and the header.
+
+    Raises:
+      UserError: no checkpoint, one of another format version, or a damaged one.
+    """
+    from jdd import _orbax
+
+    info = load_info(path)
+    path = resolve_directory(Path(path).absolute())
+    # Before Orbax opens them: its threads print tracebacks of their own about damaged files.
+    _verify(path)
+    try:
+        target = None if like is None else jax.tree.map(_empty, like)
+        arrays = _orbax.restore(path, target)
+    except Exception as error:
+        raise _damaged(path, error) from None
+    return arrays, info
+
+
+def _checksums(path: Path) -> dict[str, str]:
+    digests = {}
+    for file in sorted(p for p in (path / "arrays").rglob("*") if p.is_file()):
+        with file.open("rb") as opened:
+            digest = hashlib.file_digest(opened, "sha256").hexdigest()
+        digests[file.relative_to(path).as_posix()] = digest
+    return digests
+
+
+def _verify(path: Path) -> None:
+    if not (path / _CHECKSUMS).exists():
+        raise _damaged(path, f"{_CHECKSUMS} is missing")
+    stored, actual = files.read_json(path / _CHECKSUMS), _checksums(path)
+    if stored != actual:
+        names = sorted({*stored, *actual}) if isinstance(stored, dict) else [_CHECKSUMS]
+        wrong = next(
+            n for n in names if not isinstance(stored, dict) or stored.get(n) != actual.get(n)
+        )
+        raise _damaged(path, f"{wrong} is not as it was written")
+
+
+def _empty(leaf: Any) -> np.ndarray:
+    return np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape)
+
+
+def load_info(path: Path) -> dict[str, Any]:
+    """The JSON header of what `save_tree` wrote.
+
+    Raises:
+      UserError: see `load_tree`.
+    """
+    from jdd import _orbax
+
+    path = resolve_directory(Path(path).absolute())
+    if not path.is_dir():
+        raise UserError(f"{path} does not exist: give a run's directory or its synthetic/ folder")
+    if not (path / "info").is_dir() or not (path / "arrays").is_dir():
+        raise UserError(
+            f"{path} holds no checkpoint, or one that was cut off: name a run's directory, or make "
+            "it again"
+        )
+    try:
+        info = _orbax.restore_info(path)
+    except Exception as error:  # Orbax raises many kinds for a damaged file
+        raise _damaged(path, error) from None
+    version = info.get("format_version")
+    if version != FORMAT_VERSION:
+        raise UserError(
+            f"{path} has format version {version}, this jdd reads version {FORMAT_VERSION}: "
+            "load it with the jdd that wrote it, or make it again"
+        )
+    return info
+
+
+class StateCheckpoints:
+    """The newest two states of a run, in `directory/<iteration>/`; each is complete or absent."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = Path(directory).absolute()
+
+    def save(self, iteration: int, arrays: Any, info: Mapping[str, Any]) -> None:
+        """Writes the state of `iteration`, then removes all but the newest two."""
+        if is_primary():
+            for unfinished in self.directory.glob(".*"):  # left by a process that was killed
+                shutil.rmtree(unfinished, ignore_errors=True)
+        save_tree(self.directory / str(iteration), arrays, {"iteration": iteration, **info})
+        if is_primary():
+            for stale in self.iterations()[:-2]:
+                shutil.rmtree(self.directory / str(stale), ignore_errors=True)
+
+    def iterations(self) -> list[int]:
+        """The iterations that a state is stored of, ascending."""
+        if not self.directory.is_dir():
+            return []
+        return sorted(int(p.name) for p in self.directory.iterdir() if p.name.isdigit())
+
+    def newest(
+        self, like: Any, having: Mapping[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]] | None:
+        """The newest state that can be read, or None where none is stored.
+
+        Args:
+          like: see `load_tree`.
+          having: only states whose header holds these values.
+
+        Raises:
+          UserError: states are stored, but none can be read.
+        """
+        failure: UserError | None = None
+        for iteration in reversed(self.iterations()):
+            path = self.directory / str(iteration)
+            try:
+                header = load_info(path)
+                if all(header.get(name) == value for name, value in (having or {}).items()):
+                    return load_tree(path, like)
+            except UserError as error:
+                failure = failure or error
+        if failure is not None:
+            raise UserError(f"{failure}, or remove {self.directory} to start afresh")
+        return None
+
+    def clear(self) -> None:
+        """Removes all states."""
+        if is_primary():
+            shutil.rmtree(self.directory, ignore_errors=True)
+        barrier(f"cleared {self.directory}")
+
+
+def _damaged(path: Path, why: BaseException | str) -> UserError:
+    what = why if isinstance(why, str) else first_line(why)
+    return UserError(
+        f"{path} is damaged or was cut off while being written ({what}): make it again"
+    )

@@ -1,0 +1,209 @@
+"""The flags that name a run, and its settings from them."""
+
+import argparse
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jdd.cli import flags
+from jdd.cli.parser import Parser, add_settings, chosen, integer, seed
+from jdd.errors import SettingError, UserError
+
+if TYPE_CHECKING:
+    from jdd.runs import RunSettings, Selection
+
+# Flags that say how a run goes, not what it makes; and where things are.
+_SAME_RUN = ("--json", "--resume", "--overwrite", "--distributed", "--no-compilation-cache")
+_PLACES = ("--out", "--data-dir", "--experts", "--devices")
+
+
+def add_run_flags(parser: argparse.ArgumentParser) -> None:
+    """What is distilled, how, and from where."""
+    parser.add_argument(
+        "--method", default="mtt", metavar="NAME", help="one of those listed below (default: mtt)"
+    )
+    parser.add_argument(
+        "--dataset",
+        default="mnist",
+        metavar="NAME",
+        help="one of those listed below; digits needs no files (default: mnist)",
+    )
+    parser.add_argument("--ipc", type=integer, metavar="N", help="images per class (default: 1)")
+    parser.add_argument(
+        "--init",
+        default="real",
+        metavar="real|noise|PATH",
+        help="start from real images (default), noise, or a stored set",
+    )
+    parser.add_argument(
+        "--network",
+        default="ConvNet",
+        metavar="NAME",
+        help="one of those listed below (default: ConvNet)",
+    )
+    parser.add_argument(
+        "--seed", type=seed, default=0, metavar="N", help="of all random numbers (default: 0)"
+    )
+    parser.add_argument(
+        "--preset",
+        metavar="quick|paper|released",
+        help="the settings below for two CPU cores (quick), as published (paper), or as the "
+        "method's released code has them (released; datadam, dc, dsa and pad differ from their "
+        "papers) (default: quick on a CPU, else paper)",
+    )
+    flags.add_data_dir(parser)
+    flags.add_device_flags(parser)
+    parser.add_argument(
+        "--experts",
+        metavar="DIR",
+        help="the experts' directory, made if it does not exist (default: in experts/ alongside "
+        "--out, one directory for each way of training them)",
+    )
+    flags.add_plugins(parser)
+    flags.add_json(parser)
+
+
+def add_directory_flags(parser: argparse.ArgumentParser) -> None:
+    """Where a run is written, and what becomes of one that exists."""
+    parser.add_argument(
+        "--out",
+        metavar="DIR",
+        help="the run's directory (default: checkpoints/<dataset>/<method>-ipc<n>-seed<s>/)",
+    )
+    existing = parser.add_mutually_exclusive_group()
+    existing.add_argument(
+        "--resume", action="store_true", help="resume the run in --out, if it exists"
+    )
+    existing.add_argument(
+        "--overwrite", action="store_true", help="replace the run in --out, if it exists"
+    )
+
+
+def parse(
+    parser: Parser, arguments: Sequence[str] | None
+) -> "tuple[argparse.Namespace, RunSettings]":
+    """Parses in two steps, as the flags and defaults depend on method, dataset and preset.
+
+    Args:
+      parser: has the flags of `add_run_flags`; the settings' are added.
+      arguments: of the command line.
+
+    Raises:
+      UserError: a name or flag that is not known, or a value out of range.
+    """
+    first = Parser(add_help=False)
+    add_run_flags(first)
+    add_directory_flags(first)
+    named, _ = first.parse_known_args(arguments)
+    if named.distributed:  # before anything asks JAX for its devices
+        if named.dataset != "digits" and not (named.data_dir or os.environ.get("JDD_DATA_DIR")):
+            raise UserError("`distributed`: give `data_dir`, as not every process can download")
+        flags.connect()
+    flags.load_plugins(named)
+    _from_stored(named)
+    flags.check_dataset(named.dataset)
+
+    from jdd import data, networks
+    from jdd.methods import registry
+    from jdd.runs import settings as run_settings
+
+    registry.entry(named.method)
+    selection = _selection(named)
+    defaults = run_settings.defaults_of(selection)
+    _add_settings(parser, defaults, selection)
+    parser.epilog = (
+        f"methods: {', '.join(registry.names())}. datasets: {', '.join(data.names())}. "
+        f"networks: {', '.join(networks.names())}."
+    )
+    parser.explain = lambda flag: _whose(flag, selection)
+    args = parser.parse_args(arguments)
+    overrides = chosen(args, [name for name, _, _ in defaults.names()])
+    return args, run_settings.build(selection, overrides)
+
+
+def default_out(named: "argparse.Namespace | RunSettings") -> Path:
+    """Where a run is written by default, under the current directory."""
+    name = f"{named.method}-ipc{named.ipc}-seed{named.seed}"
+    return Path("checkpoints") / named.dataset / name
+
+
+def command(arguments: Sequence[str], preset: str) -> str:
+    """What makes the same run on another machine: without the flags that say where things are."""
+    kept = []
+    remaining = iter(arguments)
+    for argument in remaining:
+        name, assigned, _ = argument.partition("=")
+        if name in _PLACES:
+            if not assigned:
+                next(remaining)
+        elif name not in _SAME_RUN:
+            kept.append(argument)
+    if not any(argument.partition("=")[0] == "--preset" for argument in kept):
+        kept += ["--preset", preset]  # the default depends on the machine
+    return shlex.join(["python", "bin/distill.py", *kept])
+
+
+def _selection(named: argparse.Namespace) -> "Selection":
+    from jdd.runs import Selection
+
+    preset = flags.check_preset(named.preset)
+    return Selection(
+        named.method, named.dataset, named.ipc, named.init, named.network, preset, named.seed
+    )
+
+
+def _add_settings(parser: Parser, defaults: Any, selection: "Selection") -> None:
+    from jdd import networks
+    from jdd.settings import helps
+
+    words: dict[str, Mapping[str, str]] = {
+        group.name: networks.OPTION_WORDS if group.kind is None else helps(group.kind)
+        for group in defaults.groups
+    }
+    titles = {"method": selection.method, "experts": "expert", "network": selection.network}
+    by_group: dict[str, dict[str, str]] = {group.name: {} for group in defaults.groups}
+    for name, group, field in defaults.names():
+        by_group[group.name][name] = field
+    for group in defaults.groups:
+        fields = by_group[group.name]
+        add_settings(
+            parser,
+            f"{titles.get(group.name, group.name)} settings (preset {selection.preset}, "
+            f"{selection.dataset}, {selection.ipc} per class)",
+            {name: group.values[field] for name, field in fields.items()},
+            {name: words[group.name].get(field, field) for name, field in fields.items()},
+        )
+
+
+def _whose(flag: str, chosen: "Selection") -> str | None:
+    from jdd import networks
+    from jdd.runs.settings import whose
+
+    name = flag.removeprefix("--").removeprefix("no-").replace("-", "_")
+    if owners := whose(name):
+        return f"{flag} is a setting of {', '.join(owners)}, not of {chosen.method}"
+    if owners := [network for network in networks.names() if name in networks.options(network)]:
+        return f"{flag} is an option of {', '.join(owners)}, not of {chosen.network}"
+    return None
+
+
+def _from_stored(named: argparse.Namespace) -> None:
+    """What a stored set to start from, or a run to resume, settles: plugins, images per class."""
+    from jdd import files, plugins
+    from jdd.synthetic import SyntheticSet
+
+    ipc = 1
+    if named.init not in ("real", "noise"):
+        if not Path(named.init).exists():
+            raise SettingError(
+                "init", named.init, "choose real, noise, or the path of a stored set"
+            )
+        named.init = str(Path(named.init).resolve())  # the same run from any current directory
+        ipc = SyntheticSet.load(named.init).info.ipc
+    named.ipc = ipc if named.ipc is None else named.ipc
+    if named.resume:
+        stored = Path(named.out or default_out(named)) / "settings.json"
+        value = files.read_json(stored) if stored.exists() else None
+        plugins.load_again(value.get("plugins", ()) if isinstance(value, Mapping) else ())

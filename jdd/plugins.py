@@ -1,0 +1,123 @@
+"""A user's own Python files, which register methods, networks or datasets when they are loaded.
+
+A plugin is a file that calls `jdd.methods.register`, `jdd.networks.register` or
+`jdd.data.register`; an installed package can name such a module as an entry point of the group
+`jdd.plugins`. What was loaded is written on runs and sets, and loaded again with them, but only
+where the user has loaded that very file before: a stored set never runs code by itself.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import sys
+import types
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from jdd import files
+from jdd.errors import UserError
+
+GROUP = "jdd.plugins"
+_LOADED: dict[str, str] = {}  # path → sha256
+
+
+def load(path: str | Path) -> None:
+    """Loads a plugin, and remembers that this user trusts it.
+
+    Raises:
+      UserError: there is no such file, or it raises; the message says what.
+    """
+    place = Path(path).resolve()
+    source = _source(place)
+    _run(path, source)
+    digest, trusted = _digest(source), _trusted()
+    if trusted.get(str(place)) != digest:
+        _store().parent.mkdir(parents=True, exist_ok=True)
+        files.write_json(_store(), {**trusted, str(place): digest})
+
+
+def _run(path: str | Path, source: bytes) -> None:
+    """Runs the very bytes that were read; Python's own loader might take a compiled file."""
+    place = Path(path).resolve()
+    digest = _digest(source)
+    if _LOADED.get(str(place)) == digest:
+        return
+    if place.suffix != ".py":
+        raise UserError(f"{path} is no Python file: a plugin's name ends in .py")
+    module = types.ModuleType(f"jdd_plugin_{place.stem}_{digest[:8]}")
+    module.__file__ = str(place)
+    sys.modules[module.__name__] = module
+    try:
+        exec(compile(source, str(place), "exec"), vars(module))
+    except UserError as error:
+        raise UserError(f"plugin {path}: {error}") from None
+    except Exception as error:  # whatever the user's own code raises
+        lines = str(error).strip().splitlines() or [""]
+        raise UserError(f"plugin {path}: {type(error).__name__}: {lines[0][:200]}") from error
+    _LOADED[str(place)] = digest
+
+
+def load_installed() -> None:
+    """Loads what installed packages name as entry points of the group `jdd.plugins`."""
+    for point in importlib.metadata.entry_points(group=GROUP):
+        try:
+            point.load()
+        except Exception as error:  # whatever the package raises
+            raise UserError(f"plugin {point.value}: {type(error).__name__}: {error}") from error
+
+
+def load_again(plugins: Iterable[Mapping[str, str]]) -> None:
+    """Loads the plugins that a run or a set was made with, as `loaded` gave them.
+
+    One whose file name is that of a plugin loaded already is not loaded: the user has named it.
+
+    Raises:
+      UserError: one is not there, has changed, or was never loaded by this user.
+    """
+    for plugin in plugins:
+        if not isinstance(plugin, Mapping):
+            raise UserError(f"{plugin!r} is no plugin: what it was made with is damaged")
+        path, digest = plugin.get("path", ""), plugin.get("sha256", "")
+        if digest in _LOADED.values() or Path(path).name in map(_name, _LOADED):
+            continue
+        if not Path(path).is_file():
+            raise UserError(f"made with the plugin {path}, which is not there: name it by `plugin`")
+        source = _source(Path(path))
+        if _digest(source) != digest or _trusted().get(path) != digest:
+            raise UserError(
+                f"made with the plugin {path}, which has changed or was never loaded here: read "
+                "it, and name it by `plugin` to run it"
+            )
+        _run(path, source)
+
+
+def loaded() -> tuple[dict[str, str], ...]:
+    """The plugins loaded from files: `path` and `sha256` of each."""
+    return tuple({"path": path, "sha256": digest} for path, digest in _LOADED.items())
+
+
+def _source(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"plugin {path} cannot be read ({error.strerror})") from None
+
+
+def _digest(source: bytes) -> str:
+    return hashlib.sha256(source).hexdigest()
+
+
+def _name(path: str) -> str:
+    return Path(path).name
+
+
+def _store() -> Path:
+    return files.cache_dir() / "plugins.json"
+
+
+def _trusted() -> dict[str, str]:
+    try:
+        value = json.loads(_store().read_text())
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}

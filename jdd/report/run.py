@@ -1,0 +1,92 @@
+"""What scripts say of a run: its result, what it will take, its experts, its set evaluated."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jdd.runs.result import RunResult
+from jdd.synthetic import SetInfo
+from jdd.training import Accuracy, Recipe
+
+
+def summary(result: RunResult, out: Path) -> str:
+    """A finished run in `out`: the accuracies, and where set and pictures are."""
+    kind = "distilled images"
+    if result.is_coreset:
+        how = "drawn at random" if result.method == "random" else f"chosen by {result.method}"
+        kind = f"real images {how}"
+    rows = [(f"{result.images} {kind}", str(result.best.accuracy))]
+    if result.final.iteration != result.best.iteration:
+        rows.append(("  at the last iteration", str(result.final.accuracy)))
+    if result.random is not None:
+        rows.append((f"{result.images} random real images", str(result.random)))
+    if result.full_data is not None:
+        rows.append((f"all {result.full_data_images} real images", str(result.full_data)))
+    return "\n".join(
+        [
+            f"test accuracy of fresh networks ({result.network}) trained on",
+            *_aligned(rows),
+            f"pictures: {out / 'images'}",
+            f"set: {out / 'synthetic'}",
+            f"{result.seconds:.0f} s in all",
+        ]
+    )
+
+
+def expected(costs: Mapping[str, Any]) -> str:
+    """What a run will take, from what `jdd.runs.dry_run.estimate` gives."""
+    seconds = costs["seconds"]
+    rows = [
+        ("parameters of the network", f"{costs['parameters']:,}"),
+        ("numbers learned in the set", f"{costs['learned']:,}"),
+    ]
+    if "peak_bytes" in costs:
+        rows += [
+            ("memory of an update", f"{costs['peak_bytes'] / 2**20:,.0f} MiB"),
+            ("time of an update", f"{costs['seconds_per_update']:.3g} s"),
+            (f"{costs['iterations']} updates", _duration(seconds["distilling"])),
+        ]
+    if "experts_bytes" in costs:
+        rows += [
+            ("training the experts, if there are none", _duration(seconds["experts"])),
+            ("  on disk", f"{costs['experts_bytes'] / 2**20:,.0f} MiB"),
+        ]
+    rows += [
+        ("evaluating", _duration(seconds["evaluating"])),
+        ("in all, without compiling", _duration(seconds["total"])),
+    ]
+    title = (
+        f"{costs['method']} on {costs['dataset']}, {costs['ipc']} per class, preset "
+        f"{costs['preset']}, on {costs['machine']}"
+    )
+    return "\n".join([title, *filter(None, [costs["note"]]), *_aligned(rows)])
+
+
+def trained(directory: Path, accuracies: Sequence[float]) -> str:
+    """The experts in `directory`, by their accuracies on the validation split."""
+    mean = sum(accuracies) / len(accuracies)
+    return f"{len(accuracies)} experts in {directory}\n  accuracy on validation {100 * mean:.1f} %"
+
+
+def evaluated(
+    place: str, info: SetInfo, recipe: Recipe, accuracy: Accuracy, test_images: int
+) -> str:
+    """A stored set's accuracy on the test images."""
+    count = len(accuracy.values)
+    return (
+        f"{place}: {info.method} on {info.dataset}, {info.ipc} per class\n"
+        f"  {accuracy} of {test_images} test images, {count} fresh network{'s' * (count > 1)} "
+        f"({recipe.network})"
+    )
+
+
+def _aligned(rows: Sequence[tuple[str, str]]) -> list[str]:
+    width = max(len(name) for name, _ in rows)
+    return [f"  {name:<{width}}  {value}" for name, value in rows]
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("days", 86400), ("hours", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:,.1f} {unit}"
+    return f"{seconds:,.0f} s"

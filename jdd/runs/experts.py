@@ -1,0 +1,92 @@
+"""Experts, and the difficulty that their curriculum goes by: found where they are, else made."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from jdd import data, difficulty, distributed, files
+from jdd.augment import strategy_for
+from jdd.data import Dataset, Split
+from jdd.difficulty import DifficultySpec
+from jdd.experts import ExpertStore, open_compatible, open_or_create, train_experts
+from jdd.networks import NetworkLike
+from jdd.report.console import ProgressBar, say
+from jdd.runs.problem import Problem
+
+Stop = Callable[[], bool]
+
+
+def ready_experts(problem: Problem, directory: Path, should_stop: Stop) -> ExpertStore:
+    """The store in `directory`, with as many experts as the run wants: missing ones are trained.
+
+    Raises:
+      UserError: the experts there do not fit.
+      Interrupted: `should_stop()` said so; what is needed to resume is stored.
+    """
+    spec = problem.expert_spec
+    wanted, epochs = spec.settings.num_experts, spec.settings.train_epochs
+    store = open_compatible(directory, spec)
+    if store is not None and store.complete >= wanted:
+        say(f"experts: {wanted} in {directory}")
+        return store
+    with files.locked(directory):
+        store = open_or_create(directory, spec, problem.network)
+        missing = wanted - store.complete
+        say(f"experts: training {missing} of {epochs} epochs into {directory}")
+        began = time.monotonic()
+        images, ranks = problem.expert_images, None
+        if (scored := spec.difficulty_spec()) is not None:
+            place = directory / "difficulty"
+            scores = difficulty_of(
+                place, scored, problem.network, problem.dataset, images, should_stop
+            )
+            ranks = difficulty.ranks(scores, images.labels)
+        with ProgressBar("experts' epochs") as bar:
+            train_experts(
+                store,
+                problem.network,
+                problem.strategy,
+                problem.on_device(images),
+                problem.on_device(problem.validation),
+                wanted,
+                ranks=ranks,
+                should_stop=should_stop,
+                progress=bar.at,
+            )
+    mean = sum(store.accuracies[:wanted]) / wanted
+    say(f"experts: {100 * mean:.1f} % on validation, {time.monotonic() - began:.0f} s")
+    return store
+
+
+def difficulty_of(
+    directory: Path,
+    spec: DifficultySpec,
+    network: NetworkLike,
+    dataset: Dataset,
+    images: Split,
+    should_stop: Stop,
+) -> np.ndarray:
+    """The scores in `directory`, float32 `(n,)`; they are made and stored where they are missing.
+
+    Raises:
+      UserError: those there are of something else.
+      Interrupted: nothing is stored then.
+    """
+    scores = difficulty.load(directory, spec, images.labels)
+    distributed.barrier(f"looked into {directory}")
+    if scores is not None:
+        say(f"difficulty: {spec.settings.score} of {len(images)} images in {directory}")
+        return scores
+    say(f"difficulty: {spec.settings.score} of {len(images)} images into {directory}")
+    with ProgressBar("epochs of the networks that score") as bar:
+        scores = difficulty.score(
+            spec.settings,
+            network,
+            strategy_for(dataset.name),
+            data.to_device(images, dataset.preprocess),
+            bar.callback(should_stop),
+        )
+    difficulty.save(directory, spec, scores, images.labels)
+    return scores

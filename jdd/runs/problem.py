@@ -1,0 +1,191 @@
+"""What a run works on, made from its settings in one place: run, dry run, experts and tasks."""
+
+import dataclasses
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jdd import data, networks, plugins, randomness, synthetic
+from jdd.augment import strategy_for
+from jdd.data import Dataset, DeviceData, Split
+from jdd.errors import SettingError, UserError
+from jdd.experts import ExpertSpec
+from jdd.methods import Method, registry, with_precision
+from jdd.networks import NetworkLike
+from jdd.runs.settings import PRECISIONS, RunSettings
+from jdd.synthetic import SetInfo, SyntheticSet
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """Everything that a run needs, checked."""
+
+    settings: RunSettings
+    dataset: Dataset
+    train: Split
+    """of the real training images, those that the run may use"""
+    validation: Split
+    """those held out, by which sets are chosen; the same for every seed"""
+    network: NetworkLike
+    method: Method
+    """its updates in the precision that the run wants"""
+    start: SyntheticSet
+    """with hard labels unless it is a stored set with others"""
+
+    @cached_property
+    def expert_spec(self) -> ExpertSpec:
+        """What experts must be made from to serve the run."""
+        return self.settings.expert_spec(self.dataset.preprocess.spec())
+
+    @cached_property
+    def expert_images(self) -> Split:
+        """The real images that experts are trained on."""
+        count = self.settings.experts.real_images
+        return data.subset(self.train, count, seed=0) if count else self.train
+
+    @property
+    def strategy(self) -> str:
+        """The dataset's DSA."""
+        return strategy_for(self.dataset.name)
+
+    def real_data(self) -> DeviceData | None:
+        """The real images for the method, on the device; None where it needs none."""
+        if not self.method.needs.real_images:
+            return None
+        return data.to_device(self.train, self.dataset.preprocess, self.dataset.num_classes)
+
+    def on_device(self, split: Split) -> DeviceData:
+        """A split to train on or to test with, on the device."""
+        return data.to_device(split, self.dataset.preprocess)
+
+
+def prepare(settings: RunSettings, data_dir: str | None = None) -> Problem:
+    """Loads the dataset, splits it, and makes network, method and start; nothing is written.
+
+    Args:
+      settings: of the run.
+      data_dir: where the dataset's files are; see `jdd.data.load`.
+
+    Raises:
+      UserError: something in the settings or the data that the user can mend.
+    """
+    loop = settings.loop
+    dataset = data.load(settings.dataset, data_dir, loop.image_size or None, loop.preprocessing)
+    train, validation = data.hold_out(dataset.train, settings.evaluation.held_out, seed=0)
+    network = create_network(settings.network, dataset, **settings.options)
+    method = registry.create(settings.method, settings.method_settings, network)
+    problem = Problem(
+        settings=settings,
+        dataset=dataset,
+        train=train,
+        validation=validation,
+        network=network,
+        method=with_precision(method, PRECISIONS[loop.precision]),
+        start=_start(settings, dataset, train),
+    )
+    _check_experts(problem)
+    return problem
+
+
+def create_network(name: str, dataset: Dataset, **options: Any) -> NetworkLike:
+    """A network for a dataset.
+
+    Raises:
+      UserError: unknown name or option, or a network that does not fit the dataset's images.
+    """
+    network: NetworkLike = networks.create(name, dataset.num_classes, **options)
+    variable_shapes(network, dataset)
+    return network
+
+
+def variable_shapes(network: NetworkLike, dataset: Dataset) -> Any:
+    """Shapes of the network's variables; raises `UserError` where it does not fit the images."""
+    images = jax.ShapeDtypeStruct((1, *dataset.image_shape), jnp.float32)
+    return jax.eval_shape(network.init, jax.random.key(0), images)
+
+
+def load_set(path: str | Path, data_dir: str | None = None) -> tuple[SyntheticSet, Dataset]:
+    """A stored set and its dataset, preprocessed as it was.
+
+    Raises:
+      UserError: either cannot be loaded, or they do not fit.
+    """
+    stored = read_set(path)
+    return stored, dataset_of(stored, path, data_dir)
+
+
+def read_set(path: str | Path) -> SyntheticSet:
+    """A stored set; its plugins are loaded where its dataset or network is not known without."""
+    stored = SyntheticSet.load(path)
+    info = stored.info
+    if info.dataset not in data.names() or info.recipe.network not in networks.names():
+        plugins.load_again(info.plugins)
+    return stored
+
+
+def dataset_of(
+    stored: SyntheticSet, where: str | Path = "the set", data_dir: str | None = None
+) -> Dataset:
+    """The dataset that a stored set is of, preprocessed as it was.
+
+    Raises:
+      UserError: it cannot be loaded, or is not as it was.
+    """
+    height, width = stored.images.shape[1:3]
+    size = height if height == width else None
+    dataset = data.load(stored.info.dataset, data_dir, size, stored.info.preprocessing["kind"])
+    stored.check_fits(dataset, where)
+    return dataset
+
+
+def _check_experts(problem: Problem) -> None:
+    """Raises `UserError` where the method wants segments that the run's experts cannot give."""
+    settings, needs = problem.settings, problem.method.needs
+    if needs.segments is None:
+        return
+    needs.segments.check(settings.experts.train_epochs)
+    count = settings.experts.real_images
+    if count > len(problem.train):
+        raise SettingError(
+            "real_images", count, f"the training split has {len(problem.train)} here"
+        )
+    if needs.label_logits and "batch_stats" in variable_shapes(problem.network, problem.dataset):
+        raise UserError(
+            f"{settings.method} needs a network without batch norm, as its labels come from "
+            "experts, of which no statistics are kept: `norm` instance, or another `network`"
+        )
+
+
+def _start(settings: RunSettings, dataset: Dataset, train: Split) -> SyntheticSet:
+    info = SetInfo(
+        dataset=dataset.name,
+        class_names=dataset.class_names,
+        preprocessing=dataset.preprocess.spec(),
+        ipc=settings.ipc,
+        init=settings.init,
+        method=settings.method,
+        settings=dataclasses.asdict(settings.method_settings),
+        seed=settings.seed,
+        recipe=settings.recipe(strategy_for(dataset.name)),
+        plugins=plugins.loaded(),
+    )
+    for label, name in enumerate(dataset.class_names):
+        synthetic.check_ipc(settings.ipc, int((train.labels == label).sum()), name)
+    if settings.init == "real":
+        rng = randomness.generator(settings.seed, "init")
+        images, labels = synthetic.from_real(train, dataset, settings.ipc, rng)
+        return SyntheticSet(images, labels, None, info)
+    if settings.init == "noise":
+        key = randomness.key(settings.seed, "init")
+        images, labels = synthetic.from_noise(dataset, settings.ipc, key)
+        return SyntheticSet(images, labels, None, info)
+    stored = SyntheticSet.load(settings.init, dataset)
+    if stored.info.ipc != settings.ipc:
+        raise UserError(
+            f"{settings.init} holds {stored.info.ipc} images per class: use `ipc` {stored.info.ipc}"
+        )
+    return stored.replace(info=info)

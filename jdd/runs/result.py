@@ -1,0 +1,153 @@
+"""What a run has come to: one type, written once as `result.json`, read by tables and tasks."""
+
+import dataclasses
+import datetime
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jax
+
+import jdd
+from jdd import files
+from jdd.errors import UserError
+from jdd.training import Accuracy, Recipe
+
+
+@dataclass(frozen=True)
+class Figure:
+    """How good one set is on the test images."""
+
+    accuracy: Accuracy
+    iteration: int
+    validation_accuracy: float | None = None
+    """on the validation split, by which the best set was chosen"""
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON."""
+        chosen = {"validation_accuracy": self.validation_accuracy}
+        return {
+            "iteration": self.iteration,
+            **(chosen if self.validation_accuracy is not None else {}),
+            **self.accuracy.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "Figure":
+        """The inverse of `to_json`."""
+        return cls(Accuracy.from_json(value), value["iteration"], value.get("validation_accuracy"))
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A finished run; accuracies are fractions of 1, of the test images."""
+
+    method: str
+    dataset: str
+    ipc: int
+    classes: int
+    init: str
+    seed: int
+    preset: str
+    network: str
+    options: Mapping[str, Any]
+    iterations: int
+    resumed_from: int
+    best: Figure
+    """the set that is best on the validation split"""
+    final: Figure
+    """the set of the last iteration"""
+    recipe: Recipe
+    is_coreset: bool = False
+    random: Accuracy | None = None
+    """as many random real images, trained on alike"""
+    full_data: Accuracy | None = None
+    """one network trained on all real images"""
+    full_data_images: int = 0
+    dropped_updates: int = 0
+    distilling_seconds: float = 0.0
+    seconds: float = 0.0
+    """of the command that ended the run"""
+    devices: int = 1
+    device_kind: str = ""
+    machine: str = ""
+    command: str = ""
+    """what makes the same run again"""
+    out: str = ""
+    note: str = ""
+    """from where the preset borrows the run's settings"""
+    version: str = jdd.__version__
+    date: str = field(
+        default_factory=lambda: datetime.datetime.now(datetime.UTC).date().isoformat()
+    )
+
+    @property
+    def images(self) -> int:
+        """Synthetic images in all."""
+        return self.ipc * self.classes
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON; the best set's accuracies are at the top as well."""
+        value = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        baselines: dict[str, Any] = {}
+        if self.random is not None:
+            baselines["random"] = self.random.to_json()
+        if self.full_data is not None:
+            figures = self.full_data.to_json()
+            baselines["full_data"] = {**figures, "images": self.full_data_images}
+        for name in ("random", "full_data", "full_data_images"):
+            del value[name]
+        return {
+            **value,
+            **self.best.accuracy.to_json(),
+            "options": dict(self.options),
+            "best": self.best.to_json(),
+            "final": self.final.to_json(),
+            "recipe": self.recipe.to_json(),
+            "baselines": baselines,
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "RunResult":
+        """The inverse of `to_json`; results of jdd 0.1 are read too."""
+        baselines = value.get("baselines", {})
+        full = baselines.get("full_data", baselines.get("whole"))
+        random = baselines.get("random")
+        plain = {f.name for f in dataclasses.fields(cls)} - {"best", "final", "recipe"}
+        older = {"version": "0.1", "date": "", "is_coreset": value.get("chosen", False)}
+        return cls(
+            **{**older, **{name: value[name] for name in plain if name in value}},
+            best=Figure.from_json(value["best"]),
+            final=Figure.from_json(value["final"]),
+            recipe=Recipe.from_json(value["recipe"]),
+            random=None if random is None else Accuracy.from_json(random),
+            full_data=None if full is None else Accuracy.from_json(full),
+            full_data_images=0 if full is None else full.get("images", 0),
+        )
+
+    def save(self, path: Path) -> None:
+        """Writes `result.json`."""
+        files.write_json(path, self.to_json())
+
+    @classmethod
+    def load(cls, path: Path) -> "RunResult":
+        """Reads a `result.json`; raises `UserError` where it is missing, damaged or not a run's."""
+        value = files.read_json(path)
+        try:
+            return cls.from_json(value)
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise UserError(f"{path} is not the result of a run, or is damaged") from None
+
+
+def machine() -> str:
+    """What it was measured on, such as "2 CPU cores, x86_64, JAX 0.10.2"."""
+    device = jax.devices()[0]
+    kind = device.device_kind
+    if device.platform == "cpu":
+        usable = getattr(os, "sched_getaffinity", None)
+        count = len(usable(0)) if usable else os.cpu_count() or 1
+        kind = f"{count} CPU core{'s' * (count > 1)}, {platform.machine()}"
+    return f"{kind}, JAX {jax.__version__}"

@@ -1,0 +1,10 @@
+"""Synthetic sets: what is stored, what it decodes to, and what a run starts from."""
+
+from jdd.synthetic.decoders import DECODERS as DECODERS
+from jdd.synthetic.decoders import IDENTITY as IDENTITY
+from jdd.synthetic.decoders import Decoder as Decoder
+from jdd.synthetic.set import SetInfo as SetInfo
+from jdd.synthetic.set import SyntheticSet as SyntheticSet
+from jdd.synthetic.starts import check_ipc as check_ipc
+from jdd.synthetic.starts import from_noise as from_noise
+from jdd.synthetic.starts import from_real as from_real

@@ -1,0 +1,192 @@
+"""The product: a synthetic set, with everything on it that is needed to train on it again."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jdd
+from jdd import preprocessing
+from jdd.data import Dataset, DeviceData
+from jdd.errors import UserError
+from jdd.synthetic.decoders import IDENTITY, Decoder, decoder_from_json
+from jdd.training import Recipe
+
+FOLDER = "synthetic"
+
+
+@dataclass(frozen=True)
+class SetInfo:
+    """What is written on a set: where it comes from and how to train on it.
+
+    Two descriptions are equal, and share compiled programs, where dataset, classes and images per
+    class are. `jit` gives a set back with the description of the first that it was traced with.
+    """
+
+    dataset: str
+    class_names: tuple[str, ...]
+    preprocessing: Mapping[str, Any] = field(compare=False)
+    """`Preprocess.spec()` of the space that the images live in"""
+    ipc: int
+    """images per class"""
+    init: str = field(default="real", compare=False)
+    method: str = field(default="none", compare=False)
+    settings: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    """of the method"""
+    seed: int = field(default=0, compare=False)
+    recipe: Recipe = field(default_factory=Recipe, compare=False)
+    """how networks are trained on the set"""
+    version: str = field(default=jdd.__version__, compare=False)
+    plugins: tuple[Mapping[str, str], ...] = field(default=(), compare=False)
+    """the user's files that the set was made with: their `path` and `sha256`"""
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON."""
+        value = {**asdict(replace(self, recipe=Recipe())), "recipe": self.recipe.to_json()}
+        return {**value, "class_names": list(self.class_names), "plugins": list(self.plugins)}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "SetInfo":
+        """The inverse of `to_json`."""
+        recipe = Recipe.from_json(value["recipe"])
+        names, plugins = tuple(value["class_names"]), tuple(value.get("plugins", ()))
+        return cls(**{**value, "class_names": names, "recipe": recipe, "plugins": plugins})
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["storage", "labels", "learning_rate"],
+    meta_fields=["info", "decoder"],
+)
+@dataclass(frozen=True)
+class SyntheticSet:
+    """A distilled set; a pytree, so that it goes through `jit`, `grad` and `scan` as it is.
+
+    Attributes:
+      storage: what is stored and learned: the images themselves, or, with another decoder, a pytree
+        of float arrays that it turns into images.
+      labels: int32 `(n,)` classes, or float32 `(n, classes)` label logits.
+      learning_rate: float32 scalar, the learned step size; None where the method learns none.
+      info: static description.
+      decoder: static map from storage to images.
+    """
+
+    storage: Any
+    labels: jax.Array
+    learning_rate: jax.Array | None
+    info: SetInfo
+    decoder: Decoder = IDENTITY
+
+    @property
+    def images(self) -> jax.Array:
+        """float32 `(n, h, w, c)`, in the preprocessed space that `info.preprocessing` names."""
+        return self.decoder.decode(self.storage)
+
+    def data(self) -> DeviceData:
+        """The set as something to train on: images and labels."""
+        return DeviceData(self.images, self.labels)
+
+    def save(self, path: str | Path) -> Path:
+        """Stores the set with Orbax, in place of one that is there.
+
+        Args:
+          path: a run's directory, or its `synthetic/` folder.
+
+        Returns:
+          The `synthetic/` folder.
+
+        Raises:
+          UserError: the place cannot be written.
+        """
+        from jdd import checkpoints  # Orbax; `import jdd.losses` and friends do without
+
+        folder = Path(path)
+        folder = folder if folder.name == FOLDER else folder / FOLDER
+        arrays = {"storage": self.storage, "labels": self.labels}
+        if self.learning_rate is not None:
+            arrays["learning_rate"] = jnp.asarray(self.learning_rate)
+        header = {"set": self.info.to_json(), "decoder": self.decoder.to_json()}
+        checkpoints.save_tree(folder, arrays, header)
+        return folder
+
+    @classmethod
+    def load(cls, path: str | Path, dataset: Dataset | None = None) -> "SyntheticSet":
+        """Reads a stored set.
+
+        Args:
+          path: a run's directory, or its `synthetic/` folder.
+          dataset: where given, the set must be of this dataset and preprocessing.
+
+        Raises:
+          UserError: nothing there, damaged, another format version, or one that does not fit
+            `dataset`; the message says which.
+        """
+        from jdd import checkpoints
+
+        folder = Path(path)
+        if checkpoints.resolve_directory(folder / FOLDER).is_dir():
+            folder = folder / FOLDER
+        elif (folder / "store.json").exists():
+            raise UserError(f"{folder} holds experts, not a synthetic set: name a run's directory")
+        header = checkpoints.load_info(folder)
+        if header.get("set") is None:
+            raise UserError(f"{folder} is a checkpoint, but not of a synthetic set")
+        try:
+            info = SetInfo.from_json(header["set"])
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise UserError(f"{folder} is damaged (its description): make it again") from None
+        arrays, _ = checkpoints.load_tree(folder)
+        rate = arrays.get("learning_rate")
+        # Sets of jdd 0.1 have their images under this name, and no decoder.
+        storage = arrays["storage"] if "storage" in arrays else arrays["images"]
+        loaded = cls(
+            storage=jax.tree.map(jnp.asarray, storage),
+            labels=jnp.asarray(arrays["labels"]),
+            learning_rate=None if rate is None else jnp.asarray(rate),
+            info=info,
+            decoder=decoder_from_json(header.get("decoder", {})),
+        )
+        if dataset is not None:
+            loaded.check_fits(dataset, folder)
+        return loaded
+
+    def check_fits(self, dataset: Dataset, where: str | Path = "the set") -> None:
+        """Raises `UserError` naming the difference where the set is not of `dataset` as loaded."""
+        if self.info.dataset != dataset.name:
+            raise UserError(
+                f"{where} is a set of '{self.info.dataset}', not of '{dataset.name}': "
+                f"use `dataset` {self.info.dataset}"
+            )
+        differing = preprocessing.differences(
+            dict(self.info.preprocessing), dataset.preprocess.spec()
+        )
+        if differing:
+            raise UserError(f"{where} was made with other preprocessing: {'; '.join(differing)}")
+
+    def replace(self, **changes: Any) -> "SyntheticSet":
+        """The set with other fields."""
+        return dataclasses.replace(self, **changes)
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes the set has."""
+        return len(self.info.class_names)
+
+    def hard_labels(self) -> jax.Array:
+        """int32 `(n,)`: the labels, or the class of the largest label logit."""
+        return self.labels if self.labels.ndim == 1 else jnp.argmax(self.labels, axis=-1)
+
+    def classes(self) -> np.ndarray:
+        """int `(n,)`: the class that each image was made for.
+
+        With soft labels its place tells it, as the largest label logit may have become another.
+        """
+        if self.labels.ndim == 2 and len(self.labels) == self.num_classes * self.info.ipc:
+            return np.repeat(np.arange(self.num_classes), self.info.ipc)
+        return np.asarray(self.hard_labels())

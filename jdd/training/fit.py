@@ -1,0 +1,217 @@
+"""Fit a classifier: one compiled loop that experts, evaluation and tasks share."""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jdd.data import DeviceData
+from jdd.networks import NetworkLike
+from jdd.training.gsam import Gsam, surrogate_gap
+from jdd.training.losses import augmented, batch_loss
+from jdd.training.recipe import Recipe
+
+_PARTS = range(8, 13)
+
+
+class FitState(NamedTuple):
+    """Everything that training resumes from."""
+
+    params: Any
+    batch_stats: Any  # empty where the network has no batch norm
+    optimizer: Any
+    average: Any  # exponential moving average of params; empty where there is none
+    key: jax.Array  # (2,) uint32 key data
+    epoch: jax.Array  # () int32
+    loss: jax.Array  # () float32, mean of the last epoch
+
+    @classmethod
+    def start(cls, trainer: "Trainer", variables: Any, key: jax.Array) -> "FitState":
+        """A network of these variables whose training is about to start; `key` draws its order."""
+        params = variables["params"]
+        return cls(
+            params=params,
+            batch_stats=variables.get("batch_stats", {}),
+            optimizer=trainer.optimizer().init(params),
+            average=params if trainer.ema else {},
+            key=jax.random.key_data(key),
+            epoch=jnp.int32(0),
+            loss=jnp.float32(0),
+        )
+
+
+class Schedule(NamedTuple):
+    """The step size over training; arrays, so that one compiled program serves them all."""
+
+    learning_rate: jax.Array  # () float32
+    decay_epoch: jax.Array  # () float32, from here on a tenth of it
+
+
+class Trainer(NamedTuple):
+    """The static part of a training: a hashable argument of its compiled functions.
+
+    SGD as PyTorch has it: weight decay is added to the gradient before the momentum. With `adam`
+    the step is Adam's (Kingma and Ba, 2015, with its own constants) instead.
+    """
+
+    network: NetworkLike
+    batch: int
+    steps: int  # per epoch
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    augmentation: str = "none"
+    ema: float = 0.0
+    gsam: Gsam | None = None
+    adam: bool = False
+
+    @classmethod
+    def of(cls, network: NetworkLike, recipe: Recipe, size: int, steps: int = 0) -> "Trainer":
+        """The trainer for a set of `size` examples.
+
+        An epoch has `steps` steps, or as many as a pass over the set takes. The batches of an epoch
+        are equal in size and drawn without replacement: 500 examples in batches of at most 256
+        make two of 250. Where they do not divide, or could not be taken in parts of about ten (127
+        is prime: 126), the few left over are left out of that epoch.
+        """
+        per_epoch = -(-size // recipe.batch_size)
+        batch = size // per_epoch
+        if per_epoch > 1:
+            batch = next(
+                b for b in range(batch, 0, -1) if b <= 12 or any(b % p == 0 for p in _PARTS)
+            )
+        return cls(
+            network=network,
+            batch=batch,
+            steps=min(steps, per_epoch) if steps else per_epoch,
+            momentum=recipe.momentum,
+            weight_decay=recipe.weight_decay,
+            augmentation=recipe.augmentation,
+            ema=recipe.ema,
+        )
+
+    def optimizer(self) -> optax.GradientTransformation:
+        """Gradient → descent direction, before the step size."""
+        parts = []
+        if self.weight_decay:
+            parts.append(optax.add_decayed_weights(self.weight_decay))
+        if self.momentum:
+            parts.append(optax.trace(decay=self.momentum))
+        if self.adam:
+            parts.append(optax.scale_by_adam())
+        return optax.chain(*parts) if parts else optax.identity()
+
+
+def schedule(recipe: Recipe, learning_rate: jax.Array | float | None = None) -> Schedule:
+    """The recipe's step sizes, from `learning_rate` where a set carries its own."""
+    rate = recipe.learning_rate if learning_rate is None else learning_rate
+    return Schedule(
+        jnp.asarray(rate, jnp.float32),
+        jnp.asarray(
+            recipe.epochs * recipe.decay_after if recipe.decay_after < 1 else np.inf, jnp.float32
+        ),
+    )
+
+
+@partial(jax.jit, static_argnums=(0, 2))
+def init(trainer: Trainer, key: jax.Array, image_shape: tuple[int, int, int]) -> FitState:
+    """A fresh network, its training about to start."""
+    weights, order = jax.random.split(key)
+    variables = trainer.network.init(weights, jnp.zeros((1, *image_shape), jnp.float32))
+    return FitState.start(trainer, variables, order)
+
+
+def run(
+    trainer: Trainer,
+    state: FitState,
+    data: DeviceData,
+    rates: Schedule,
+    epochs: int | jax.Array,
+    eligible: jax.Array | None = None,
+) -> FitState:
+    """Trains for `epochs` more epochs; one compiled program for any number of them.
+
+    Not jitted itself, so that it can be mapped over models; see `run_jit`.
+
+    Args:
+      trainer: what and how; static.
+      state: to resume from.
+      data: the set.
+      rates: step sizes.
+      epochs: how many more.
+      eligible: bool `(n,)`, the examples that these epochs are made of; an epoch then has as many
+        steps as they fill batches, at least one. None: all of them.
+    """
+    size = data.images.shape[0]
+    steps, batch = trainer.steps, trainer.batch
+
+    def step(carry: FitState, at: tuple[jax.Array, jax.Array]) -> tuple[FitState, jax.Array]:
+        return _step(trainer, data, rates, carry, *at)
+
+    def epoch(_: jax.Array, carry: FitState) -> FitState:
+        key = jax.random.fold_in(jax.random.wrap_key_data(carry.key), carry.epoch)
+        shuffle, transforms = jax.random.split(key)
+        keys = jax.random.split(transforms, steps)
+        if eligible is None:
+            order = jax.random.permutation(shuffle, size)[: steps * batch]
+            carry, losses = jax.lax.scan(step, carry, (order.reshape(steps, batch), keys))
+            return carry._replace(epoch=carry.epoch + 1, loss=jnp.mean(losses))
+
+        # Those that are not eligible go last, and the steps that would reach them are not taken.
+        draws = jnp.where(eligible, jax.random.uniform(shuffle, (size,)), 2.0)
+        batches = jnp.argsort(draws)[: steps * batch].reshape(steps, batch)
+        taken = jnp.clip(jnp.sum(eligible) // batch, 1, steps)
+
+        def some(i: jax.Array, so_far: tuple[FitState, jax.Array]) -> tuple[FitState, jax.Array]:
+            carry, total = so_far
+            carry, value = step(carry, (batches[i], keys[i]))
+            return carry, total + value
+
+        carry, total = jax.lax.fori_loop(0, taken, some, (carry, jnp.float32(0)))
+        return carry._replace(epoch=carry.epoch + 1, loss=total / taken)
+
+    trained: FitState = jax.lax.fori_loop(0, epochs, epoch, state)
+    return trained
+
+
+run_jit = jax.jit(run, static_argnums=(0,))
+
+
+def _step(
+    trainer: Trainer,
+    data: DeviceData,
+    rates: Schedule,
+    state: FitState,
+    index: jax.Array,
+    key: jax.Array,
+) -> tuple[FitState, jax.Array]:
+    """One step on the examples at `index`, and the loss before it."""
+    images, labels = data.batch(index)
+    if trainer.augmentation != "none":
+        images = augmented(key, images, trainer.augmentation)
+
+    def loss(params: Any) -> tuple[jax.Array, Any]:
+        return batch_loss(trainer.network, params, state.batch_stats, images, labels)
+
+    (value, stats), gradient = jax.value_and_grad(loss, has_aux=True)(state.params)
+    if trainer.gsam is not None:
+        gradient = surrogate_gap(
+            trainer.gsam, lambda p: jax.grad(loss, has_aux=True)(p)[0], state.params, gradient
+        )
+    direction, moments = trainer.optimizer().update(gradient, state.optimizer, state.params)
+    late = state.epoch.astype(jnp.float32) >= rates.decay_epoch
+    rate = rates.learning_rate * jnp.where(late, 0.1, 1.0)
+    params = jax.tree.map(lambda p, d: p - rate * d, state.params, direction)
+    average = state.average
+    if trainer.ema:
+        average = optax.incremental_update(params, average, 1.0 - trainer.ema)
+    moved = state._replace(params=params, batch_stats=stats, optimizer=moments, average=average)
+    return moved, value
+
+
+def eval_variables(trainer: Trainer, state: FitState) -> dict[str, Any]:
+    """The variables to test: the averaged weights where the recipe keeps them."""
+    params = state.average if trainer.ema else state.params
+    return {"params": params, **({"batch_stats": state.batch_stats} if state.batch_stats else {})}

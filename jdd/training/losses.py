@@ -1,0 +1,64 @@
+"""What a network is trained by: the cross-entropy of a batch in training mode, augmented or not."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jdd.augment import augment, augment_each
+from jdd.losses import cross_entropy, soft_cross_entropy
+from jdd.networks import NetworkLike
+from jdd.ops import microbatched_mean
+
+_EACH = "each_"
+EACH = _EACH + "crop_scale_rotate"  # the augmentation that DC is evaluated with on MNIST
+
+
+def classification_loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Mean cross-entropy against int `(n,)` classes or float `(n, classes)` label logits."""
+    if jnp.issubdtype(labels.dtype, jnp.integer):
+        return cross_entropy(logits, labels)
+    return soft_cross_entropy(logits, labels)
+
+
+def apply_training(
+    network: NetworkLike, params: Any, batch_stats: Any, images: jax.Array
+) -> tuple[jax.Array, Any]:
+    """Logits in training mode, and the batch statistics that this updates (empty without any)."""
+    variables = {"params": params, **({"batch_stats": batch_stats} if batch_stats else {})}
+    logits, updated = network.apply(variables, images, train=True, mutable=["batch_stats"])
+    return logits, updated.get("batch_stats", {})
+
+
+def augmented(key: jax.Array, images: jax.Array, name: str) -> jax.Array:
+    """Images `(n, h, w, c)` augmented as a recipe says: each with its own parameters.
+
+    Args:
+      key: a key for this call alone.
+      images: float.
+      name: a strategy of `jdd.augment.augment`; or one of `augment_each` after "each_"; or "none".
+
+    Raises:
+      UserError: a kind that is not known; it names the nearest.
+    """
+    if name.startswith(_EACH):
+        return augment_each(key, images, name.removeprefix(_EACH))
+    return augment(key, images, name)
+
+
+def batch_loss(
+    network: NetworkLike, params: Any, batch_stats: Any, images: jax.Array, labels: jax.Array
+) -> tuple[jax.Array, Any]:
+    """Mean cross-entropy of a batch in training mode, and the batch statistics that it updates.
+
+    Without batch norm the examples do not meet, and a CPU takes them in parts that fit its cache.
+    """
+
+    def loss(params: Any, batch: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, Any]:
+        logits, stats = apply_training(network, params, batch_stats, batch[0])
+        return classification_loss(logits, batch[1]), stats
+
+    batch = (images, labels)
+    if jax.eval_shape(loss, params, batch)[1]:
+        return loss(params, batch)
+    return microbatched_mean(lambda p, part: loss(p, part)[0], params, batch), {}

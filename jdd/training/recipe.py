@@ -1,0 +1,50 @@
+"""How to train a network on a set: written on each set, so that its figure can be reproduced."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from jdd.settings import Settings, setting
+
+
+@dataclass(frozen=True)
+class Recipe(Settings):
+    """Network and training of one classifier.
+
+    The published recipe for evaluating a distilled set: 1,000 epochs with augmentation (300
+    without), SGD with momentum 0.9 and weight decay 5e-4, rate × 0.1 after half, batches of 256.
+    """
+
+    network: str = setting("ConvNet", "name of the network")
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """that network's options"""
+    epochs: int = setting(1000, "passes over the set", min=1)
+    batch_size: int = setting(256, "images per step, at most", min=1)
+    learning_rate: float = setting(
+        0.01, "of SGD, in place of the step size that a set has learned", above=0
+    )
+    momentum: float = setting(0.9, "of SGD", min=0, below=1)
+    weight_decay: float = setting(5e-4, "of SGD, added to the gradient before the momentum", min=0)
+    decay_after: float = setting(
+        0.5, "fraction of the epochs before the rate falls to a tenth; 1: never", min=0, max=1
+    )
+    augmentation: str = setting(
+        "none",
+        "DSA strategy, its kinds joined by _; each_crop_scale_rotate as DC on MNIST; or none",
+    )
+    ema: float = setting(
+        0.0, "decay of the averaged weights that are tested; 0: no average", min=0, below=1
+    )
+
+    def __hash__(self) -> int:
+        return hash(json.dumps(asdict(self), sort_keys=True))
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON."""
+        return {**asdict(self), "options": dict(self.options)}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "Recipe":
+        """The inverse of `to_json`."""
+        return cls(**value)

@@ -1,0 +1,300 @@
+"""What the documents say: links, commands, tables and words are held against the code.
+
+`python -m tests.test_documents` writes the tables of settings and presets anew.
+"""
+
+import contextlib
+import importlib
+import io
+import itertools
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from jdd.cli.parser import _RENAMED_FLAGS, flag_of, in_flags
+from jdd.difficulty import DifficultySettings
+from jdd.evaluation import EvaluationSettings
+from jdd.experts import ExpertSettings
+from jdd.methods import registry
+from jdd.runs.settings import LoopSettings
+from jdd.settings import defaults, helps
+from tests.test_imports import FLOORS
+
+ROOT = Path(__file__).resolve().parents[1]
+README = ROOT / "README.md"
+USER_PAGES = [README, *sorted(p for p in (ROOT / "docs").rglob("*.md"))]
+PAGES = [*USER_PAGES, ROOT / "RESULTS.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
+METHOD_PAGES = sorted((ROOT / "docs/methods").glob("*.md"))
+TABLE_PAGES = [*METHOD_PAGES, ROOT / "docs/presets.md"]
+GROUPS = {
+    "loop": LoopSettings,
+    "evaluation": EvaluationSettings,
+    "experts": ExpertSettings,
+    "difficulty": DifficultySettings,
+}
+METHODS_OF_COMMANDS = ("mtt", "pad", "dc", "dm", "datadam", "herding")
+WORDS = (  # plain errors, each with what to say instead in design's names
+    r"data sets?\b",
+    r"\brightly\b",
+    r"\bgo(es)? on from\b",
+    r"\bgo(es)? on (with|where)\b",
+    r"\bbeside\b",
+    r"\bis another one\b",
+    r"\bdo away with\b",
+    r"\bdark for much\b",
+    r"\bjudged\b",
+    r"\bhardly depends?\b",
+)
+
+
+def name_of(path):
+    return str(path.relative_to(ROOT))
+
+
+def pages(paths):
+    return pytest.mark.parametrize("page", paths, ids=name_of)
+
+
+def without_code(text):
+    return re.sub(r"`[^`\n]*`", "", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+
+
+def anchors(page):
+    titles = re.findall(r"^#+ (.*)$", without_code_blocks(page.read_text()), re.MULTILINE)
+    slugs = [re.sub(r"[^\w\- ]", "", title.lower()).strip() for title in titles]
+    return {re.sub(r"[\s-]+", "-", slug) for slug in slugs}
+
+
+def without_code_blocks(text):
+    return re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+
+
+@pages(PAGES)
+def test_links_and_pictures_are_there(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", without_code_blocks(page.read_text())):
+        assert "://" not in target, f"a link to elsewhere: {target}"
+        path, _, anchor = target.partition("#")
+        place = page.parent / path if path else page
+        assert place.exists(), target
+        if anchor:
+            assert anchor in anchors(place), target
+
+
+@pages([README, *(p for p in PAGES if p.name not in ("CHANGELOG.md", "README.md"))])
+def test_words(page):
+    text = without_code(page.read_text())
+    for word in WORDS:
+        found = re.search(word, text, re.IGNORECASE)
+        assert found is None, f"{found[0]!r}: see the design's names"
+
+
+def test_the_readme_is_short():
+    assert len(README.read_text().splitlines()) < 120
+
+
+# Commands
+
+
+def commands(text):
+    """Each command line on `bin/…py`, as (script, arguments)."""
+    blocks = [b.replace("\\\n", " ") for b in re.findall(r"```\n(.*?)```", text, re.DOTALL)]
+    lines = [line for block in blocks for line in block.splitlines()]
+    lines += re.findall(r"`([^`]*bin/\w+\.py[^`]*)`", without_code_blocks(text))
+    for line in lines:
+        match = re.search(r"bin/(\w+)\.py\b(.*)", line.replace("\n", " "))
+        if match:
+            yield match[1], shlex.split(match[2].rstrip('"'), comments=True)
+
+
+_HELP = {}
+
+
+def help_of(script, *arguments):
+    """What `--help` prints."""
+    if (script, arguments) not in _HELP:
+        main = importlib.import_module(f"jdd.cli.{script}").main
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
+            main([*arguments, "--help"])
+        _HELP[script, arguments] = printed.getvalue()
+    return _HELP[script, arguments]
+
+
+def value_of(arguments, flag, default):
+    return dict(itertools.pairwise(arguments)).get(flag, default)
+
+
+def help_for(script, arguments):
+    if script not in ("distill", "train_experts"):
+        return help_of(script)
+    method = value_of(arguments, "--method", "mtt")
+    method = method if method in registry.METHODS else "dm"  # of a plugin, or a letter for one
+    return help_of(script, "--method", method)
+
+
+def flags_in(text):
+    return set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", text))
+
+
+@pages(PAGES[:-1])
+def test_commands_have_flags_that_exist(page):
+    plugins = {"--hidden"}  # of examples/own_network.py
+    for script, arguments in commands(page.read_text()):
+        assert (ROOT / "bin" / f"{script}.py").exists(), script
+        named = {a.split("=")[0] for a in arguments if a.startswith("--")}
+        unknown = named - flags_in(help_for(script, arguments)) - plugins
+        assert not unknown, f"bin/{script}.py has no {', '.join(sorted(unknown))}"
+
+
+def test_flags_that_are_named_alone_exist():
+    known = {"--help", "--strict", "--hidden", "--plugin", "--durations"}
+    for script in sorted(p.stem for p in (ROOT / "bin").glob("*.py")):
+        known |= flags_in(help_of(script))
+    for method in METHODS_OF_COMMANDS:
+        known |= flags_in(help_of("distill", "--method", method))
+    for page in USER_PAGES:
+        codes = re.findall(r"`(--[^`]*)`", without_code_blocks(page.read_text()))
+        for flag in sorted({flag for code in codes for flag in flags_in(code)}):
+            if not flag.startswith("--xla"):
+                assert flag in known, f"{name_of(page)}: {flag}"
+
+
+# Settings
+
+
+def kind_of(name):
+    return GROUPS[name] if name in GROUPS else registry.METHODS[name].settings
+
+
+def settings_table(title):
+    """The rows of `<!-- settings: NAME -->`, or of `NAME beyond OTHER`: those that OTHER lacks."""
+    name, _, other = title.partition(" beyond ")
+    words, values = helps(kind_of(name)), defaults(kind_of(name))
+    shared = defaults(kind_of(other)) if other else {}
+    head = ["| setting | default | |", "| --- | --- | --- |"]
+    return head + [
+        f"| `{flag_of(field)}` | {_shown(value)} | {_escaped(in_flags(words[field]))} |"
+        for field, value in values.items()
+        if field not in shared or shared[field] != value
+    ]
+
+
+def _shown(value):
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _escaped(text):
+    text = re.sub(r"(?<!`)(--[a-z-]+)", r"`\1`", text)
+    return text.replace("|", "\\|")
+
+
+def presets_table():
+    """The rows of `<!-- presets -->`: for what each method's presets have settings of their own."""
+    lines = ["| method | `quick` | `paper` | `released` |", "| --- | --- | --- | --- |"]
+    for name, entry in registry.METHODS.items():
+        if not entry.is_coreset:
+            cells = [_rows(entry.presets[preset].rows) for preset in ("quick", "paper", "released")]
+            lines.append(f"| {name} | {' | '.join(cells)} |")
+    return lines
+
+
+def _rows(rows):
+    same = {}
+    for dataset, counts in rows.items():
+        same.setdefault(", ".join(map(str, sorted(counts))), []).append(dataset)
+    return "; ".join(f"{', '.join(names)}: {counts}" for counts, names in same.items())
+
+
+_TABLE = re.compile(r"<!-- (settings: [a-z0-9_ ]+|presets) -->\n((?:\n?\|[^\n]*\n)*)")
+
+
+def table_of(mark):
+    return presets_table() if mark == "presets" else settings_table(mark.removeprefix("settings: "))
+
+
+@pages(TABLE_PAGES)
+def test_tables_are_the_code_s(page):
+    for mark, table in _TABLE.findall(page.read_text()):
+        assert table.strip().splitlines() == table_of(mark), (
+            f"{mark}: write it anew by python -m tests.test_documents"
+        )
+
+
+def test_every_method_has_a_page_with_its_settings():
+    marks = [m for page in METHOD_PAGES for m, _ in _TABLE.findall(page.read_text())]
+    documented = {mark.split()[1] for mark in marks} | {"random", "k_center", "dsa"}
+    assert documented == {*registry.METHODS, *GROUPS}
+    assert registry.METHODS["dsa"].settings is registry.METHODS["dc"].settings
+    assert registry.METHODS["k_center"].settings is registry.METHODS["herding"].settings
+    assert not defaults(registry.METHODS["random"].settings)
+
+
+def test_measured_figures_are_those_of_the_results():
+    results = (ROOT / "RESULTS.md").read_text()
+    for page in [README, *METHOD_PAGES]:
+        for figure in re.findall(r"\d+\.\d ± \d+\.\d", page.read_text()):
+            assert figure in results, f"{name_of(page)}: {figure} stands nowhere in RESULTS.md"
+
+
+# Examples and names
+
+
+@pytest.mark.parametrize(
+    ("page", "example"),
+    [("own-method", "method"), ("own-method", "network"), ("own-data", "dataset")],
+)
+def test_pages_show_the_examples_as_they_are(page, example):
+    code = (ROOT / f"examples/own_{example}.py").read_text()
+    assert f"```python\n{code}```\n" in (ROOT / f"docs/{page}.md").read_text()
+
+
+def test_the_readme_s_code_runs(capsys):
+    (code,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    exec(compile(code, "README.md", "exec"), {})
+    before, after = (float(line.split()[0]) for line in capsys.readouterr().out.splitlines())
+    assert after > before + 5
+
+
+@pages([ROOT / "docs/dev/architecture.md", ROOT / "docs/dev/dependencies.md"])
+def test_names_in_code_exist(page):
+    for name in set(re.findall(r"`(jdd(?:\.\w+)+)`", page.read_text())):
+        place, parts = importlib.import_module("jdd"), name.split(".")[1:]
+        for i, part in enumerate(parts):
+            with contextlib.suppress(ImportError):
+                importlib.import_module(".".join(["jdd", *parts[: i + 1]]))
+            assert hasattr(place, part), name
+            place = getattr(place, part)
+
+
+def test_the_changelog_names_what_was_renamed():
+    text = (ROOT / "CHANGELOG.md").read_text()
+    for old, new in _RENAMED_FLAGS.items():
+        assert f"| `{old}` | `{new}` |" in text
+
+
+# The house
+
+
+def test_the_table_of_rooms_is_the_order_that_imports_are_tested_against():
+    table = (ROOT / "docs/dev/architecture.md").read_text()
+    assert tuple(re.findall(r"^\|[^|]*\| `([\w.]+)` \|", table, re.MULTILINE)) == FLOORS
+    rooms = {p.stem for p in (ROOT / "jdd").iterdir() if p.suffix == ".py" or p.is_dir()}
+    assert {room for room in FLOORS if "." not in room} == rooms - {"__init__", "__pycache__", "py"}
+
+
+def write_tables():
+    """Writes the tables of settings and presets in the documents."""
+    for page in TABLE_PAGES:
+        text = _TABLE.sub(
+            lambda m: "\n".join([f"<!-- {m[1]} -->", "", *table_of(m[1]), ""]), page.read_text()
+        )
+        page.write_text(text)
+
+
+if __name__ == "__main__":
+    sys.exit(write_tables())

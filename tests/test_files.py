@@ -1,0 +1,71 @@
+"""Files that are old or new, lines of JSON, directories with one writer, where the cache is."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from jdd import files
+from jdd.errors import UserError
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_json_is_old_or_new(tmp_path, monkeypatch):
+    path = tmp_path / "value.json"
+    files.write_json(path, {"a": 1})
+
+    def dying(self, target):
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", dying)
+        with pytest.raises(Killed):
+            files.write_json(path, {"a": 2})
+    assert files.read_json(path) == {"a": 1}
+    path.write_text('{"a": ')
+    with pytest.raises(UserError, match=r"value\.json cannot be read as JSON"):
+        files.read_json(path)
+    with pytest.raises(UserError, match="does not exist"):
+        files.read_json(tmp_path / "none.json")
+
+
+def test_lines_are_json_and_cut_off_ones_go(tmp_path):
+    path = tmp_path / "lines"
+    for i in range(4):
+        files.append_line(path, {"iteration": i, "loss": float("nan") if i == 1 else 0.5})
+    with path.open("a") as file:
+        file.write('{"iteration": 4, "lo')
+    files.filter_lines(path, lambda line: line["iteration"] < 3)
+    rows = [json.loads(line, parse_constant=pytest.fail) for line in path.read_text().splitlines()]
+    assert rows == [{"iteration": i, "loss": None if i == 1 else 0.5} for i in range(3)]
+
+
+def test_a_directory_has_one_writer(tmp_path):
+    with (
+        files.locked(tmp_path / "run"),
+        pytest.raises(UserError, match="being written by another process"),
+        files.locked(tmp_path / "run"),
+    ):
+        pass
+    with files.locked(tmp_path / "run"):
+        pass
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(UserError, match="cannot be written"),
+        files.locked(tmp_path / "file"),
+    ):
+        pass
+
+
+def test_cache_directory_follows_the_environment(tmp_path, monkeypatch):
+    monkeypatch.setenv("JDD_CACHE_DIR", str(tmp_path / "named"))
+    assert files.cache_dir() == tmp_path / "named"
+    monkeypatch.delenv("JDD_CACHE_DIR")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert files.cache_dir() == tmp_path / "jdd"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert files.cache_dir() == tmp_path / ".cache" / "jdd"
