@@ -33,3 +33,14 @@ CIFAR100 = tuple(
 )
 
 MHIST = ("HP", "SSA")  # hyperplastic polyp, sessile serrated adenoma
+
+# Subsets of ImageNet, by the place of each class among its thousand in the order of their WordNet
+# ids, as the code of trajectory matching has them; labels are in this order.
+IMAGENET_SUBSETS = {
+    "imagenette": (0, 217, 482, 491, 497, 566, 569, 571, 574, 701),
+    "imagewoof": (193, 182, 258, 162, 155, 167, 159, 273, 207, 229),
+    "imagefruit": (953, 954, 949, 950, 951, 957, 952, 945, 943, 948),
+    "imageyellow": (309, 986, 954, 951, 987, 779, 599, 291, 72, 11),
+    "imagemeow": (281, 282, 283, 284, 285, 291, 292, 290, 289, 287),
+    "imagesquawk": (84, 130, 88, 144, 145, 22, 96, 9, 100, 89),
+}

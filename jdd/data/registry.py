@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from jdd import preprocessing as preprocess_lib
-from jdd.data import cifar, class_names, digits, idx, mhist, svhn, tfds
+from jdd.data import cifar, class_names, digits, folder, idx, mhist, svhn, tfds
 from jdd.data.dataset import Dataset, Split, checked
 from jdd.data.resize import resize
-from jdd.errors import SettingError, UserError, unknown
+from jdd.errors import SettingError, UserError, nearest, unknown
 
 Splits = tuple[Split, Split]
+NamedSplits = tuple[Split, Split, tuple[str, ...]]
 MeanStd = tuple[Sequence[float], Sequence[float]]
 
 
@@ -19,9 +20,9 @@ MeanStd = tuple[Sequence[float], Sequence[float]]
 class Source:
     """One dataset: its classes, its files' layout, and its constants."""
 
-    class_names: tuple[str, ...]
+    class_names: tuple[str, ...]  # empty: the files name them
     # Reads train and test from the first of the given directories that holds the files.
-    read_files: Callable[[Sequence[Path]], Splits | None]
+    read_files: Callable[[Sequence[Path]], Splits | NamedSplits | None]
     files: str  # what they are called, for the message when they are nowhere
     folders: tuple[str, ...]  # below the data directory, most telling name first
     tfds_name: str | None
@@ -29,8 +30,11 @@ class Source:
     image_size: int | None = None  # None: as stored
 
 
+_IMAGENET: MeanStd = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
 # Mean and standard deviation are the constants of the published code (Dataset Condensation's
-# and all that followed), so that a set distilled here is in the same space as theirs.
+# and what followed), so that a set distilled here is in the same space as theirs. But trajectory
+# matching's code normalises CIFAR-100 by CIFAR-10's where it does not whiten.
 _SOURCES: dict[str, Source] = {
     "mnist": Source(
         class_names.MNIST,
@@ -80,7 +84,16 @@ _SOURCES: dict[str, Source] = {
         None,  # MHIST may not be passed on: its users fetch it themselves, so TFDS lacks it
         image_size=128,
     ),
+    "tiny_imagenet": Source(
+        (),
+        folder.read_tiny_imagenet,
+        "wnids.txt next to train/ and val/",
+        ("tiny_imagenet", "tiny-imagenet-200", ""),
+        None,
+        _IMAGENET,
+    ),
 }
+FOLDER = "folder:"  # begins the name of a dataset that is a directory of the user's
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,6 +111,25 @@ _OWN: dict[str, _Registered] = {}
 def names() -> tuple[str, ...]:
     """The names that `load` knows."""
     return ("digits", *_SOURCES, *_OWN)
+
+
+def is_known(name: str) -> bool:
+    """Whether `load` knows the name."""
+    return name in names() or name.startswith(FOLDER)
+
+
+def check_name(name: str) -> None:
+    """Raises `SettingError` naming the nearest for a dataset that is not known."""
+    if not is_known(name):
+        raise SettingError("dataset", f"'{name}'", nearest(name, [*names(), f"{FOLDER}PATH"]))
+
+
+def short_name(name: str) -> str:
+    """The dataset's name as a file's name: `folder-pets` for `folder:/data/pets`."""
+    if not name.startswith(FOLDER):
+        return name
+    place, _, subset = name.removeprefix(FOLDER).partition("#")
+    return "-".join(filter(None, ("folder", Path(place).resolve().name, subset)))
 
 
 def register(
@@ -132,7 +164,9 @@ def load(
     """Finds, reads and prepares a dataset; the images themselves stay uint8.
 
     Args:
-      name: one of `names()`.
+      name: one of `names()`, or `folder:PATH` for images in `PATH/train/CLASS/` and
+        `PATH/test/CLASS/`, PNG or JPEG; PATH is relative to the data directory, where there is one.
+        `folder:PATH#imagenette` takes that subset of all of ImageNet's classes.
       data_dir: the one directory to look into, by default `$JDD_DATA_DIR`: the files in it, in a
         folder named for the set, or in torchvision's layout, gzipped or not; else a TFDS set
         prepared there. Where neither is given: a TFDS set in TFDS's own directory, prepared or
@@ -143,8 +177,7 @@ def load(
     Raises:
       UserError: a bad argument, the set is nowhere, or its files are damaged.
     """
-    if name not in names():
-        raise unknown("dataset", name, names())
+    check_name(name)
     if preprocessing not in preprocess_lib.KINDS:
         raise unknown("preprocessing", preprocessing, preprocess_lib.KINDS)
     if image_size is not None and (not isinstance(image_size, int) or image_size < 1):
@@ -162,11 +195,18 @@ def load(
             checked(split.images, split.labels, len(classes), f"dataset '{name}'")
             for split in registered.read()
         )
+    elif name.startswith(FOLDER):
+        place, _, subset = name.removeprefix(FOLDER).partition("#")
+        root = Path(data_dir or os.environ.get("JDD_DATA_DIR") or "") / Path(place).expanduser()
+        train, test, classes = folder.read(root, image_size, subset)
+        mean_std = _IMAGENET
     else:
         source = _SOURCES[name]
         classes, mean_std = source.class_names, source.mean_std
         image_size = image_size or source.image_size
-        train, test = _read(name, source, data_dir)
+        found = _read(name, source, data_dir)
+        train, test = found[:2]
+        classes = found[2] if len(found) == 3 else classes
     if image_size is not None:
         train, test = resize(train, image_size), resize(test, image_size)
     # digits and mhist have no published constants: theirs come from the training images.
@@ -174,7 +214,9 @@ def load(
     return Dataset(name, train, test, classes, preprocess)
 
 
-def _read(name: str, source: Source, data_dir: str | os.PathLike[str] | None) -> Splits:
+def _read(
+    name: str, source: Source, data_dir: str | os.PathLike[str] | None
+) -> Splits | NamedSplits:
     directory = data_dir if data_dir is not None else os.environ.get("JDD_DATA_DIR") or None
     if directory is None:
         if source.tfds_name is None:

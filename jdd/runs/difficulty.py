@@ -80,7 +80,8 @@ def score_images(
         settings=settings.difficulty,
     )
     name = f"{spec.settings.score}-{spec.fingerprint()}"
-    out = Path("checkpoints") / settings.dataset / "difficulty" / name if out is None else out
+    if out is None:
+        out = Path("checkpoints") / data.short_name(settings.dataset) / "difficulty" / name
     with files.locked(out):
         scores = difficulty_of(out / "scores", spec, network, dataset, images, should_stop)
     return Scored(spec, dataset, images, scores, out)

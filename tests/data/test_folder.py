@@ -1,0 +1,127 @@
+"""Images in folders of a class each, and Tiny ImageNet's layout, written small."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jdd import data
+from jdd.data.class_names import IMAGENET_SUBSETS
+from jdd.errors import UserError
+
+COLOURS = {"cat": (200, 0, 0), "dog": (0, 150, 0), "eel": (0, 0, 100)}
+
+
+def picture(path, colour, size=(6, 6)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, colour).save(path)
+
+
+@pytest.fixture
+def pets(tmp_path):
+    """Two training images and a test image of each class, PNG and JPEG."""
+    for name, colour in COLOURS.items():
+        picture(tmp_path / "pets" / "train" / name / "a.png", colour)
+        picture(tmp_path / "pets" / "train" / name / "more" / "b.JPEG", colour)
+        picture(tmp_path / "pets" / "test" / name / "c.png", colour)
+    (tmp_path / "pets" / "train" / "cat" / "notes.txt").write_text("not an image")
+    return tmp_path / "pets"
+
+
+def test_a_folder_a_class(pets, tmp_path, monkeypatch):
+    found = data.load(f"folder:{pets}")
+    assert found.class_names == ("cat", "dog", "eel") and found.image_shape == (6, 6, 3)
+    np.testing.assert_array_equal(found.train.labels, [0, 0, 1, 1, 2, 2])
+    np.testing.assert_array_equal(found.test.images[:, 3, 3], list(COLOURS.values()))
+    difference = found.train.images[:, 3, 3].astype(int) - np.repeat(list(COLOURS.values()), 2, 0)
+    assert np.abs(difference).max() <= 4  # what JPEG costs
+    np.testing.assert_allclose(found.preprocess.mean, (0.485, 0.456, 0.406))
+    for named in (data.load("folder:pets", tmp_path), data.load("folder:pets/", tmp_path)):
+        np.testing.assert_array_equal(named.train.images, found.train.images)
+    monkeypatch.chdir(tmp_path)
+    assert len(data.load("folder:pets").train) == 6
+    assert data.short_name(f"folder:{pets}") == data.short_name("folder:pets") == "folder-pets"
+
+
+def test_the_middle_square_is_taken(pets):
+    """A wide image: red in the middle third, green beside it."""
+    wide = np.zeros((10, 30, 3), np.uint8)
+    wide[:, :, 1], wide[:, 10:20] = 255, (255, 0, 0)
+    Image.fromarray(wide).save(pets / "test" / "cat" / "c.png")
+    with pytest.raises(UserError, match="`image_size` none: a number of pixels is needed, as"):
+        data.load(f"folder:{pets}")
+    found = data.load(f"folder:{pets}", image_size=5)
+    assert found.image_shape == (5, 5, 3)
+    np.testing.assert_array_equal(found.test.images[0, 2, 1:4], [[255, 0, 0]] * 3)
+    assert found.test.images[0, :, 0, 0].min() > 150  # its edge, which bilinear scaling mixes
+
+
+def test_val_stands_in_for_test(pets):
+    (pets / "test").rename(pets / "val")
+    assert len(data.load(f"folder:{pets}").test) == 3
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        (lambda pets: (pets / "test").rename(pets / "tset"), r"has no test/ \(or val/\)"),
+        (lambda pets: (pets / "train").rename(pets / "tr"), "has no train/"),
+        (lambda pets: (pets / "test" / "fox").mkdir(), "test/fox: there is no such class in"),
+        (lambda pets: (pets / "test" / "dog" / "x.png").write_text("x"), "not a whole image"),
+        (lambda pets: picture(pets / "train" / "eel" / "x.png", (0, 0, 0), (9, 9)), "9×9"),
+    ],
+)
+def test_what_is_wrong_is_said(pets, harm, words):
+    harm(pets)
+    with pytest.raises(UserError, match=words) as raised:
+        data.load(f"folder:{pets}")
+    assert "\n" not in str(raised.value)
+
+
+def tiny(root):
+    ids = ["n02", "n01"]
+    root.mkdir(parents=True)
+    (root / "wnids.txt").write_text("\n".join(ids) + "\n")
+    (root / "words.txt").write_text("n01\tgoldfish, Carassius auratus\nn02\ttailed frog\n")
+    for i, name in enumerate(ids):
+        picture(root / "train" / name / "images" / f"{name}_0.JPEG", (100 * i, 0, 0), (64, 64))
+        picture(root / "val" / "images" / f"val_{i}.JPEG", (100 * i, 0, 0), (64, 64))
+    rows = [f"val_{i}.JPEG\t{name}\t0\t0\t9\t9" for i, name in enumerate(ids)]
+    (root / "val" / "val_annotations.txt").write_text("\n".join(rows) + "\n")
+    return root
+
+
+@pytest.mark.parametrize("folder", ["tiny-imagenet-200", "tiny_imagenet", ""])
+def test_tiny_imagenet(tmp_path, folder):
+    root = tiny(tmp_path / "data" / folder if folder else tmp_path / "data")
+    found = data.load("tiny_imagenet", tmp_path / "data")
+    assert found.class_names == ("goldfish", "tailed frog")
+    assert found.image_shape == (64, 64, 3)
+    np.testing.assert_array_equal(found.train.labels, [0, 1])
+    np.testing.assert_array_equal(found.train.images[:, 9, 9, 0] > 50, [True, False])
+    np.testing.assert_array_equal(found.test.labels, [1, 0])
+    np.testing.assert_array_equal(found.test.images[:, 9, 9, 0] > 50, [False, True])
+    (root / "val" / "val_annotations.txt").write_text("val_0.JPEG\tn99\n")
+    with pytest.raises(UserError, match="missing or damaged"):
+        data.load("tiny_imagenet", tmp_path / "data")
+
+
+def test_a_subset_of_imagenet(tmp_path):
+    """Its classes by their places among a thousand folders, labels in the subset's order."""
+    wanted = IMAGENET_SUBSETS["imagewoof"]
+    for split in ("train", "val"):
+        for position in range(1000):
+            (tmp_path / split / f"n{position:08d}").mkdir(parents=True)
+        for label, position in enumerate(wanted):
+            picture(tmp_path / split / f"n{position:08d}" / "a.png", (20 * label, 0, 0))
+    found = data.load(f"folder:{tmp_path}#imagewoof")
+    assert found.class_names == tuple(f"n{position:08d}" for position in wanted)
+    np.testing.assert_array_equal(found.train.labels, np.arange(10))
+    np.testing.assert_array_equal(found.test.images[:, 0, 0, 0], 20 * np.arange(10))
+    assert data.short_name(f"folder:{tmp_path}#imagewoof").endswith("-imagewoof")
+    with pytest.raises(UserError, match="subset of ImageNet 'imagewof': did you mean 'imagewoof'"):
+        data.load(f"folder:{tmp_path}#imagewof")
+
+
+def test_a_subset_needs_all_of_imagenet(pets):
+    with pytest.raises(UserError, match="holds 3 classes: imagenette is of ImageNet's thousand"):
+        data.load(f"folder:{pets}#imagenette")
