@@ -96,6 +96,9 @@ def soft_trajectories(
 # no code of theirs reads it: in FTD's it averages the synthetic images. Of an evaluated network's
 # weights such an average would be mostly where they began, as 100 images make 1,000 steps in all.
 _CIFAR100 = {"lr_img": 1000.0, "lr_lr": 1e-5, "lr_label": 10.0, "threshold": 1.0}
+_FIXED = {"initial_max_start_epoch": 0, "batch_syn": 1000, "lr_label": 10.0}
+_LARGE = {**_FIXED, "min_start_epoch": 40, "max_start_epoch": 60, "lr_img": 50.0}
+_TINY = {**_FIXED, "depth": 4, "syn_steps": 40, "lr_img": 100.0, "lr_lr": 1e-4}
 PAPER = Preset(
     {
         "cifar10": {
@@ -114,6 +117,8 @@ PAPER = Preset(
                 "lr_img": 1000.0,
                 "batch_syn": 500,
             },
+            500: {**_LARGE, "syn_steps": 40},
+            1000: {**_LARGE, "syn_steps": 100},
         },
         "cifar100": {
             1: {
@@ -121,8 +126,8 @@ PAPER = Preset(
                 "syn_steps": 40,
                 "expert_epochs": 3,
                 "batch_syn": 0,
-                "initial_max_start_epoch": 20,
-                "max_start_epoch": 30,
+                "initial_max_start_epoch": 10,
+                "max_start_epoch": 20,
                 "window_expansion_end": 1000,
             },
             10: {
@@ -141,6 +146,25 @@ PAPER = Preset(
                 "batch_syn": 1000,
                 "expert_epochs": 2,
             },
+            100: {
+                **_CIFAR100,
+                **_FIXED,
+                "min_start_epoch": 30,
+                "max_start_epoch": 70,
+                "lr_img": 50.0,
+            },
+        },
+        "tiny_imagenet": {
+            1: {
+                **_TINY,
+                "initial_max_start_epoch": 15,
+                "max_start_epoch": 20,
+                "window_expansion_end": 2000,
+                "lr_img": 1e4,
+                "batch_syn": 0,
+            },
+            10: {**_TINY, "min_start_epoch": 10, "max_start_epoch": 50, "batch_syn": 500},
+            50: {**_TINY, "min_start_epoch": 40, "max_start_epoch": 70, "syn_steps": 20},
         },
     },
     "cifar10",
@@ -148,6 +172,7 @@ PAPER = Preset(
     {
         "cifar10": {"preprocessing": "zca"},
         "cifar100": {"preprocessing": "zca"},
+        "tiny_imagenet": {"preprocessing": "zca"},
         "mhist": {"batch_train": 64, "batch_syn": 0},
     },
 )

@@ -39,7 +39,7 @@ def dm(settings: DmSettings, network: NetworkLike) -> Method:
 
 _COUNTS: Mapping[int, Row] = {1: {}, 10: {}, 50: {}, 100: {"lr_img": 10.0}}
 _PAPER = Preset(
-    dict.fromkeys(("mnist", "cifar10", "cifar100"), _COUNTS),
+    {"mnist": _COUNTS, "cifar10": _COUNTS, "cifar100": {1: {}, 10: {}, 50: {}, 100: {}}},
     "cifar10",
     {"chunk": 50, "eval_every": 2000},
 )

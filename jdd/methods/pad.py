@@ -27,7 +27,7 @@ class PadSettings(DatmSettings):
     filter: str = setting(
         "depth",
         "parameters left out of the matching: depth (the shallow layers, as in the paper), loss "
-        "(those matched best, the other choice of its released code) or none",
+        "(those matched best, as in its released code) or none",
         choices=FILTERS,
     )
     drop: float = setting(
@@ -66,7 +66,13 @@ def _dropping(preset: Preset, **drops: Row) -> Preset:
 _PAPER = _dropping(
     DATM_PAPER,
     cifar10_1={"drop": 0.0},
-    cifar10_50={"drop": 0.25, "expert_epochs": 3},
+    cifar10_50={"drop": 0.25, "expert_epochs": 3, "batch_syn": 1000},
+    cifar10_500={
+        "initial_max_start_epoch": 60,
+        "max_start_epoch": 70,
+        "window_expansion_end": 2000,
+    },
+    cifar100_1={"initial_max_start_epoch": 20, "max_start_epoch": 30},
     cifar100_50={"drop": 0.0},
 )
 _QUICK = _dropping(
@@ -79,5 +85,5 @@ _QUICK = _dropping(
 PRESETS = {
     "quick": _QUICK,
     "paper": _PAPER,
-    "released": _PAPER.extended(all={"score": "grand_last"}),
+    "released": _PAPER.extended(all={"score": "grand_last", "filter": "loss"}),
 }

@@ -20,6 +20,7 @@ Rows = Mapping[str, Mapping[int, Row]]
 """By dataset, and by the images per class that a row goes for: from there up to the next row."""
 
 _PAPER: Mapping[str, Row] = {"digits": {"depth": 2}, "mhist": {"depth": 7}}
+_PAPER_ALL: Row = {"equal_batches": False, "eval_equal_batches": False}
 _QUICK_ALL: Row = {"width": 32, "eval_epochs": 300, "eval_dsa": False, "full_data_epochs": 1}
 _QUICK: Mapping[str, Row] = {
     "digits": {"width": 64, "depth": 2, "eval_dsa": True, "full_data_epochs": 30},
@@ -75,14 +76,19 @@ def cell(name: str, preset: Preset, dataset: str, ipc: int) -> Cell:
       dataset: the run's.
       ipc: images per class.
     """
-    source = dataset if dataset in preset.rows else preset.fallback
+    kind = dataset.partition(":")[0]  # "folder" for "folder:PATH"
+    source = kind if kind in preset.rows else preset.fallback
     rows = preset.rows[source]
     start = max((count for count in rows if count <= ipc), default=min(rows))
     quick = name == "quick"
-    shared = {**_QUICK_ALL, **_QUICK.get(dataset, {})} if quick else _PAPER.get(dataset, {})
-    own = {**preset.all, **rows[start], **preset.datasets.get(dataset, {})}
+    every, some = (_QUICK_ALL, _QUICK) if quick else (_PAPER_ALL, _PAPER)
+    shared = {**every, **some.get(dataset, {})}
+    row = dict(rows[start])
+    if source != kind:
+        row.pop("preprocessing", None)  # which belongs to the images
+    own = {**preset.all, **row, **preset.datasets.get(dataset, {})}
     values, for_all = {**shared, **own}, frozenset(shared) - frozenset(own)
-    if source == dataset and start == ipc:
+    if source == kind and start == ipc:
         return Cell(values, "", for_all)
     note = (
         f"no {'quick' if quick else 'published'} settings for {dataset} at {ipc} per class: those "

@@ -19,19 +19,33 @@ def built(dataset, ipc, preset="paper", overrides=None, method="mtt"):
     return run_settings.build(selected(dataset, ipc, preset, method), overrides)
 
 
-def test_what_the_paper_gives_for_cifar10():
-    """Cazenavette et al. 2022, section 4 and appendix A.1."""
-    for ipc, steps, start, batch in [(1, 50, 2, 0), (10, 30, 20, 0), (50, 30, 40, 128)]:
-        run = built("cifar10", ipc)
-        ours = run.method_settings
-        assert (ours.syn_steps, ours.max_start_epoch, ours.batch_syn) == (steps, start, batch)
-        assert (ours.expert_epochs, ours.iterations, ours.mom_img) == (2, 5000, 0.5)
-        assert (ours.lr_img, ours.lr_lr, ours.lr_init, ours.dsa) == (1000.0, 1e-5, 0.01, True)
+def test_what_the_author_gives_for_trajectory_matching():
+    """The settings that made the results of Cazenavette et al. 2022: issue 7 of its repository."""
+    wanted = {
+        ("cifar10", 1): (50, 2, 2, 100.0, 1e-7, 0.01, 0, "zca"),
+        ("cifar10", 10): (30, 2, 20, 100.0, 1e-5, 0.001, 0, "zca"),
+        ("cifar10", 50): (30, 2, 40, 1000.0, 1e-5, 0.001, 0, "standard"),
+        ("cifar100", 1): (20, 3, 20, 1000.0, 1e-5, 0.01, 0, "zca"),
+        ("cifar100", 10): (20, 2, 20, 1000.0, 1e-5, 0.01, 0, "standard"),
+        ("cifar100", 50): (80, 2, 40, 1000.0, 1e-5, 0.01, 125, "zca"),
+        ("tiny_imagenet", 1): (10, 2, 10, 1e4, 1e-4, 0.01, 0, "standard"),
+        ("tiny_imagenet", 10): (20, 2, 40, 1e4, 1e-4, 0.01, 200, "standard"),
+        ("tiny_imagenet", 50): (20, 2, 40, 1e4, 1e-4, 0.01, 300, "standard"),
+        ("folder:any", 1): (20, 2, 10, 1e5, 1e-6, 0.01, 0, "standard"),
+        ("folder:any", 10): (20, 2, 10, 1e5, 1e-6, 0.01, 20, "standard"),
+    }
+    for (dataset, ipc), values in wanted.items():
+        run = built(dataset, ipc)
+        of = run.method_settings
+        assert (of.syn_steps, of.expert_epochs, of.max_start_epoch) == values[:3], (dataset, ipc)
+        assert (of.lr_img, of.lr_lr, of.lr_init) == values[3:6], (dataset, ipc)
+        assert (of.batch_syn, run.loop.preprocessing) == values[6:], (dataset, ipc)
+        assert (of.iterations, of.mom_img, of.dsa) == (5000, 0.5, True)
         experts = run.experts
         assert (experts.num_experts, experts.train_epochs, experts.batch_train) == (100, 50, 256)
         assert (experts.lr_teacher, experts.mom_teacher, experts.expert_dsa) == (0.01, 0.0, True)
-        assert run.loop.preprocessing == "zca"
-        assert (run.options["width"], run.options["depth"]) == (128, 3)
+        depth = {"cifar": 3, "tiny_": 4, "folde": 5}[dataset[:5]]
+        assert (run.options["width"], run.options["depth"]) == (128, depth)
         recipe = run.recipe("color")
         assert (recipe.epochs, recipe.momentum, recipe.weight_decay) == (1000, 0.9, 5e-4)
 
@@ -50,9 +64,12 @@ def test_what_the_papers_give_for_matching_class_by_class():
                 0.01,
             )
             assert (ours.batch_real, ours.batch_train) == (256, 256)
+            assert ours.mom_net == (0.5 if method == "dc" else 0.0)
+        assert built("cifar10", 1, "released", method=method).method_settings.mom_net == 0
     for ipc, rate in [(1, 1.0), (50, 1.0), (100, 10.0)]:
         ours = built("cifar10", ipc, method="dm").method_settings
         assert (ours.lr_img, ours.mom_img, ours.iterations, ours.dsa) == (rate, 0.5, 20000, True)
+    assert built("cifar100", 100, method="dm").method_settings.lr_img == 1
     for ipc, rate in [(1, 1.0), (50, 1.0), (51, 10.0)]:
         ours = built("cifar10", ipc, method="datadam").method_settings
         assert (ours.lr_img, ours.mom_img, ours.iterations, ours.dsa) == (rate, 0.5, 8000, True)
@@ -68,35 +85,43 @@ def test_what_the_papers_give_for_matching_class_by_class():
 @pytest.mark.parametrize("method", ["datm", "pad"])
 def test_soft_trajectories(method):
     """Guo et al. 2024, Li et al. 2024 and their settings files."""
-    wanted = {
-        ("cifar10", 1): (80, 2, 4, 0, 100.0, 1e-7, 5.0, 1.1, 0.0),
-        ("cifar10", 10): (80, 2, 20, 10, 100.0, 1e-5, 2.0, 1.0, 0.5),
-        ("cifar10", 50): (80, 3 if method == "pad" else 2, 40, 20, 1000.0, 1e-5, 2.0, 1.0, 0.25),
-        ("cifar100", 1): (40, 3, 30, 20, 1000.0, 1e-5, 10.0, 1.0, 0.5),
-        ("cifar100", 10): (80, 2, 50, 30, 1000.0, 1e-5, 10.0, 1.0, 0.5),
-        ("cifar100", 50): (80, 2, 70, 0, 1000.0, 1e-5, 10.0, 1.0, 0.0),
+    is_pad = method == "pad"
+    wanted = {  # steps, expert epochs, window: first epoch, last at first, last; rates; batch; drop
+        ("cifar10", 1): (80, 2, 0, 0, 4, 100.0, 1e-7, 5.0, 0, 0.0),
+        ("cifar10", 10): (80, 2, 0, 10, 20, 100.0, 1e-5, 2.0, 0, 0.5),
+        ("cifar10", 50): (80, 2, 0, 20, 40, 1000.0, 1e-5, 2.0, 500, 0.25),
+        ("cifar10", 500): (40, 2, 40, 0, 60, 50.0, 1e-5, 10.0, 1000, 0.5),
+        ("cifar10", 1000): (100, 2, 40, 0, 60, 50.0, 1e-5, 10.0, 1000, 0.5),
+        ("cifar100", 1): (40, 3, 0, 10, 20, 1000.0, 1e-5, 10.0, 0, 0.5),
+        ("cifar100", 10): (80, 2, 0, 30, 50, 1000.0, 1e-5, 10.0, 1000, 0.5),
+        ("cifar100", 50): (80, 2, 20, 0, 70, 1000.0, 1e-5, 10.0, 1000, 0.0),
+        ("cifar100", 100): (80, 2, 30, 0, 70, 50.0, 1e-5, 10.0, 1000, 0.5),
+        ("tiny_imagenet", 1): (40, 2, 0, 15, 20, 1e4, 1e-4, 10.0, 0, 0.5),
+        ("tiny_imagenet", 10): (40, 2, 10, 0, 50, 100.0, 1e-4, 10.0, 500, 0.5),
+        ("tiny_imagenet", 50): (20, 2, 40, 0, 70, 100.0, 1e-4, 10.0, 1000, 0.5),
     }
+    if is_pad:
+        wanted |= {
+            ("cifar10", 50): (80, 3, 0, 20, 40, 1000.0, 1e-5, 2.0, 1000, 0.25),
+            ("cifar10", 500): (40, 2, 40, 60, 70, 50.0, 1e-5, 10.0, 1000, 0.5),
+            ("cifar100", 1): (40, 3, 0, 20, 30, 1000.0, 1e-5, 10.0, 0, 0.5),
+        }
     for (dataset, ipc), values in wanted.items():
         run = built(dataset, ipc, method=method)
         of = run.method_settings
-        assert (of.syn_steps, of.expert_epochs) == values[:2], (dataset, ipc)
-        assert (of.max_start_epoch, of.initial_max_start_epoch) == values[2:4], (dataset, ipc)
-        assert (of.lr_img, of.lr_lr, of.lr_label, of.threshold) == values[4:8], (dataset, ipc)
-        assert (of.iterations, of.mom_label, of.min_start_epoch) == (
-            10000,
-            0.9,
-            20 if (dataset, ipc) == ("cifar100", 50) else 0,
-        )
-        if method == "pad":
-            assert (of.drop, of.filter) == (values[8], "depth")
+        window = of.min_start_epoch, of.initial_max_start_epoch, of.max_start_epoch
+        assert (of.syn_steps, of.expert_epochs, *window) == values[:5], (dataset, ipc)
+        assert (of.lr_img, of.lr_lr, of.lr_label, of.batch_syn) == values[5:9], (dataset, ipc)
+        assert of.threshold == (1.1 if (dataset, ipc) == ("cifar10", 1) else 1.0)
+        assert (of.iterations, of.mom_label) == (10000, 0.9)
+        if is_pad:
+            assert (of.drop, of.filter) == (values[9], "depth")
+            assert built(dataset, ipc, "released", method=method).method_settings.filter == "loss"
         experts = run.experts
-        assert (experts.expert_optimizer, experts.gsam_rho, experts.gsam_alpha) == (
-            "gsam",
-            0.01,
-            0.3,
-        )
+        gsam = experts.expert_optimizer, experts.gsam_rho, experts.gsam_alpha
+        assert gsam == ("gsam", 0.01, 0.3)
         assert (experts.train_epochs, experts.lr_teacher) == (100, 0.01)
-        assert experts.curriculum == ("pad" if method == "pad" else "all")
+        assert experts.curriculum == ("pad" if is_pad else "all")
         assert run.loop.preprocessing == "zca" and run.recipe("color").batch_size == 128
 
 
