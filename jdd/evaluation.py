@@ -21,6 +21,9 @@ Progress = Callable[[int, int], None]
 """called with epochs done and epochs in all"""
 
 
+CHOICES = ("validation", "last", "test")
+
+
 @dataclass(frozen=True)
 class EvaluationSettings(Settings):
     """How sets are evaluated; the defaults are the published ones."""
@@ -28,6 +31,11 @@ class EvaluationSettings(Settings):
     eval_networks: int = setting(5, "fresh networks behind every reported accuracy", min=1)
     eval_epochs: int = setting(1000, "epochs of each of them on the set", min=1)
     eval_batch: int = setting(256, "images per step of each of them, at most", min=1)
+    eval_equal_batches: bool = setting(
+        True,
+        "batches of one size, the few images left over not seen in that pass; off: full batches "
+        "and a smaller last one, as published",
+    )
     eval_dsa: bool = setting(True, "DSA while they train")
     eval_augment_per_image: bool = setting(
         False,
@@ -45,6 +53,13 @@ class EvaluationSettings(Settings):
     held_out: float = setting(
         0.1, "fraction of the real training images held out for validation", above=0, below=1
     )
+    choose: str = setting(
+        "validation",
+        "which set is the best: that of the highest accuracy on the images held out (validation), "
+        "or, for comparison with papers' tables alone, what is published: the last set (last), or "
+        "the best on the test images (test); nothing is held out then",
+        choices=CHOICES,
+    )
     full_data_epochs: int = setting(
         50, "epochs of the network trained on all real images; 0: none", min=0
     )
@@ -57,6 +72,7 @@ class EvaluationSettings(Settings):
             options=dict(options),
             epochs=self.eval_epochs,
             batch_size=self.eval_batch,
+            equal_batches=self.eval_equal_batches,
             augmentation=training.EACH if self.eval_augment_per_image else augmentation,
             ema=self.eval_ema,
         )
@@ -68,6 +84,7 @@ class EvaluationSettings(Settings):
             options=dict(options),
             epochs=max(1, self.full_data_epochs),
             batch_size=128,
+            equal_batches=self.eval_equal_batches,
         )
 
 

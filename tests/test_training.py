@@ -133,6 +133,34 @@ def test_an_epoch_sees_every_example_once():
         assert float(ended.loss) == pytest.approx(loss, rel=1e-5)
 
 
+def test_the_last_batch_of_an_epoch_may_be_smaller():
+    """7 examples in batches of 3, 3 and 1: all are seen, by three steps of SGD."""
+    recipe = Recipe(batch_size=3, weight_decay=0.0, momentum=0.0, equal_batches=False)
+    trainer = Trainer.of(NETWORK, recipe, SIZE)
+    assert (trainer.batch, trainer.steps, trainer.rest) == (3, 2, 1)
+    for size, steps in ((6, 0), (7, 2), (2, 0)):
+        assert Trainer.of(NETWORK, recipe, size, steps).rest == 0
+    train = examples()
+    state = training.init(trainer, jax.random.key(0), (SIDE, SIDE, 1))
+    x, labels = np.asarray(train.images, np.float64).reshape(SIZE, -1), np.asarray(train.labels)
+    ended = training.run_jit(trainer, state, train, training.schedule(recipe, 0.0), 2)
+    assert float(ended.loss) == pytest.approx(
+        gradient(layers(state.params), x, labels)[0], rel=1e-5
+    )
+
+    alike = DeviceData(jnp.tile(train.images[:1], (SIZE, 1, 1, 1)), jnp.full(SIZE, labels[0]))
+    ended = training.run_jit(trainer, state, alike, training.schedule(recipe, 0.1), 1)
+    weights = layers(state.params)
+    for _ in range(3):
+        _, slopes = gradient(weights, x[:1], labels[:1])
+        weights = [
+            (w - 0.1 * dw, b - 0.1 * db) for (w, b), (dw, db) in zip(weights, slopes, strict=True)
+        ]
+    for ours, theirs in zip(layers(ended.params), weights, strict=True):
+        for a, b in zip(ours, theirs, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
 def test_training_in_pieces_is_training_at_once():
     recipe = Recipe(batch_size=3, ema=0.9, augmentation="crop_scale")
     trainer = Trainer.of(NETWORK, recipe, SIZE)

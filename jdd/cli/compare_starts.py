@@ -59,13 +59,14 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     began = time.monotonic()
     args = _parser().parse_args(arguments)
 
+    from jdd import data
     from jdd.report import outcome, plots
     from jdd.report import starts as report
     from jdd.runs import Selection
     from jdd.tasks import starts
 
     flags.load_plugins(args)
-    flags.check_dataset(args.dataset)
+    data.check_name(args.dataset)
     methods = starts.methods_of(args.methods)
     preset = flags.check_preset(args.preset)
     selection = Selection("", args.dataset, args.ipc, "", args.network, preset, args.seed)
@@ -77,7 +78,7 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
         **({} if args.iterations is None else {"iterations": args.iterations}),
     }
     runs = starts.plan(methods, selection, overrides)
-    by_default = f"checkpoints/{args.dataset}/starts-ipc{args.ipc}-seed{args.seed}"
+    by_default = f"checkpoints/{data.short_name(args.dataset)}/starts-ipc{args.ipc}-seed{args.seed}"
     out = Path(args.out or by_default)
     results = starts.run_all(runs, out, args.data_dir, stopper)
     result = {

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from jdd.cli.parser import Parser, add_settings, at_least, chosen, seed
 from jdd.cli.program import keep_standard_output
-from jdd.errors import SettingError, UserError
+from jdd.errors import UserError
 from jdd.settings import helps
 
 if TYPE_CHECKING:
@@ -235,12 +235,3 @@ def check_preset(name: str | None) -> str:
         return "quick" if jax.default_backend() == "cpu" else "paper"
     check_name(name)
     return name
-
-
-def check_dataset(name: str) -> None:
-    """Raises `UserError` naming the nearest for a dataset that is not known."""
-    from jdd import data
-    from jdd.errors import nearest
-
-    if name not in data.names():
-        raise SettingError("dataset", f"'{name}'", nearest(name, data.names()))

@@ -26,6 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     began = time.monotonic()
+    from jdd import data
     from jdd.benchmarks import growth
     from jdd.report import growth as report
     from jdd.report import outcome
@@ -70,7 +71,8 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
         "sizes": measured,
         "seconds": round(time.monotonic() - began, 2),
     }
-    out = Path(args.out or Path("checkpoints") / subject.dataset / f"{NAME}-{subject.method}")
+    by_default = f"checkpoints/{data.short_name(subject.dataset)}/{NAME}-{subject.method}"
+    out = Path(args.out or by_default)
     words_of = {name: axis.words for name, axis in growth.AXES.items()}
     page, picture = report.page(result, words_of), report.picture(result, words_of)
     files = outcome.save(out, NAME, result, page, picture)

@@ -52,9 +52,8 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     _add_flags(first)
     named, _ = first.parse_known_args(arguments)
     flags.load_plugins(named)
-    flags.check_dataset(named.dataset)
 
-    from jdd import networks
+    from jdd import data, networks
     from jdd.difficulty import DifficultySettings
     from jdd.evaluation import EvaluationSettings
     from jdd.experts import ExpertSettings
@@ -64,6 +63,7 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     from jdd.runs.settings import LoopSettings, defaults_of
     from jdd.settings import helps
 
+    data.check_name(named.dataset)
     preset = flags.check_preset(named.preset)
     selection = Selection("pad", named.dataset, 10, "real", named.network, preset)
     values = {group.name: group.values for group in defaults_of(selection).groups}

@@ -103,12 +103,12 @@ def parse(
         flags.connect()
     flags.load_plugins(named)
     _from_stored(named)
-    flags.check_dataset(named.dataset)
 
     from jdd import data, networks
     from jdd.methods import registry
     from jdd.runs import settings as run_settings
 
+    data.check_name(named.dataset)
     registry.entry(named.method)
     selection = _selection(named)
     defaults = run_settings.defaults_of(selection)
@@ -125,8 +125,10 @@ def parse(
 
 def default_out(named: "argparse.Namespace | RunSettings") -> Path:
     """Where a run is written by default, under the current directory."""
+    from jdd import data
+
     name = f"{named.method}-ipc{named.ipc}-seed{named.seed}"
-    return Path("checkpoints") / named.dataset / name
+    return Path("checkpoints") / data.short_name(named.dataset) / name
 
 
 def command(arguments: Sequence[str], preset: str) -> str:

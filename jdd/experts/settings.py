@@ -28,6 +28,11 @@ class ExpertSettings(Settings):
     lr_teacher: float = setting(0.01, "step size of the experts' SGD", above=0)
     mom_teacher: float = setting(0.0, "momentum of the experts' SGD", min=0, below=1)
     batch_train: int = setting(256, "real images per step of an expert", min=1)
+    equal_batches: bool = setting(
+        True,
+        "experts' batches of one size, the few images left over not seen in that pass; off: full "
+        "batches and a smaller last one, as published",
+    )
     expert_dsa: bool = setting(True, "DSA on the real images that experts see")
     real_images: int = setting(0, "train experts on this many real images; 0: on all", min=0)
     epoch_steps: int = setting(
@@ -89,6 +94,7 @@ class ExpertSettings(Settings):
             options=options,
             epochs=self.train_epochs,
             batch_size=self.batch_train,
+            equal_batches=self.equal_batches,
             learning_rate=self.lr_teacher,
             momentum=self.mom_teacher,
             weight_decay=0.0,
@@ -208,7 +214,9 @@ def default_directory(out: Path, spec: ExpertSpec) -> Path:
     value = spec.to_json()
     for group in ("settings", "difficulty"):
         value[group] = value[group] and {
-            before.get(k, k): v for k, v in value[group].items() if k != "num_experts"
+            before.get(k, k): v
+            for k, v in value[group].items()
+            if k != "num_experts" and (k, v) != ("equal_batches", True)
         }
     mark = hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:8]
     return out.parent / "experts" / f"{spec.network}-{spec.preprocessing['kind']}-{mark}"

@@ -11,9 +11,11 @@ from jdd.errors import UserError
 from jdd.runs.result import RunResult
 from jdd.synthetic import SyntheticSet
 
+LAST = "last"  # the folder of the last set, where the best is in the run's own
+
 # In the order they are taken away: what says that the rest is a run's comes last.
 ENTRIES = (
-    *("synthetic", "state", "metrics.jsonl", "images", "tasks", "result.json"),
+    *("synthetic", LAST, "state", "metrics.jsonl", "images", "tasks", "result.json"),
     "settings.json",
 )
 

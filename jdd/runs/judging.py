@@ -19,12 +19,15 @@ from jdd.training import Accuracy, Recipe
 Stop = Callable[[], bool]
 
 
-def validator(problem: Problem, should_stop: Stop) -> Callable[[SyntheticSet], float]:
+def validator(problem: Problem, should_stop: Stop) -> Callable[[SyntheticSet], float] | None:
     """How good a set is on the validation split, by which the best one is chosen.
 
-    By `Accuracy.criterion`: accuracy, for data of two classes balanced accuracy.
+    By `Accuracy.criterion`: accuracy, for data of two classes balanced accuracy. None where the
+    last set is the one that counts.
     """
     settings = problem.settings
+    if settings.evaluation.choose == "last":
+        return None
     key = randomness.key(settings.seed, "validation")
     epochs = settings.evaluation.validation_epochs
     validation = problem.on_device(problem.validation)
@@ -97,6 +100,7 @@ def judge(problem: Problem, outcome: Outcome, should_stop: Stop) -> RunResult:
         random=random,
         full_data=full_data,
         full_data_images=len(dataset.train) if full_data is not None else 0,
+        choose=settings.evaluation.choose,
         dropped_updates=outcome.dropped,
         distilling_seconds=round(outcome.seconds, 2),
     )

@@ -29,7 +29,8 @@ class Problem:
     train: Split
     """of the real training images, those that the run may use"""
     validation: Split
-    """those held out, by which sets are chosen; the same for every seed"""
+    """those held out, by which sets are chosen, the same for every seed; the test images where
+    sets are chosen as papers do"""
     network: NetworkLike
     method: Method
     """its updates in the precision that the run wants"""
@@ -75,7 +76,9 @@ def prepare(settings: RunSettings, data_dir: str | None = None) -> Problem:
     """
     loop = settings.loop
     dataset = data.load(settings.dataset, data_dir, loop.image_size or None, loop.preprocessing)
-    train, validation = data.hold_out(dataset.train, settings.evaluation.held_out, seed=0)
+    train, validation = dataset.train, dataset.test
+    if settings.evaluation.choose == "validation":
+        train, validation = data.hold_out(train, settings.evaluation.held_out, seed=0)
     network = create_network(settings.network, dataset, **settings.options)
     method = registry.create(settings.method, settings.method_settings, network)
     problem = Problem(
@@ -122,7 +125,7 @@ def read_set(path: str | Path) -> SyntheticSet:
     """A stored set; its plugins are loaded where its dataset or network is not known without."""
     stored = SyntheticSet.load(path)
     info = stored.info
-    if info.dataset not in data.names() or info.recipe.network not in networks.names():
+    if not data.is_known(info.dataset) or info.recipe.network not in networks.names():
         plugins.load_again(info.plugins)
     return stored
 

@@ -67,6 +67,8 @@ class RunResult:
     full_data: Accuracy | None = None
     """one network trained on all real images"""
     full_data_images: int = 0
+    choose: str = "validation"
+    """which set is the best: on images held out; or, as published, the last, or the best on test"""
     dropped_updates: int = 0
     distilling_seconds: float = 0.0
     seconds: float = 0.0

@@ -16,6 +16,7 @@ from jdd.methods import registry
 from jdd.report import pictures
 from jdd.report.console import ProgressBar, say
 from jdd.runs import directory as rundir
+from jdd.runs.directory import LAST
 from jdd.runs.experts import ready_experts
 from jdd.runs.judging import judge, validator
 from jdd.runs.problem import Problem, prepare
@@ -25,6 +26,11 @@ from jdd.runs.soft_labels import with_label_logits
 from jdd.synthetic import SyntheticSet
 
 Stop = Callable[[], bool]
+PUBLISHED_CHOICES = {
+    "last": "AS PUBLISHED: no images are held out, and the last set counts",
+    "test": "AS PUBLISHED: no images are held out, and the best set is chosen on the TEST images: "
+    "its accuracy is too high, and compares with those of papers that choose so alone",
+}
 
 
 def run(
@@ -78,8 +84,9 @@ def run(
         f"{settings.method} on {settings.dataset}, {settings.ipc} per class from {settings.init}, "
         f"preset {settings.preset}: {settings.iterations} iterations into {out}"
     )
-    if settings.note:
-        say(settings.note)
+    for note in (settings.note, PUBLISHED_CHOICES.get(settings.evaluation.choose)):
+        if note:
+            say(note)
     with files.locked(out):
         # Again, as another process may have been here between the first look and the lock.
         rundir.check(out, stored, resume=resume, overwrite=overwrite)
@@ -133,6 +140,7 @@ def _distil(
                 should_stop=should_stop,
             ),
         )
+    outcome.final.save(out / LAST)
     result = judge(problem, outcome, should_stop)
     pictures.save_picture(out / "images" / "best.png", outcome.best, problem.dataset.preprocess)
     return dataclasses.replace(

@@ -81,6 +81,11 @@ class RunSettings:
         is_coreset = registry.entry(self.method).is_coreset
         return 0 if is_coreset else int(dataclasses.asdict(self.method_settings)["iterations"])
 
+    @property
+    def holds_out(self) -> bool:
+        """Whether real images are held out, to choose sets by."""
+        return self.evaluation.choose == "validation"
+
     def to_json(self) -> dict[str, Any]:
         """As plain JSON, with jdd's version and the plugins that are loaded."""
         value = {**dataclasses.asdict(self), "options": dict(self.options)}
@@ -94,7 +99,7 @@ class RunSettings:
             preprocessing=preprocessing,
             network=self.network,
             options=dict(self.options),
-            held_out=self.evaluation.held_out,
+            held_out=self.evaluation.held_out if self.holds_out else 0.0,
             settings=self.experts,
             difficulty=self.difficulty if self.experts.curriculum == "pad" else None,
         )

@@ -155,19 +155,19 @@ def measure(
     if progress is not None:
         progress(recipe.epochs, recipe.epochs)
     logits = training.predict(network, training.eval_variables(trainer, state), test)
-    steps = trainer.steps * recipe.epochs
     flops = flops_of_step(trainer, train)
+    of_rest = flops_of_step(trainer._replace(batch=trainer.rest), train) if trainer.rest else 0
     return Cost(
         accuracy=metrics.measure([logits], test.labels),
         epochs=recipe.epochs,
         images=train.images.shape[0],
         batch_size=trainer.batch,
-        steps=steps,
+        steps=(trainer.steps + (trainer.rest > 0)) * recipe.epochs,
         learning_rate=recipe.learning_rate if learning_rate is None else float(learning_rate),
         seconds=seconds,
         compile_seconds=compile_seconds,
         flops_per_image=flops / trainer.batch,
-        flops_total=flops * steps,
+        flops_total=(flops * trainer.steps + of_rest) * recipe.epochs,
         peak_bytes=cost.peak_bytes(compiled),
     )
 
@@ -180,7 +180,7 @@ def flops_of_step(trainer: Trainer, data: DeviceData) -> int:
     """
 
     def of(batch: int) -> int:
-        one = trainer._replace(batch=batch, steps=1)
+        one = trainer._replace(batch=batch, steps=1, rest=0)
         rates = training.schedule(Recipe())
         arrays = jax.eval_shape(
             lambda images, labels: (

@@ -66,19 +66,27 @@ class Trainer(NamedTuple):
     ema: float = 0.0
     gsam: Gsam | None = None
     adam: bool = False
+    rest: int = 0
+    """examples of one more, smaller batch at the end of an epoch"""
 
     @classmethod
     def of(cls, network: NetworkLike, recipe: Recipe, size: int, steps: int = 0) -> "Trainer":
         """The trainer for a set of `size` examples.
 
-        An epoch has `steps` steps, or as many as a pass over the set takes. The batches of an epoch
-        are equal in size and drawn without replacement: 500 examples in batches of at most 256
-        make two of 250. Where they do not divide, or could not be taken in parts of about ten (127
-        is prime: 126), the few left over are left out of that epoch.
+        An epoch has `steps` steps, or as many as a pass over the set takes, on batches drawn
+        without replacement. They are equal in size: 500 examples in batches of at most 256 make two
+        of 250. Where they do not divide, or could not be taken in parts of about ten (127 is prime:
+        126), the few left over are left out of that epoch. Without the recipe's `equal_batches`
+        they are of 256 and 244.
         """
         per_epoch = -(-size // recipe.batch_size)
-        batch = size // per_epoch
-        if per_epoch > 1:
+        batch, rest = size // per_epoch, 0
+        if not recipe.equal_batches and size > recipe.batch_size:
+            batch, rest = recipe.batch_size, size % recipe.batch_size
+            per_epoch = size // batch
+            if steps and steps <= per_epoch:
+                rest = 0
+        elif per_epoch > 1:
             batch = next(
                 b for b in range(batch, 0, -1) if b <= 12 or any(b % p == 0 for p in _PARTS)
             )
@@ -90,6 +98,7 @@ class Trainer(NamedTuple):
             weight_decay=recipe.weight_decay,
             augmentation=recipe.augmentation,
             ema=recipe.ema,
+            rest=rest,
         )
 
     def optimizer(self) -> optax.GradientTransformation:
@@ -142,7 +151,7 @@ def run(
       rates: step sizes.
       epochs: how many more.
       eligible: bool `(n,)`, the examples that these epochs are made of; an epoch then has as many
-        steps as they fill batches, at least one. None: all of them.
+        steps as they fill batches, at least one, and no smaller last one. None: all of them.
     """
     size = data.images.shape[0]
     steps, batch = trainer.steps, trainer.batch
@@ -155,9 +164,14 @@ def run(
         shuffle, transforms = jax.random.split(key)
         keys = jax.random.split(transforms, steps)
         if eligible is None:
-            order = jax.random.permutation(shuffle, size)[: steps * batch]
-            carry, losses = jax.lax.scan(step, carry, (order.reshape(steps, batch), keys))
-            return carry._replace(epoch=carry.epoch + 1, loss=jnp.mean(losses))
+            order, full = jax.random.permutation(shuffle, size), steps * batch
+            carry, losses = jax.lax.scan(step, carry, (order[:full].reshape(steps, batch), keys))
+            mean = jnp.mean(losses)
+            if trainer.rest:
+                last = order[full : full + trainer.rest], jax.random.fold_in(transforms, steps)
+                carry, value = step(carry, last)
+                mean = (full * mean + trainer.rest * value) / (full + trainer.rest)
+            return carry._replace(epoch=carry.epoch + 1, loss=mean)
 
         # Those that are not eligible go last, and the steps that would reach them are not taken.
         draws = jnp.where(eligible, jax.random.uniform(shuffle, (size,)), 2.0)

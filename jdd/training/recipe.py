@@ -21,6 +21,11 @@ class Recipe(Settings):
     """that network's options"""
     epochs: int = setting(1000, "passes over the set", min=1)
     batch_size: int = setting(256, "images per step, at most", min=1)
+    equal_batches: bool = setting(
+        True,
+        "batches of one size, the few images left over not seen in that pass; off: full batches "
+        "and a smaller last one, as published",
+    )
     learning_rate: float = setting(
         0.01, "of SGD, in place of the step size that a set has learned", above=0
     )

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from jdd.cli import distill, results
+from jdd import SyntheticSet
+from jdd.cli import distill, evaluate, results
 from tests.cli.running import OLD_RUN, PROMISED, call
 
 FEW = ["--dataset", "digits", "--preset", "quick", "--width", "8", "--eval-epochs", "10"]
@@ -73,7 +74,7 @@ def test_each_run_is_a_row_with_its_figures_and_command(runs, tmp_path, capfd):
         assert cells[6] == (f"{last}" if best == last else f"{last}, best at {best}")
         assert line.startswith(f"{cells[0]}. `{run['command']}`: ") and run["machine"] in line
         assert f"{run['seconds']:.0f} s" in line
-    assert [cells[5] for cells in tables] == ["–", "–", "97.5"]
+    assert [cells[5] for cells in tables] == ["–", "–", "97.5 (paper, last)"]
     assert "ConvNet (width 8, depth 2), 10 epochs, DSA" in commands[0]
 
 
@@ -92,3 +93,25 @@ def test_what_is_no_result_is_named(runs, tmp_path, capfd):
     code, _, err = call(results.main, capfd, tmp_path, "--out", tmp_path / "page")
     assert code == 2 and "is not the result of a run" in err[-1]
     assert not (tmp_path / "page").exists()
+
+
+@pytest.mark.parametrize(("choose", "mark"), [("last", "4, the last"), ("test", "on TEST images")])
+def test_the_published_ways_of_choosing_are_marked_and_kept_apart(
+    runs, tmp_path, capfd, choose, mark
+):
+    few = [*FEW, "--method", "dm", "--iterations", "4", "--eval-every", "2", "--choose", choose]
+    out = tmp_path / "run"
+    code, found, err = call(distill.main, capfd, *few, "--out", out, "--json")
+    assert code == 0 and found["choose"] == choose
+    assert any(line.startswith("AS PUBLISHED: no images are held out") for line in err)
+    assert found["best"]["iteration"] == 4 or choose == "test"
+    last, chosen = SyntheticSet.load(out / "last"), SyntheticSet.load(out)
+    assert (found["best"]["iteration"] == 4) == bool((last.images == chosen.images).all())
+    code, judged, _ = call(evaluate.main, capfd, out / "last", "--networks", "2", "--json")
+    assert code == 0 and judged["accuracies"] == found["final"]["accuracies"]
+
+    page = tmp_path / "RESULTS.md"
+    assert call(results.main, capfd, runs, out, "--out", page)[0] == 0
+    before, _, after = page.read_text().partition("## digits, as published")
+    assert mark in after and "| dm " in after
+    assert mark not in before and "| dm " in before
