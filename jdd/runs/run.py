@@ -159,6 +159,8 @@ class _Watch(Listener):
         self.bar = ProgressBar("updates")
         self._images, self._preprocess = out / "images", problem.dataset.preprocess
         self._dropped = 0
+        chosen_on_test = problem.settings.evaluation.choose == "test"
+        self._judged_on = "the TEST images" if chosen_on_test else "validation"
 
     def updated(self, iteration: int, iterations: int, rows: list[dict[str, float]]) -> None:
         """Shows loss and, where there are any, step size and dropped updates."""
@@ -174,5 +176,6 @@ class _Watch(Listener):
         self, iteration: int, synthetic: SyntheticSet, accuracy: float, is_best: bool
     ) -> None:
         """Says the accuracy and makes the picture."""
-        say(f"iteration {iteration}: {100 * accuracy:.1f} % on validation")
+        if accuracy == accuracy:  # NaN where sets are not judged
+            say(f"iteration {iteration}: {100 * accuracy:.1f} % on {self._judged_on}")
         pictures.save_picture(self._images / f"{iteration:06d}.png", synthetic, self._preprocess)
