@@ -47,8 +47,7 @@ class Saved(NamedTuple):
 class Listener:
     """Hears of a run's events and keeps its states; this one does nothing.
 
-    The arrays it is given are the loop's own, which gives their memory away at the next update: a
-    listener that keeps them keeps copies.
+    It is given the loop's own arrays, whose memory goes with the next update: to keep, copy them.
     """
 
     def restore(self, like: Any) -> Saved | None:
@@ -133,8 +132,7 @@ def distill(
 
     Raises:
       Interrupted: `hooks.should_stop()` said so; the state is saved.
-      UserError: too many updates in a row were dropped (the state is saved), or the listener's
-        state is beyond the last iteration.
+      UserError: too many updates in a row were dropped, or the listener's state is too far on.
     """
     return _Run(method, loop, hooks or Hooks(), synthetic.info).go(synthetic, data, key)
 
@@ -150,9 +148,8 @@ class _Run:
     def go(self, synthetic: SyntheticSet, data: DeviceData | None, key: jax.Array) -> Outcome:
         loop, hooks = self._loop, self._hooks
         # Copies, as the loop gives its arrays' memory away, and the caller may want his own again.
-        started = jax.jit(self._method.init)(key, synthetic, data)
-        self._set, self._state = jax.tree.map(jnp.copy, started)
-        self._set = self._described(self._set)
+        first, state = jax.jit(self._method.init)(key, synthetic, data)
+        self._set, self._state = jax.tree.map(jnp.copy, (self._described(first), state))
         self._best = jax.tree.map(jnp.copy, self._set)
         saved = hooks.listener.restore((self._set, self._state, self._best))
         if saved is not None:
