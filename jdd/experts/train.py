@@ -97,38 +97,42 @@ def train_experts(
         ranks = None
     elif ranks is None:
         raise ValueError(f"the curriculum {settings.curriculum} needs the images' ranks")
-    rates = training.schedule(recipe)
     keeper = checkpoints.StateCheckpoints(store.directory / "state")
-    root = jax.random.key(settings.expert_seed)
-    epochs = settings.train_epochs
+    root, epochs = jax.random.key(settings.expert_seed), settings.train_epochs
     while (first := store.complete) < wanted:
         members = list(range(first, min(first + models_per_call(wanted - first), wanted)))
-        states = stack(
-            [training.init(trainer, jax.random.fold_in(root, i), data.image_shape) for i in members]
-        )
-        saved = keeper.newest(states, {"members": members})
-        if saved is not None:
-            states = jax.tree.map(jax.numpy.asarray, saved[0])
-        else:
-            keeper.clear()  # of other experts, whose later epochs would outlive these
-            _write(store, members, states, 0)
+        keys = [jax.random.fold_in(root, i) for i in members]
+        fresh = stack([training.init(trainer, key, data.image_shape) for key in keys])
+        states = _resumed(store, keeper, members, fresh)
 
         def told(at: int, states: FitState, members: list[int] = members) -> None:
             line = f"expert {members[-1] + 1}/{wanted}, epoch {at}: loss {states.loss.mean():.3f}"
             progress(members[0] * epochs + at * len(members), wanted * epochs, line)
 
-        states = _train(
-            store, keeper, members, (trainer, states, data, rates), ranks, should_stop, told
-        )
-        accuracies = []
-        for i in range(len(members)):
-            state = jax.tree.map(lambda leaf, i=i: leaf[i], states)
-            variables = training.eval_variables(trainer, state)
-            accuracies.append(training.accuracy(network, variables, validation))
-        store.finish(accuracies)
+        of = (trainer, states, data, training.schedule(recipe))
+        states = _train(store, keeper, members, of, ranks, should_stop, told)
+        single = [jax.tree.map(lambda leaf, i=i: leaf[i], states) for i in range(len(members))]
+        tested = [training.eval_variables(trainer, state) for state in single]
+        store.finish([training.accuracy(network, each, validation) for each in tested])
         keeper.clear()
         if should_stop() and store.complete < wanted:
             raise Interrupted
+
+
+def _resumed(
+    store: ExpertStore,
+    keeper: checkpoints.StateCheckpoints,
+    members: list[int],
+    fresh: FitState,
+) -> FitState:
+    """The stored state of half-trained experts; `fresh`, stored as epoch 0, where there is none."""
+    saved = keeper.newest(fresh, {"members": members})
+    if saved is not None:
+        resumed: FitState = jax.tree.map(jax.numpy.asarray, saved[0])
+        return resumed
+    keeper.clear()  # of other experts, whose later epochs would outlive these
+    _write(store, members, fresh, 0)
+    return fresh
 
 
 def _train(

@@ -80,6 +80,20 @@ def run(
     if finished is not None:
         say(f"{out} holds the finished run: its result")
         return finished
+    _announce(settings, out)
+    with files.locked(out):
+        # Again, as another process may have been here between the first look and the lock.
+        rundir.check(out, stored, resume=resume, overwrite=overwrite)
+        store, start = _ready(problem, experts_dir, should_stop)
+        rundir.claim(out, stored, overwrite=overwrite)
+        result = _distil(problem, start, store, out, should_stop)
+        seconds = round(time.monotonic() - began, 2)
+        result = dataclasses.replace(result, command=command, seconds=seconds)
+        result.save(out / "result.json")
+    return result
+
+
+def _announce(settings: RunSettings, out: Path) -> None:
     say(
         f"{settings.method} on {settings.dataset}, {settings.ipc} per class from {settings.init}, "
         f"preset {settings.preset}: {settings.iterations} iterations into {out}"
@@ -87,26 +101,17 @@ def run(
     for note in (settings.note, PUBLISHED_CHOICES.get(settings.evaluation.choose)):
         if note:
             say(note)
-    with files.locked(out):
-        # Again, as another process may have been here between the first look and the lock.
-        rundir.check(out, stored, resume=resume, overwrite=overwrite)
-        store = None
-        if problem.method.needs.segments is not None:
-            store = ready_experts(problem, experts_dir, should_stop)
-        start = problem.start
-        if store is not None and problem.method.needs.label_logits:
-            start = with_label_logits(problem, store)
-        rundir.claim(out, stored, overwrite=overwrite)
-        result = _distil(problem, start, store, out, should_stop)
-        result = dataclasses.replace(
-            result,
-            command=command,
-            out=str(out),
-            note=settings.note,
-            seconds=round(time.monotonic() - began, 2),
-        )
-        result.save(out / "result.json")
-    return result
+
+
+def _ready(
+    problem: Problem, experts_dir: Path, should_stop: Stop
+) -> tuple[ExpertStore | None, SyntheticSet]:
+    """The experts, where the method needs any, and the set to start from."""
+    needs = problem.method.needs
+    if needs.segments is None:
+        return None, problem.start
+    store = ready_experts(problem, experts_dir, should_stop)
+    return store, with_label_logits(problem, store) if needs.label_logits else problem.start
 
 
 def _distil(
@@ -146,6 +151,8 @@ def _distil(
     return dataclasses.replace(
         result,
         is_coreset=registry.entry(settings.method).is_coreset,
+        note=settings.note,
+        out=str(out),
         devices=len(outcome.final.labels.sharding.device_set),
         device_kind=jax.devices()[0].device_kind,
         machine=machine(),
