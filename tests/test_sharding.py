@@ -48,6 +48,7 @@ def results(tmp_path_factory):
     return np.load(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("case", "count"), DIVIDED)
 def test_the_same_numbers_on_any_number_of_devices(results, case, count):
     alone, divided = results[f"{case} on 1"], results[f"{case} on {count}"]

@@ -17,7 +17,7 @@ SMALL = shlex.split(
 
 def programs(tmp_path, *arguments):
     """What lies in the store after the command."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("JAX_")}
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("JAX_", "JDD_"))}
     subprocess.run(
         [
             sys.executable,
@@ -47,7 +47,7 @@ def test_a_program_that_was_cut_off_goes_before_jax_starts(tmp_path):
     kept.mkdir(parents=True)
     for name in ("jit_f-0-cache", "jit_g-1-cache", "jit_g-1-atime"):
         (kept / name).write_bytes(b"a program, or half of one")
-    others = {k: v for k, v in os.environ.items() if not k.startswith("JAX_")}
+    others = {k: v for k, v in os.environ.items() if not k.startswith(("JAX_", "JDD_"))}
     subprocess.run(
         [sys.executable, "-c", "from jdd.cli.platform import tune_xla; tune_xla()"],
         env={**others, "XDG_CACHE_HOME": str(tmp_path)},

@@ -28,6 +28,7 @@ def pets(tmp_path):
 
 
 def test_a_folder_a_class(pets, tmp_path, monkeypatch):
+    monkeypatch.delenv("JDD_DATA_DIR", raising=False)
     found = data.load(f"folder:{pets}")
     assert found.class_names == ("cat", "dog", "eel") and found.image_shape == (6, 6, 3)
     np.testing.assert_array_equal(found.train.labels, [0, 0, 1, 1, 2, 2])
