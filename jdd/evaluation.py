@@ -12,7 +12,7 @@ from jdd import randomness, training
 from jdd.data import Dataset, DeviceData, to_device
 from jdd.networks import NetworkLike
 from jdd.networks import create as create_network
-from jdd.settings import Settings, setting
+from jdd.settings import Settings, helps, setting
 from jdd.sharding import models_per_call, over_models, stack
 from jdd.synthetic import SyntheticSet
 from jdd.training import Accuracy, FitState, Recipe, Schedule, Trainer, metrics
@@ -31,11 +31,7 @@ class EvaluationSettings(Settings):
     eval_networks: int = setting(5, "fresh networks behind every reported accuracy", min=1)
     eval_epochs: int = setting(1000, "epochs of each of them on the set", min=1)
     eval_batch: int = setting(256, "images per step of each of them, at most", min=1)
-    eval_equal_batches: bool = setting(
-        True,
-        "batches of one size, the few images left over not seen in that pass; off: full batches "
-        "and a smaller last one, as published",
-    )
+    eval_equal_batches: bool = setting(True, helps(Recipe)["equal_batches"])
     eval_dsa: bool = setting(True, "DSA while they train")
     eval_augment_per_image: bool = setting(
         False,

@@ -44,7 +44,7 @@ def setting(
 
     Args:
       default: its value where none is given; its type is the field's.
-      help: what it is, unit included, as `--help` shows it.
+      help: what it is, unit included, as the command line shows it.
       min, max: the smallest and the largest value.
       above, below: bounds that are themselves out of range.
       choices: the names that may be chosen from; None: any.

@@ -205,7 +205,7 @@ def recipe_of(
     Args:
       args: the parsed arguments.
       stored: the set.
-      preset: further values, which the user's own go over.
+      preset: further values, which the user's own override.
 
     Raises:
       SettingError: a value out of range.

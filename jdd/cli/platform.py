@@ -52,7 +52,7 @@ def tune_xla() -> None:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(programs)
     os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(_CACHE_BYTES))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-    # A program that was cut off before the time of its use stood beside it keeps JAX from adding
+    # A program that was cut off before the time of its use stood next to it keeps JAX from adding
     # any more.
     with contextlib.suppress(OSError):
         names = {path.name for path in programs.iterdir()}

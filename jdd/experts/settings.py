@@ -209,7 +209,7 @@ def _differing(stored: dict[str, Any], asked: dict[str, Any]) -> list[str]:
 
 
 def default_directory(out: Path, spec: ExpertSpec) -> Path:
-    """Where experts for a run in `out` are kept: beside it, one directory for each way to train."""
+    """Where experts for a run in `out` are kept: next to it, a directory for each way to train."""
     before = {new: old for old, new in RENAMED.items()}  # as jdd 0.1 named them, which is the mark
     value = spec.to_json()
     for group in ("settings", "difficulty"):

@@ -36,9 +36,9 @@ class Preset:
     fallback: str
     """the dataset whose rows the others borrow"""
     all: Row = field(default_factory=dict)
-    """for every run; a row goes over it"""
+    """for every run; a row overrides it"""
     datasets: Mapping[str, Row] = field(default_factory=dict)
-    """for all runs on a dataset, also where its rows are borrowed; goes over the row"""
+    """for all runs on a dataset, also where its rows are borrowed; overrides the row"""
 
     def extended(
         self,

@@ -1,4 +1,4 @@
-"""Methods by name. A further method is one file beside this one, and one line here.
+"""Methods by name. A further method is one file next to this one, and one line here.
 
 A method of one's own registers itself from outside the package: `register`.
 """
@@ -120,7 +120,7 @@ def register(
     The method is traced once on two small images, without being run.
 
     Args:
-      name: what it is called, as in `--method NAME`.
+      name: what it is called wherever a method is named.
       factory: `(settings, network)` → `Method`.
       settings: a frozen dataclass derived from `MethodSettings`, every field with a default; a
         method that makes updates has an integer field `iterations`.

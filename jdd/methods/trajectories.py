@@ -99,7 +99,7 @@ class _Learned(NamedTuple):
 
 
 class _Entry(NamedTuple):
-    """What one step of the student needs beside what is learned."""
+    """What one step of the student needs apart from what is learned."""
 
     chosen: jax.Array  # (batch,) int32
     labels: Any  # (batch,) int32 or (batch, classes) float32; None: they are learned

@@ -63,7 +63,7 @@ class RunResult:
     recipe: Recipe
     is_coreset: bool = False
     random: Accuracy | None = None
-    """as many random real images, trained on alike"""
+    """as many random real images, by the same recipe"""
     full_data: Accuracy | None = None
     """one network trained on all real images"""
     full_data_images: int = 0

@@ -53,7 +53,7 @@ def run(
         `metrics.jsonl`, `images/` and `result.json`.
       data_dir: where the dataset's files are; see `jdd.data.load`.
       experts_dir: a store of experts, used where it fits and made where there is none. By default
-        one is kept beside `out` for each way of training them.
+        one is kept next to `out` for each way of training them.
       resume: resume from the newest state in `out`, and give a finished run's result back.
       overwrite: replace a run that is in `out`.
       should_stop: asked often; once it is true the state is stored and `Interrupted` raised.

@@ -179,8 +179,8 @@ def build(selection: Selection, overrides: Mapping[str, Any] | None = None) -> R
 
     Args:
       selection: what is distilled, and how.
-      overrides: values by the setting's name (`Defaults.names`); they go over the preset, and that
-        over the settings' own defaults.
+      overrides: values by the setting's name (`Defaults.names`); they override the preset, which
+        overrides the settings' own defaults.
 
     Raises:
       UserError: a name that is not known, or a value out of range.

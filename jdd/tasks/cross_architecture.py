@@ -114,7 +114,7 @@ def compare(
     """Trains `repeats` fresh networks of each kind on the set and tests them.
 
     Args:
-      plan: the set, the recipe and the networks; a step size that the set has learned goes over
+      plan: the set, the recipe and the networks; a step size that the set has learned overrides
         the recipe's.
       test: real images, read once for each network.
       key: random key; each kind of network draws its own from it.

@@ -14,7 +14,7 @@ HAS_TORCH = importlib.util.find_spec("torch") is not None
 
 @pytest.fixture
 def small(monkeypatch):
-    """Cases that take no time, beside the others."""
+    """Cases that take no time, alongside the others."""
     monkeypatch.setitem(cases.CASES, "dm-digits", Case("dm", "digits", 2, 16, augmented=False))
     monkeypatch.setitem(cases.CASES, "test-digits", Case("test", "digits", batch=500))
 

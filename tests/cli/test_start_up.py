@@ -42,7 +42,7 @@ def test_a_second_command_compiles_nothing_anew(tmp_path):
 
 
 def test_a_program_that_was_cut_off_goes_before_jax_starts(tmp_path):
-    """JAX could add no program beside one whose time of use is missing."""
+    """JAX could add no program next to one whose time of use is missing."""
     kept = tmp_path / "jdd" / "compiled"
     kept.mkdir(parents=True)
     for name in ("jit_f-0-cache", "jit_g-1-cache", "jit_g-1-atime"):

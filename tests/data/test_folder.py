@@ -44,7 +44,7 @@ def test_a_folder_a_class(pets, tmp_path, monkeypatch):
 
 
 def test_the_middle_square_is_taken(pets):
-    """A wide image: red in the middle third, green beside it."""
+    """A wide image: red in the middle third, green on both sides."""
     wide = np.zeros((10, 30, 3), np.uint8)
     wide[:, :, 1], wide[:, 10:20] = 255, (255, 0, 0)
     Image.fromarray(wide).save(pets / "test" / "cat" / "c.png")
