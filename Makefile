@@ -1,5 +1,6 @@
 # make demo: distils scikit-learn's digits.  make test: lint, types, tests.  make test-all: the long
-# proofs too.  All of them make .venv first.
+# proofs too.  make results: the runs behind RESULTS.md, hours; it resumes, and takes more flags, as
+# in make results RESULTS="--data-dir DIR --minutes 60".  All of them make .venv first.
 
 PYTHON ?= python3
 VENV := .venv
@@ -7,10 +8,14 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 
-.PHONY: demo test test-all lint types check check-all clean
+.PHONY: demo results test test-all lint types check check-all clean
 
 demo: $(INSTALLED)
 	$(BIN)/python bin/distill.py --method mtt --dataset digits --overwrite
+
+results: $(INSTALLED)
+	$(BIN)/python bin/measure_methods.py $(RESULTS)
+	$(BIN)/python bin/results.py docs/results --pictures docs/images --peer docs/results/benchmark.json
 
 test: lint types check
 

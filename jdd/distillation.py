@@ -5,7 +5,7 @@ It writes no files: a listener hears of all that happens, and gives a run's stat
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -25,6 +25,14 @@ SAVE_SECONDS = 60.0
 MOST_DROPPED_IN_A_ROW = 20
 
 
+class Look(NamedTuple):
+    """One evaluation of a run on the validation split."""
+
+    iteration: int
+    accuracy: float
+    seconds: float  # of the run so far, compiling and earlier evaluations included
+
+
 class Progress(NamedTuple):
     """The part of a run's state that is not arrays of the method."""
 
@@ -34,6 +42,8 @@ class Progress(NamedTuple):
     in_a_row: int = 0
     seconds: float = 0.0
     evaluated: int = -1  # the iteration of the last evaluation
+    evaluating: float = 0.0  # seconds
+    curve: Sequence[Look] = ()
 
 
 class Saved(NamedTuple):
@@ -107,6 +117,7 @@ class Outcome(NamedTuple):
     resumed_from: int
     dropped: int
     seconds: float  # distilling, over all the commands that the run took
+    curve: tuple[Look, ...] = ()  # the evaluations, in order
 
 
 def distill(
@@ -185,6 +196,7 @@ class _Run:
             resumed_from=resumed_from,
             dropped=progress.dropped,
             seconds=progress.seconds,
+            curve=tuple(Look(*look) for look in progress.curve),
         )
 
     def _update(self, data: DeviceData | None, segment: Segment | None, size: int) -> None:
@@ -225,6 +237,8 @@ class _Run:
 
     def _evaluate(self) -> None:
         accuracy, is_best = float("nan"), True
+        began, progress = time.monotonic(), self._progress
+        curve = progress.curve
         if self._hooks.evaluate is not None:
             try:
                 accuracy = broadcast(self._hooks.evaluate(self._described(self._set)))
@@ -232,8 +246,14 @@ class _Run:
                 self._save()  # a run that resumes from here evaluates first
                 raise
             # Of equal accuracies the later set's, which saw more.
-            is_best = not accuracy < self._progress.best_accuracy  # which is NaN without `evaluate`
-        self._progress = self._progress._replace(evaluated=self._at)
+            is_best = not accuracy < progress.best_accuracy  # which is NaN without `evaluate`
+            seconds = round(progress.seconds + progress.evaluating, 2)
+            curve = [*curve, Look(self._at, accuracy, seconds)]
+        self._progress = progress._replace(
+            evaluated=self._at,
+            evaluating=progress.evaluating + time.monotonic() - began,
+            curve=curve,
+        )
         if is_best:
             self._best = jax.tree.map(jnp.copy, self._set)
             self._progress = self._progress._replace(

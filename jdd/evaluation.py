@@ -46,6 +46,9 @@ class EvaluationSettings(Settings):
         0, "epochs of each of them; 0: as many as `eval_epochs`", min=0
     )
     eval_random: bool = setting(True, "also test as many random real images, to compare with")
+    eval_plain: bool = setting(
+        False, "also test the set without augmentation and with hard labels, to compare with"
+    )
     held_out: float = setting(
         0.1, "fraction of the real training images held out for validation", above=0, below=1
     )

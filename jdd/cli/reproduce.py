@@ -2,20 +2,16 @@
 
 import itertools
 import shlex
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jdd.cli import flags
 from jdd.cli.parser import Parser, above_zero, flag_of, names, seed
 from jdd.cli.platform import tune_xla
 from jdd.cli.program import Stopper, print_json, run_script
 from jdd.errors import Interrupted, UserError
-
-if TYPE_CHECKING:
-    from jdd.tasks.reproduction import Job
 
 DESCRIPTION = (
     "Runs every task of the two course projects that this library grew out of, in order, on the "
@@ -48,9 +44,7 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
         scripts = ((f"bin/{job.step.script}.py", *job.command[1:]) for job in jobs)
         return print(*(shlex.join(["python", *command]) for command in scripts), sep="\n")
     with files.locked(out):
-        outcomes = reproduction.run_all(
-            jobs, _argv, lambda: stopper() or time.monotonic() > ends, say
-        )
+        outcomes = reproduction.run_all(jobs, lambda: stopper() or time.monotonic() > ends, say)
         files.write_text(out / "RESULTS.md", report.page(out, jobs, outcomes))
     if stopper():
         raise Interrupted
@@ -92,8 +86,3 @@ def _arguments(settings: Mapping[str, Any]) -> list[str]:
     named = {flag_of(name): value for name, value in settings.items() if value is not None}
     pairs = ((flag,) if value is True else (flag, str(value)) for flag, value in named.items())
     return [*itertools.chain(*pairs)]
-
-
-def _argv(job: "Job") -> list[str]:
-    program = f"import sys; from jdd.cli.{job.step.script} import main; sys.exit(main())"
-    return [sys.executable, "-c", program, *job.command[1:]]

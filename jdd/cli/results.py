@@ -3,10 +3,14 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jdd.cli import flags
 from jdd.cli.parser import Parser, current_flag
 from jdd.cli.program import Stopper, print_json, run_script
+
+if TYPE_CHECKING:
+    from jdd.runs import RunResult
 
 DESCRIPTION = (
     "Writes tables of finished runs from their result.json: accuracy, what the papers report, and "
@@ -31,6 +35,17 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     parser.add_argument(
         "--out", default="RESULTS.md", metavar="FILE", help="default: RESULTS.md; replaced"
     )
+    parser.add_argument(
+        "--pictures",
+        metavar="DIR",
+        help="also draw accuracy against time, a picture for each dataset and images per class",
+    )
+    parser.add_argument(
+        "--peer",
+        metavar="FILE",
+        help="what benchmark.py --peer torch --json printed: the pictures also have each curve at "
+        "PyTorch's speed",
+    )
     flags.add_json(parser)
     args = parser.parse_args(arguments)
 
@@ -46,5 +61,46 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
         runs.append(dataclasses.replace(run, command=" ".join(words)))
     files.write_text(Path(args.out), results.page(runs))
     print(f"{len(paths)} runs: {args.out}")
+    pictures = _pictures(runs, Path(args.pictures), args.peer) if args.pictures else []
+    for picture in pictures:
+        print(picture)
     if args.json:
-        print_json({"out": args.out, "runs": [str(path) for path in paths]})
+        print_json({"out": args.out, "runs": [*map(str, paths)], "pictures": [*map(str, pictures)]})
+
+
+def _pictures(runs: "Sequence[RunResult]", place: Path, peer: str | None) -> list[Path]:
+    """Draws accuracy against time, and gives back the files."""
+    from jdd.report import curves, plots
+
+    paths = []
+    place.mkdir(parents=True, exist_ok=True)
+    for (dataset, ipc), of_cell in curves.cells(runs).items():
+        paths.append(place / f"accuracy-{dataset}-ipc{ipc}.png")
+        plots.save(paths[-1], curves.picture(of_cell, _ratios(peer, dataset, ipc)))
+    return paths
+
+
+def _ratios(peer: str | None, dataset: str, ipc: int) -> dict[str, float]:
+    """Method → PyTorch's time / ours, as `benchmark.py` measured it at the nearest size."""
+    if peer is None:
+        return {}
+    from jdd import files
+    from jdd.errors import UserError
+
+    ratios: dict[str, tuple[int, float]] = {}
+    try:
+        for name, case in files.read_json(Path(peer))["cases"].items():
+            method, _, rest = name.partition("-")
+            of, _, size = rest.partition("-ipc")
+            if of == dataset and size:
+                distance = abs(int(size) - ipc)
+                if distance < ratios.get(method, (10**9, 0.0))[0]:
+                    ratios[method] = (distance, float(case["peer"]["ratio"]))
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise UserError(f"{peer} is not what `benchmark.py --peer torch --json` prints") from None
+    found = {method: ratio for method, (_, ratio) in ratios.items()}
+    # The benchmark has no case of its own for these: their steps are those of the others.
+    for method, like in (("dsa", "dc"), ("datm", "mtt"), ("pad", "mtt")):
+        if like in found:
+            found[method] = found[like]
+    return found

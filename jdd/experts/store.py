@@ -124,9 +124,20 @@ class ExpertStore:
                 f"{path}{why}; remove {self.directory} and train its experts again"
             ) from None
 
+    @property
+    def seconds(self) -> float:
+        """What training them took, scores of difficulty included; 0 where it is not known."""
+        return float(files.read_json(self.directory / "progress.json").get("seconds", 0.0))
+
+    def spent(self, seconds: float) -> None:
+        """Adds to `seconds`."""
+        if distributed.is_primary():
+            progress = {"accuracies": self.accuracies, "seconds": round(self.seconds + seconds, 2)}
+            files.write_json(self.directory / "progress.json", progress)
+
     def finish(self, accuracies: list[float]) -> None:
         """Marks further experts, as many as there are accuracies, as complete."""
-        progress = {"accuracies": self.accuracies + accuracies}
+        progress = {"accuracies": self.accuracies + accuracies, "seconds": self.seconds}
         files.write_json(self.directory / "progress.json", progress)
         distributed.barrier(f"finished experts of {self.directory}")
 

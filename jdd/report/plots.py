@@ -71,6 +71,34 @@ def lines(
     return figure
 
 
+def races(
+    series: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    slower: Mapping[str, float],
+    ylabel: str,
+    title: str,
+) -> Figure:
+    """Lines over seconds on a logarithmic axis.
+
+    Args:
+      series: name → (seconds, y).
+      slower: name → by what factor its seconds grow in a second, light line.
+      ylabel: what y is, with its unit.
+      title: of the plot.
+    """
+    figure, axes = _new(ylabel, title)
+    for label, (x, y) in series.items():
+        (line,) = axes.plot(x, y, marker="o", markersize=3, label=label)
+        if label in slower:
+            later = [slower[label] * value for value in x]
+            axes.plot(later, y, color=line.get_color(), alpha=0.3, linewidth=1)
+    axes.set_xscale("log")
+    axes.set_xlabel("seconds")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    _legend(figure, series)
+    return figure
+
+
 class Growth(NamedTuple):
     """A panel of `growths`: what was measured, and the line that stands for it."""
 

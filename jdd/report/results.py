@@ -1,7 +1,11 @@
 """The page of results: a table of finished runs for each dataset, the commands below it."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from jdd.errors import UserError
 from jdd.report.outcome import percent, table
@@ -10,20 +14,32 @@ from jdd.training import Accuracy, Recipe
 
 _HEAD = """# Results
 
-Written by `python bin/results.py` from the runs' `result.json`; not by hand. Each row is what its
-command printed: test accuracy in %, mean ± standard deviation over as many fresh networks as the
-brackets say, trained on the set that was best on a validation split. *Random* is the same for as
-many random real images. *Paper* is what the method's paper or repository reports with its own
-settings (ConvNet-3 of width 128, many more iterations and real images); – where it reports nothing.
-Its brackets say who reports it (the paper, its repository, or others who ran it again) and of which
-set: the last one, or the one that was best on the test images, which is too good a figure. Runs of
-ours that chose so, to compare with them (`--choose`), stand apart, under "as published".
+Written by `python bin/results.py` from the runs' `result.json`; not by hand. All figures are test
+accuracies in %, mean ± standard deviation over fresh networks, trained on the set that was best on
+a validation split.
+
+- *accuracy*: the brackets say over how many networks; `3 × 5`: five on each of three sets, made
+  with the seeds 0, 1 and 2. *Between sets* is the standard deviation of those sets' means.
+- *plain*: the same sets, trained on with hard labels and without augmentation.
+- *random*: as many random real images, by the recipe of the row; one draw. The row *random* has
+  several draws.
+- *paper*: what the method's paper or repository reports with its own settings (ConvNet-3 of width
+  128, many more iterations and real images). Brackets say who reports it (the paper, its
+  repository, or others who ran it again) and of which set: the last one, or the one that was best
+  on the test images, which is too good a figure. Runs of ours that chose so, to compare with them
+  (`--choose`), stand apart, under "as published".
+- *minutes*: of distilling, with compiling, training experts and evaluating on the validation split,
+  but without the tests at the end; of the longest run where there are several. Machines differ in
+  speed, and some had other work at the same time.
+
 The command of each row, how its networks were trained, and the time that the whole command took are
-below the table, under the row's number. Machines differ in speed, and some had other work at the
-same time. A start from noise takes longer to the same accuracy; how much longer is in
-[docs/dev/presets.md](docs/dev/presets.md).
+below the table, under the row's number. A start from noise takes longer to the same accuracy; how
+much longer is in [docs/dev/presets.md](docs/dev/presets.md).
 """
-_COLUMNS = ("#", "method", "images per class", "accuracy", "random", "paper", "iterations")
+_COLUMNS = (
+    *("#", "method", "images per class", "accuracy", "between sets", "plain", "random", "paper"),
+    *("iterations", "minutes"),
+)
 
 # Accuracy at 1, 10 and 50 images per class, %; whose figures, and of which set.
 _COUNTS = (1, 10, 50)
@@ -60,49 +76,75 @@ def find(places: Sequence[str]) -> list[Path]:
 def page(results: Sequence[RunResult]) -> str:
     """The page, as Markdown."""
     parts = [_HEAD]
-    sections = sorted({(result.choose != "validation", result.dataset) for result in results})
-    for as_published, dataset in sections:
-        rows = sorted(
-            (
-                row
-                for row in results
-                if (row.choose != "validation", row.dataset) == (as_published, dataset)
-            ),
-            key=lambda row: (row.ipc, row.method, row.init, row.iterations),
-        )
+    sections: dict[tuple[bool, str], list[_Group]] = {}
+    for group in _groups(results):
+        first = group[0]
+        sections.setdefault((first.choose != "validation", first.dataset), []).append(group)
+    for (as_published, dataset), groups in sorted(sections.items()):
         title = f"## {dataset}{', as published' if as_published else ''}"
-        cells = [_cells(number, row) for number, row in enumerate(rows, 1)]
-        details = [f"{number}. {_details(row)}" for number, row in enumerate(rows, 1)]
+        cells = [_cells(number, group) for number, group in enumerate(groups, 1)]
+        details = [f"{number}. {_details(group)}" for number, group in enumerate(groups, 1)]
         parts.append("\n".join([title, "", table(_COLUMNS, cells), "", *details, ""]))
     return "\n".join(parts)
 
 
-def _cells(number: int, result: RunResult) -> list[str]:
-    start = {"real": "", "noise": ", from noise"}.get(result.init, ", from a stored set")
-    at = result.best.iteration
-    best = "" if at == result.iterations else f", best at {at}"
-    if result.choose != "validation":
-        best += {"last": ", the last", "test": " on TEST images"}[result.choose]
+_Group = list[RunResult]  # runs that differ in their seed alone
+
+
+def _groups(results: Sequence[RunResult]) -> list[_Group]:
+    """In the order of the rows."""
+    groups: dict[tuple[Any, ...], _Group] = {}
+    for run in sorted(results, key=lambda run: (run.ipc, run.method, run.init, run.iterations)):
+        recipe = json.dumps(run.recipe.to_json(), sort_keys=True)
+        settings = (run.preset, run.network, recipe, run.choose, run.note, run.version)
+        key = (run.dataset, run.ipc, run.method, run.init, run.iterations, *settings)
+        groups.setdefault(key, []).append(run)
+    return [sorted(group, key=lambda run: run.seed) for group in groups.values()]
+
+
+def _cells(number: int, group: _Group) -> list[str]:
+    first = group[0]
+    start = {"real": "", "noise": ", from noise"}.get(first.init, ", from a stored set")
+    best = "/".join(str(run.best.iteration) for run in group)
+    best = f", best at {best}" if any(run.best.iteration != run.iterations for run in group) else ""
+    if first.choose != "validation":
+        best += {"last": ", the last", "test": " on TEST images"}[first.choose]
+    means = [run.best.accuracy.mean for run in group]
+    minutes = [run.minutes for run in group]
     return [
         str(number),
-        result.method + start,
-        str(result.ipc),
-        _accuracy(result.best.accuracy),
-        "–" if result.random is None else _accuracy(result.random),
-        _paper(result),
-        f"{result.iterations}{best}",
+        first.method + start,
+        str(first.ipc),
+        _accuracy([run.best.accuracy for run in group]),
+        f"± {100 * np.std(means):.1f}" if len(group) > 1 else "–",
+        _accuracy([run.plain for run in group]),
+        _accuracy([run.random for run in group]),
+        _paper(first),
+        f"{first.iterations}{best}",
+        f"{max(minutes):.1f}",
     ]
 
 
-def _details(result: RunResult) -> str:
+def _details(group: _Group) -> str:
     """Such as "`python …`: ConvNet (width 128, depth 3), 1000 epochs, DSA; 98 s, 2 CPU cores"."""
-    command = f"`{result.command}`" if result.command else "command not known"
-    time = f"{result.seconds:.0f} s"
-    return f"{command}: {_recipe(result.recipe)}; {', '.join(filter(None, [time, result.machine]))}"
+    first = group[0]
+    command = f"`{first.command}`" if first.command else "command not known"
+    seeds = ", ".join(str(run.seed) for run in group)
+    words = [f"seeds {seeds}"] * (len(group) > 1)
+    words += [" + ".join(f"{run.seconds:.0f}" for run in group) + " s", first.machine]
+    return f"{command}: {_recipe(first.recipe)}; {', '.join(filter(None, words))}"
 
 
-def _accuracy(accuracy: Accuracy) -> str:
-    return f"{percent(accuracy.mean, accuracy.std)} ({len(accuracy.values)})"
+def _accuracy(accuracies: Sequence[Accuracy | None]) -> str:
+    """Over all networks on all sets, as "86.8 ± 1.2 (5)" or "86.5 ± 1.3 (3 × 5)"."""
+    known = [accuracy for accuracy in accuracies if accuracy is not None]
+    if not known:
+        return "–"
+    values = [value for accuracy in known for value in accuracy.values]
+    count = str(len(values))
+    if len(known) > 1:
+        count = f"{len(known)} × {len(known[0].values)}"
+    return f"{percent(float(np.mean(values)), float(np.std(values)))} ({count})"
 
 
 def _paper(result: RunResult) -> str:

@@ -18,6 +18,8 @@ def summary(result: RunResult, out: Path) -> str:
     rows = [(f"{result.images} {kind}", str(result.best.accuracy))]
     if result.final.iteration != result.best.iteration:
         rows.append(("  at the last iteration", str(result.final.accuracy)))
+    if result.plain is not None:
+        rows.append(("  without augmentation, hard labels", str(result.plain)))
     if result.random is not None:
         rows.append((f"{result.images} random real images", str(result.random)))
     if result.full_data is not None:

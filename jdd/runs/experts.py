@@ -36,28 +36,33 @@ def ready_experts(problem: Problem, directory: Path, should_stop: Stop) -> Exper
         missing = wanted - store.complete
         say(f"experts: training {missing} of {epochs} epochs into {directory}")
         began = time.monotonic()
-        images, ranks = problem.expert_images, None
-        if (scored := spec.difficulty_spec()) is not None:
-            place = directory / "difficulty"
-            scores = difficulty_of(
-                place, scored, problem.network, problem.dataset, images, should_stop
-            )
-            ranks = difficulty.ranks(scores, images.labels)
-        with ProgressBar("experts' epochs") as bar:
-            train_experts(
-                store,
-                problem.network,
-                problem.strategy,
-                problem.on_device(images),
-                problem.on_device(problem.validation),
-                wanted,
-                ranks=ranks,
-                should_stop=should_stop,
-                progress=bar.at,
-            )
+        try:
+            _train(problem, store, wanted, should_stop)
+        finally:
+            store.spent(time.monotonic() - began)
     mean = sum(store.accuracies[:wanted]) / wanted
     say(f"experts: {100 * mean:.1f} % on validation, {time.monotonic() - began:.0f} s")
     return store
+
+
+def _train(problem: Problem, store: ExpertStore, wanted: int, should_stop: Stop) -> None:
+    images, ranks = problem.expert_images, None
+    if (scored := problem.expert_spec.difficulty_spec()) is not None:
+        place = store.directory / "difficulty"
+        scores = difficulty_of(place, scored, problem.network, problem.dataset, images, should_stop)
+        ranks = difficulty.ranks(scores, images.labels)
+    with ProgressBar("experts' epochs") as bar:
+        train_experts(
+            store,
+            problem.network,
+            problem.strategy,
+            problem.on_device(images),
+            problem.on_device(problem.validation),
+            wanted,
+            ranks=ranks,
+            should_stop=should_stop,
+            progress=bar.at,
+        )
 
 
 def difficulty_of(

@@ -74,11 +74,19 @@ def judge(problem: Problem, outcome: Outcome, should_stop: Stop) -> RunResult:
     last = best
     if outcome.best_iteration != settings.iterations:
         last = of_set("the last set", outcome.final)
-    random = full_data = None
+    random = full_data = plain = None
     if evaluation.eval_random:
         rng = randomness.generator(settings.seed, "random baseline")
         drawn = synthetic.from_real(problem.train, dataset, settings.ipc, rng)
         random = accuracy("random images", recipe, DeviceData(*drawn), evaluation.eval_networks)
+    if evaluation.eval_plain:
+        plain = best
+        how = dataclasses.replace(recipe, augmentation="none")
+        if how != recipe or outcome.best.labels.ndim == 2:
+            data = DeviceData(outcome.best.images, outcome.best.hard_labels())
+            rate, count = outcome.best.learning_rate, evaluation.eval_networks
+            title = "the best set, hard labels, no augmentation"
+            plain = accuracy(title, how, data, count, rate)
     if evaluation.full_data_epochs:
         every = problem.on_device(dataset.train)
         full_data = accuracy("all real images", settings.full_data_recipe(), every, 1)
@@ -98,9 +106,11 @@ def judge(problem: Problem, outcome: Outcome, should_stop: Stop) -> RunResult:
         final=Figure(last, settings.iterations),
         recipe=recipe,
         random=random,
+        plain=plain,
         full_data=full_data,
         full_data_images=len(dataset.train) if full_data is not None else 0,
         choose=settings.evaluation.choose,
         dropped_updates=outcome.dropped,
+        curve=outcome.curve,
         distilling_seconds=round(outcome.seconds, 2),
     )

@@ -13,6 +13,7 @@ import jax
 
 import jdd
 from jdd import files
+from jdd.distillation import Look
 from jdd.errors import UserError
 from jdd.training import Accuracy, Recipe
 
@@ -64,12 +65,18 @@ class RunResult:
     is_coreset: bool = False
     random: Accuracy | None = None
     """as many random real images, by the same recipe"""
+    plain: Accuracy | None = None
+    """the best set, trained on without augmentation and with hard labels"""
     full_data: Accuracy | None = None
     """one network trained on all real images"""
     full_data_images: int = 0
     choose: str = "validation"
     """which set is the best: on images held out; or, as published, the last, or the best on test"""
     dropped_updates: int = 0
+    curve: tuple[Look, ...] = ()
+    """the evaluations on the validation split, in order"""
+    expert_seconds: float = 0.0
+    """of training the experts, whenever that was; 0 where there are none, or it is not known"""
     distilling_seconds: float = 0.0
     seconds: float = 0.0
     """of the command that ended the run"""
@@ -91,6 +98,12 @@ class RunResult:
         """Synthetic images in all."""
         return self.ipc * self.classes
 
+    @property
+    def minutes(self) -> float:
+        """Of distilling, compiling, training experts and evaluating on the validation split."""
+        last = self.curve[-1].seconds if self.curve else self.distilling_seconds
+        return (self.expert_seconds + last) / 60
+
     def to_json(self) -> dict[str, Any]:
         """As plain JSON; the best set's accuracies are at the top as well."""
         value = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
@@ -100,7 +113,9 @@ class RunResult:
         if self.full_data is not None:
             figures = self.full_data.to_json()
             baselines["full_data"] = {**figures, "images": self.full_data_images}
-        for name in ("random", "full_data", "full_data_images"):
+        if self.plain is not None:
+            baselines["plain"] = self.plain.to_json()
+        for name in ("random", "plain", "full_data", "full_data_images"):
             del value[name]
         return {
             **value,
@@ -109,6 +124,7 @@ class RunResult:
             "best": self.best.to_json(),
             "final": self.final.to_json(),
             "recipe": self.recipe.to_json(),
+            "curve": [look._asdict() for look in self.curve],
             "baselines": baselines,
         }
 
@@ -117,15 +133,17 @@ class RunResult:
         """The inverse of `to_json`; results of jdd 0.1 are read too."""
         baselines = value.get("baselines", {})
         full = baselines.get("full_data", baselines.get("whole"))
-        random = baselines.get("random")
-        plain = {f.name for f in dataclasses.fields(cls)} - {"best", "final", "recipe"}
+        random, plain = baselines.get("random"), baselines.get("plain")
+        as_is = {f.name for f in dataclasses.fields(cls)} - {"best", "final", "recipe", "curve"}
         older = {"version": "0.1", "date": "", "is_coreset": value.get("chosen", False)}
         return cls(
-            **{**older, **{name: value[name] for name in plain if name in value}},
+            **{**older, **{name: value[name] for name in as_is if name in value}},
             best=Figure.from_json(value["best"]),
             final=Figure.from_json(value["final"]),
             recipe=Recipe.from_json(value["recipe"]),
+            curve=tuple(Look(**look) for look in value.get("curve", ())),
             random=None if random is None else Accuracy.from_json(random),
+            plain=None if plain is None else Accuracy.from_json(plain),
             full_data=None if full is None else Accuracy.from_json(full),
             full_data_images=0 if full is None else full.get("images", 0),
         )

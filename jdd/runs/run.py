@@ -150,6 +150,7 @@ def _distil(
     pictures.save_picture(out / "images" / "best.png", outcome.best, problem.dataset.preprocess)
     return dataclasses.replace(
         result,
+        expert_seconds=0.0 if store is None else store.seconds,
         is_coreset=registry.entry(settings.method).is_coreset,
         note=settings.note,
         out=str(out),

@@ -1,22 +1,17 @@
 """Every task of two course projects: which steps there are, and how they are run one by one."""
 
-import os
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import jdd
 from jdd import files
 from jdd.errors import SettingError, UserError, nearest
 from jdd.methods.presets import check_name
+from jdd.tasks.processes import run_as_process
 
 DATASETS = ("digits", "mnist", "cifar10", "mhist")
 _RESNET = {"digits": "ResNet18BN_AP"}  # the one that fits 8×8 images; elsewhere ResNet18
-_POLL = 0.2  # seconds
 
 
 @dataclass(frozen=True)
@@ -185,7 +180,6 @@ def by_dataset(jobs: Sequence[Job], outcomes: Sequence[str]) -> dict[str, dict[s
 
 def run_all(
     jobs: Sequence[Job],
-    argv: Callable[[Job], list[str]],
     should_stop: Callable[[], bool],
     say: Callable[[str], None],
 ) -> list[str]:
@@ -193,7 +187,6 @@ def run_all(
 
     Args:
       jobs: those of a dataset in the order of `steps`.
-      argv: what starts a job's process.
       should_stop: asked again and again; once it is true the job at work is told to end, and no
         other begins.
       say: told which job begins.
@@ -212,31 +205,8 @@ def run_all(
             outcome = "done"
         elif ready and not should_stop():
             say(title)
-            outcome = _run(job, argv(job), should_stop)
+            outcome = run_as_process(job.step.script, job.command[1:], should_stop)
+            if outcome == "done":
+                job.record()
         outcomes[job.dataset, job.step.name] = outcome
     return list(outcomes.values())
-
-
-def _run(job: Job, argv: list[str], should_stop: Callable[[], bool]) -> str:
-    root = str(Path(jdd.__file__).resolve().parents[1])
-    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-    child = subprocess.Popen(
-        argv,
-        stdout=sys.stderr.fileno(),
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-        start_new_session=True,  # a Ctrl-C reaches it through us, once
-    )
-    is_told = False
-    try:
-        while child.poll() is None:
-            if not is_told and should_stop():
-                child.terminate()
-                is_told = True
-            time.sleep(_POLL)
-    except KeyboardInterrupt:
-        child.kill()
-        raise
-    if child.returncode == 0:
-        job.record()
-        return "done"
-    return "left" if is_told else "failed"

@@ -1,0 +1,46 @@
+"""Accuracy against time: a picture for each dataset and number of images per class."""
+
+from collections.abc import Mapping, Sequence
+
+from matplotlib.figure import Figure
+
+from jdd.report import plots
+from jdd.runs.result import RunResult
+
+_BEST_OF = "validation accuracy so far, %"
+
+
+def cells(results: Sequence[RunResult]) -> dict[tuple[str, int], list[RunResult]]:
+    """The runs that a curve is known of, by dataset and images per class; one of each method.
+
+    It is that from real images with the lowest seed.
+    """
+    found: dict[tuple[str, int], dict[str, RunResult]] = {}
+    for run in sorted(results, key=lambda run: (run.method, run.seed)):
+        if len(run.curve) > 1 and run.init == "real" and run.choose == "validation":
+            found.setdefault((run.dataset, run.ipc), {}).setdefault(run.method, run)
+    return {cell: list(runs.values()) for cell, runs in sorted(found.items())}
+
+
+def picture(runs: Sequence[RunResult], peers: Mapping[str, float]) -> Figure:
+    """The best validation accuracy so far against seconds, with experts' training; one machine.
+
+    Args:
+      runs: of one dataset and number of images per class, one of each method.
+      peers: method → how many times as long PyTorch takes; its curve is drawn lightly.
+    """
+    series = {}
+    for run in runs:
+        seconds = [run.expert_seconds + look.seconds for look in run.curve]
+        best = [max(look.accuracy for look in run.curve[: i + 1]) for i in range(len(run.curve))]
+        # The untouched start has no time on a logarithmic axis: it is left out.
+        series[run.method] = (seconds[1:], [100 * value for value in best[1:]])
+    first = runs[0]
+    words = f"{first.dataset}, {first.ipc} image{'s' * (first.ipc > 1)} per class"
+    light = f"; light: at PyTorch's speed (time × {_ratios(runs, peers)})" if peers else ""
+    return plots.races(series, peers, _BEST_OF, f"{words}, {first.machine}{light}")
+
+
+def _ratios(runs: Sequence[RunResult], peers: Mapping[str, float]) -> str:
+    ratios = [peers[run.method] for run in runs if run.method in peers]
+    return f"{min(ratios):.1f} to {max(ratios):.1f}"

@@ -1,0 +1,95 @@
+"""The runs behind the table: listed with the time to expect, made once, kept, and drawn."""
+
+import json
+
+import pytest
+from PIL import Image
+
+from jdd import files
+from jdd.cli import measure_methods, results
+from jdd.runs import RunResult
+from jdd.tasks import table
+from tests.cli.running import call
+
+
+def test_seed_0_of_everything_comes_first_and_random_has_five_draws():
+    cells = table.cells(["digits", "mnist"], ["dm", "random"], [1, 10], 2)
+    assert [cell.seed for cell in cells if cell.method == "dm"] == [0] * 4 + [1] * 4
+    draws = [cell.seed for cell in cells if cell[:3] == ("digits", "random", 10)]
+    assert draws == [0, 1, 2, 3, 4]
+    assert len(set(cells)) == len(cells) == 8 + 20
+    assert {cell.seed for cell in cells[: 4 + 20]} == {0, 1, 2, 3, 4}
+    assert all(cell.method == "dm" for cell in cells[24:])
+
+
+def test_what_takes_two_cores_many_hours_is_left_to_accelerators(tmp_path, capfd):
+    arguments = ["--dataset", "cifar10", "--ipc", "10", "--keep", tmp_path, "--list"]
+    for preset, count in (("quick", 3), ("paper", 0)):
+        assert measure_methods.main([*map(str, arguments), "--preset", preset]) == 0
+        assert capfd.readouterr().out.count("for an accelerator") == count
+
+
+def test_runs_are_made_once_kept_and_drawn(tmp_path, capfd):
+    out, keep = tmp_path / "runs", tmp_path / "kept"
+    arguments = ["--dataset", "digits", "--methods", "random,herding", "--ipc", "1", "--out", out]
+    arguments += ["--keep", keep, "--seeds", "1", "--preset", "quick"]
+    code, found, _ = call(measure_methods.main, capfd, *arguments, "--json")
+    names = [f"digits/random-ipc1-seed{seed}" for seed in range(5)] + ["digits/herding-ipc1-seed0"]
+    assert code == 0 and found["runs"] == dict.fromkeys(names, "done")
+    stamps = {name: (out / name / "result.json").stat().st_mtime_ns for name in names}
+
+    code, _, _ = call(measure_methods.main, capfd, *arguments, "--json")
+    assert code == 0
+    assert stamps == {name: (out / name / "result.json").stat().st_mtime_ns for name in names}
+    assert measure_methods.main([*map(str, arguments), "--list"]) == 0
+    listed = capfd.readouterr().out
+    assert "5 × 0." in listed and "not measured" not in listed and "6 runs" in listed
+
+    kept = [RunResult.load(keep / name / "result.json") for name in names]
+    assert all(run.plain is not None and run.out == "" for run in kept)
+    assert [run.full_data is None for run in kept] == [False, True, True, True, True, True]
+    page = tmp_path / "RESULTS.md"
+    assert results.main([str(keep), "--out", str(page)]) == 0
+    rows = [line.split("|") for line in page.read_text().splitlines() if "|" in line]
+    (row,) = [row for row in rows if row[2].strip() == "random"]
+    assert "(5 × 5)" in row[4] and "± " in row[5]
+
+
+def test_a_further_seed_waits_for_a_fast_first_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(table, "run_as_process", lambda *_: "failed")
+    cells = [table.Cell("digits", "dm", 1, 0), table.Cell("digits", "dm", 1, 1)]
+    told = []
+    outcomes = table.run_all(cells, tmp_path, tmp_path, "quick", [], lambda: False, told.append)
+    assert outcomes == ["failed", "slow"] and len(told) == 1
+
+
+@pytest.fixture
+def drawn(tmp_path):
+    """A run's result with a curve, as a run leaves it."""
+    from tests.cli.running import OLD_RUN
+
+    value = files.read_json(OLD_RUN / "result.json")
+    looks = [{"iteration": 10 * i, "seconds": 5.0 * i, "accuracy": 0.1 * i} for i in range(4)]
+    value |= {"curve": looks, "expert_seconds": 60.0, "method": "mtt", "init": "real"}
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "result.json").write_text(json.dumps(value))
+    return tmp_path
+
+
+def test_accuracy_is_drawn_against_time_with_the_peers_alongside(drawn, capfd):
+    run = RunResult.load(drawn / "run" / "result.json")
+    assert run.minutes == pytest.approx(75 / 60)
+    peer = drawn / "benchmark.json"
+    case = f"mtt-{run.dataset}-ipc10"
+    peer.write_text(json.dumps({"cases": {case: {"peer": {"ratio": 2.5}}}}))
+    arguments = [drawn / "run", "--out", drawn / "page.md", "--pictures", drawn / "pictures"]
+    sizes = []
+    for more in ([], ["--peer", peer]):
+        code, found, _ = call(results.main, capfd, *arguments, *more, "--json")
+        (path,) = found["pictures"]
+        assert code == 0 and path.endswith(f"accuracy-{run.dataset}-ipc{run.ipc}.png")
+        sizes.append(Image.open(path).tobytes())
+    assert sizes[0] != sizes[1]
+    peer.write_text('{"cases": 3}')
+    code, _, err = call(results.main, capfd, *arguments, "--peer", peer)
+    assert code == 2 and "is not what" in err[-1]
