@@ -83,8 +83,9 @@ _PAPER = Preset(
 QUICK = Preset(
     {
         "mnist": {
-            1: {},
+            1: {"eval_augment_per_image": False, "eval_epochs": 300},
             10: {
+                "eval_augment_per_image": False,
                 "num_experts": 4,
                 "train_epochs": 6,
                 "lr_teacher": 0.05,

@@ -24,6 +24,8 @@ _PAPER_ALL: Row = {"equal_batches": False, "eval_equal_batches": False}
 _QUICK_ALL: Row = {"width": 32, "eval_epochs": 300, "eval_dsa": False, "full_data_epochs": 1}
 _QUICK: Mapping[str, Row] = {
     "digits": {"width": 64, "depth": 2, "eval_dsa": True, "full_data_epochs": 30},
+    "mnist": {"eval_augment_per_image": True, "eval_epochs": 1000},
+    "cifar10": {"eval_dsa": True, "eval_epochs": 1000},
     "mhist": {"width": 16, "depth": 5},
 }
 
