@@ -14,7 +14,7 @@ from PIL import Image
 from jdd.errors import UserError
 from jdd.files import atomic_replace
 from jdd.preprocessing import Preprocess
-from jdd.synthetic import SyntheticSet
+from jdd.synthetic import IDENTITY, SyntheticSet
 
 
 def to_npz(synthetic: SyntheticSet, preprocess: Preprocess, path: Path) -> Path:
@@ -22,7 +22,8 @@ def to_npz(synthetic: SyntheticSet, preprocess: Preprocess, path: Path) -> Path:
 
     Its arrays: `images` float32 `(n, h, w, c)` as networks see them, `pixels` uint8 of the same
     shape, `labels` int32 `(n,)`, `label_logits` float32 `(n, classes)` where the set's labels are
-    soft, `learning_rate` where it has one, and `info`, the set's description as JSON text.
+    soft, `learning_rate` where it has one, and `info`, the set's description as JSON text. Where
+    other than pixels is stored: `storage`, and `decoder`, what turns it into images, as JSON text.
 
     Raises:
       UserError: the place cannot be written.
@@ -37,6 +38,8 @@ def to_npz(synthetic: SyntheticSet, preprocess: Preprocess, path: Path) -> Path:
         arrays["label_logits"] = np.asarray(synthetic.labels)
     if synthetic.learning_rate is not None:
         arrays["learning_rate"] = np.asarray(synthetic.learning_rate)
+    if synthetic.decoder != IDENTITY:
+        arrays |= _stored(synthetic)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_replace(path) as part, part.open("wb") as file:
@@ -48,6 +51,8 @@ def to_npz(synthetic: SyntheticSet, preprocess: Preprocess, path: Path) -> Path:
 
 def to_folder(synthetic: SyntheticSet, preprocess: Preprocess, path: Path) -> Path:
     """Writes one PNG an image into a folder for each class, `labels.csv` and `info.json`.
+
+    Where other than pixels is stored, `storage.npz` has it, as `to_npz` does.
 
     `labels.csv` has a row for each image: its file, its class, and the probability that its label
     gives each class, 0 or 1 where labels are hard. PNGs hold 8 bits and what lies in [0, 1]: values
@@ -77,6 +82,8 @@ def to_folder(synthetic: SyntheticSet, preprocess: Preprocess, path: Path) -> Pa
                 name = f"{folder}/{i:05d}.png"
                 Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(part / name)
                 table.writerow([name, names[label], *(f"{p:.6g}" for p in probabilities[i])])
+        if synthetic.decoder != IDENTITY:
+            np.savez_compressed(part / "storage.npz", **_stored(synthetic))
         (part / "info.json").write_text(json.dumps(synthetic.info.to_json(), indent=2) + "\n")
         if path.exists():
             path.rmdir()
@@ -84,6 +91,12 @@ def to_folder(synthetic: SyntheticSet, preprocess: Preprocess, path: Path) -> Pa
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error.strerror})") from None
     return path
+
+
+def _stored(synthetic: SyntheticSet) -> dict[str, Any]:
+    """What is stored, where that is not the images, and how it decodes to them."""
+    decoder = np.array(json.dumps(synthetic.decoder.to_json()))
+    return {"storage": np.asarray(synthetic.storage), "decoder": decoder}
 
 
 def _pixels(synthetic: SyntheticSet, preprocess: Preprocess) -> np.ndarray:

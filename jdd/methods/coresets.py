@@ -148,13 +148,10 @@ def _coreset(choose: Callable[[jax.Array, DeviceData, int], jax.Array]) -> Metho
     def init(
         key: jax.Array, synthetic: SyntheticSet, data: DeviceData
     ) -> tuple[SyntheticSet, MethodState]:
-        classes = data.num_classes
-        ipc = synthetic.labels.shape[0] // classes
-        positions = choose(key, data, ipc).reshape(-1)
-        labels = jnp.repeat(jnp.arange(classes, dtype=jnp.int32), ipc)
-        images, _ = data.batch(positions)
+        ipc, decoder = synthetic.info.ipc, synthetic.decoder
+        images, _ = data.batch(choose(key, data, decoder.encoded(ipc)).reshape(-1))
         state = MethodState(jax.random.key_data(key), jnp.int32(0), ())
-        return SyntheticSet(images, labels, None, synthetic.info), state
+        return SyntheticSet.encode(images, synthetic.info, decoder), state
 
     def update(
         synthetic: SyntheticSet,

@@ -43,16 +43,13 @@ def start(
         raise UserError(
             f"{count} images are not the same number for each of {data.num_classes} classes"
         )
-    storage = synthetic.storage
-    if synthetic.labels.ndim == 1:
-        order = jnp.argsort(synthetic.labels, stable=True)
-        storage = jax.tree.map(lambda leaf: leaf[order], storage)
-        labels = synthetic.labels[order]
-    else:  # label logits may have moved from an image's class to another; its place tells
+    synthetic = synthetic.by_class()
+    if synthetic.labels.ndim == 2:  # they may have moved to another class; an image's place tells
         classes = jnp.arange(data.num_classes, dtype=jnp.int32)
-        labels = jnp.repeat(classes, count // data.num_classes)
-    state = MethodState(jax.random.key_data(key), jnp.int32(0), images_optimizer.init(storage))
-    return synthetic.replace(storage=storage, labels=labels, learning_rate=None), state
+        synthetic = synthetic.replace(labels=jnp.repeat(classes, count // data.num_classes))
+    moments = images_optimizer.init(synthetic.storage)
+    state = MethodState(jax.random.key_data(key), jnp.int32(0), moments)
+    return synthetic.replace(learning_rate=None), state
 
 
 def by_class(images: jax.Array, classes: int) -> jax.Array:

@@ -10,7 +10,7 @@ from PIL import Image
 from jdd.data import Split
 from jdd.files import atomic_replace
 from jdd.preprocessing import Preprocess
-from jdd.synthetic import SyntheticSet
+from jdd.synthetic import MultiFormation, SyntheticSet
 
 _SIDE = 64  # pixels of one image in the picture, at least
 _GAP = 4
@@ -88,8 +88,11 @@ def _sheet(rows: list[np.ndarray], across: bool) -> Image.Image:
 
 
 def save_picture(path: Path, synthetic: SyntheticSet, preprocess: Preprocess) -> None:
-    """Writes `grid` as a PNG."""
+    """Writes `grid` as a PNG; where several images are stored in one, those too, as `-stored`."""
     _save(grid(synthetic, preprocess), path)
+    if isinstance(synthetic.decoder, MultiFormation):
+        stored = SyntheticSet.store(synthetic.storage, synthetic.info)
+        _save(grid(stored, preprocess), path.with_stem(f"{path.stem}-stored"))
 
 
 def _save(picture: Image.Image, path: Path) -> None:

@@ -15,13 +15,16 @@ def summary(result: RunResult, out: Path) -> str:
     if result.is_coreset:
         how = "drawn at random" if result.method == "random" else f"chosen by {result.method}"
         kind = f"real images {how}"
-    rows = [(f"{result.images} {kind}", str(result.best.accuracy))]
+    decoded = result.storage.get("images", result.images)
+    if decoded != result.images:
+        kind += f", in the storage of {result.images}"
+    rows = [(f"{decoded} {kind}", str(result.best.accuracy))]
     if result.final.iteration != result.best.iteration:
         rows.append(("  at the last iteration", str(result.final.accuracy)))
     if result.plain is not None:
         rows.append(("  without augmentation, hard labels", str(result.plain)))
     if result.random is not None:
-        rows.append((f"{result.images} random real images", str(result.random)))
+        rows.append((f"{decoded} random real images", str(result.random)))
     if result.full_data is not None:
         rows.append((f"all {result.full_data_images} real images", str(result.full_data)))
     return "\n".join(

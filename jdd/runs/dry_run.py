@@ -52,8 +52,7 @@ def estimate(settings: RunSettings, data_dir: str | None = None) -> dict[str, An
     data = problem.real_data()
     started = jax.jit(problem.method.init)(jax.random.key(0), problem.start, data)
     synthetic, state = jax.tree.map(jnp.copy, started)
-    soft = synthetic.labels if synthetic.labels.ndim == 2 else ()
-    found["learned"] = cost.parameters((synthetic.storage, synthetic.learning_rate, soft))
+    found["learned"] = synthetic.numbers - synthetic.decoder.numbers()
     if settings.iterations:
         chunk = min(settings.loop.chunk, settings.iterations)
         window, segment = problem.method.needs.segments, None

@@ -77,8 +77,10 @@ def judge(problem: Problem, outcome: Outcome, should_stop: Stop) -> RunResult:
     random = full_data = plain = None
     if evaluation.eval_random:
         rng = randomness.generator(settings.seed, "random baseline")
-        drawn = synthetic.from_real(problem.train, dataset, settings.ipc, rng)
-        random = accuracy("random images", recipe, DeviceData(*drawn), evaluation.eval_networks)
+        info, decoder = problem.start.info, problem.start.decoder
+        drawn, _ = synthetic.from_real(problem.train, dataset, decoder.encoded(settings.ipc), rng)
+        data = SyntheticSet.encode(drawn, info, decoder).data()
+        random = accuracy("random images", recipe, data, evaluation.eval_networks)
     if evaluation.eval_plain:
         plain = best
         how = dataclasses.replace(recipe, augmentation="none")
@@ -100,6 +102,11 @@ def judge(problem: Problem, outcome: Outcome, should_stop: Stop) -> RunResult:
         preset=settings.preset,
         network=settings.network,
         options=dict(settings.options),
+        storage={
+            "numbers": outcome.best.numbers,
+            "images": outcome.best.labels.shape[0],
+            **dataclasses.asdict(settings.storage),
+        },
         iterations=settings.iterations,
         resumed_from=outcome.resumed_from,
         best=Figure(best, outcome.best_iteration, outcome.best_accuracy),

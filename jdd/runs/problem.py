@@ -17,7 +17,7 @@ from jdd.experts import ExpertSpec
 from jdd.methods import Method, registry, with_precision
 from jdd.networks import NetworkLike
 from jdd.runs.settings import PRECISIONS, RunSettings
-from jdd.synthetic import SetInfo, SyntheticSet
+from jdd.synthetic import Decoder, SetInfo, SyntheticSet
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,15 +178,36 @@ def _start(settings: RunSettings, dataset: Dataset, train: Split) -> SyntheticSe
     )
     for label, name in enumerate(dataset.class_names):
         synthetic.check_ipc(settings.ipc, int((train.labels == label).sum()), name)
+    decoder = synthetic.decoder_for(settings.storage, dataset, train)
     if settings.init == "real":
         rng = randomness.generator(settings.seed, "init")
-        images, labels = synthetic.from_real(train, dataset, settings.ipc, rng)
-        return SyntheticSet(images, labels, None, info)
+        images, _ = synthetic.from_real(train, dataset, decoder.encoded(settings.ipc), rng)
+        return SyntheticSet.encode(images, info, decoder)
     if settings.init == "noise":
         key = randomness.key(settings.seed, "init")
-        images, labels = synthetic.from_noise(dataset, settings.ipc, key)
-        return SyntheticSet(images, labels, None, info)
-    stored = SyntheticSet.load(settings.init, dataset)
+        shape = dataset.preprocess.image_shape
+        noise = decoder.noise(key, dataset.num_classes, settings.ipc, shape)
+        return SyntheticSet.store(noise, info, decoder)
+    return _from_stored(SyntheticSet.load(settings.init, dataset), settings, info, decoder)
+
+
+def _from_stored(
+    stored: SyntheticSet, settings: RunSettings, info: SetInfo, decoder: Decoder
+) -> SyntheticSet:
+    """A stored set as it is, or, where it stores pixels, its images encoded."""
+    if stored.decoder == synthetic.IDENTITY != decoder:
+        wanted = decoder.encoded(settings.ipc)
+        if stored.info.ipc != wanted:
+            raise UserError(
+                f"{settings.init} holds {stored.info.ipc} images per class: {wanted} are needed in "
+                f"the place of {settings.ipc}"
+            )
+        return SyntheticSet.encode(stored.by_class().images, info, decoder)
+    if stored.decoder != decoder:
+        raise UserError(
+            f"{settings.init} stores other numbers than this run: give its `decoder`, `factor`, "
+            "`formation` and `coefficients`"
+        )
     if stored.info.ipc != settings.ipc:
         raise UserError(
             f"{settings.init} holds {stored.info.ipc} images per class: use `ipc` {stored.info.ipc}"

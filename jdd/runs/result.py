@@ -62,6 +62,8 @@ class RunResult:
     final: Figure
     """the set of the last iteration"""
     recipe: Recipe
+    storage: Mapping[str, Any] = field(default_factory=dict)
+    """`numbers` that are stored, `images` that they decode to, and the settings of the storage"""
     is_coreset: bool = False
     random: Accuracy | None = None
     """as many random real images, by the same recipe"""

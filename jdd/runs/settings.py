@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import jdd
@@ -15,6 +15,7 @@ from jdd.methods import MethodSettings, registry
 from jdd.methods.presets import NETWORK
 from jdd.preprocessing import KINDS
 from jdd.settings import Settings, defaults, setting
+from jdd.synthetic import StorageSettings
 from jdd.training import Recipe
 
 PRECISIONS = {"float32": "float32", "tf32": "tensorfloat32", "bfloat16": "bfloat16"}
@@ -72,6 +73,7 @@ class RunSettings:
     experts: ExpertSettings
     difficulty: DifficultySettings
     evaluation: EvaluationSettings
+    storage: StorageSettings = field(default_factory=StorageSettings)
     note: str = ""
     """from where the preset borrows these settings, in words"""
 
@@ -135,10 +137,10 @@ class Defaults(NamedTuple):
         is called by its group too, as in `experts.chunk`."""
         taken: set[str] = set()
         for group in self.groups:
-            for field in group.values:
-                name = f"{group.name}.{field}" if field in taken else field
-                yield name, group, field
-                taken.add(field)
+            for each in group.values:
+                name = f"{group.name}.{each}" if each in taken else each
+                yield name, group, each
+                taken.add(each)
 
 
 def groups_of(method: str) -> dict[str, type[Settings]]:
@@ -148,7 +150,11 @@ def groups_of(method: str) -> dict[str, type[Settings]]:
       UserError: unknown method; it names the nearest.
     """
     entry = registry.entry(method)
-    kinds: dict[str, type[Settings]] = {"method": entry.settings, "loop": LoopSettings}
+    kinds: dict[str, type[Settings]] = {
+        "method": entry.settings,
+        "storage": StorageSettings,
+        "loop": LoopSettings,
+    }
     if entry.settings().needs.segments is not None:
         kinds |= {"experts": ExpertSettings, "difficulty": DifficultySettings}
     return {**kinds, "evaluation": EvaluationSettings}
@@ -198,6 +204,11 @@ def build(selection: Selection, overrides: Mapping[str, Any] | None = None) -> R
         raise SettingError(
             "init", selection.init, f"{selection.method} chooses real images, leave it out"
         )
+    storage = StorageSettings(**values["storage"])
+    if entry.is_coreset and storage.decoder != "pixels":
+        raise SettingError(
+            "decoder", storage.decoder, f"{selection.method} chooses real images, leave it out"
+        )
     if selection.ipc < 1:
         raise SettingError("ipc", selection.ipc, "at least 1 image per class is needed")
     return RunSettings(
@@ -208,6 +219,7 @@ def build(selection: Selection, overrides: Mapping[str, Any] | None = None) -> R
         experts=ExpertSettings(**values.get("experts", {})),
         difficulty=DifficultySettings(**values.get("difficulty", {})),
         evaluation=EvaluationSettings(**values["evaluation"]),
+        storage=storage,
         note=found.note,
     )
 

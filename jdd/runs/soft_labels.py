@@ -31,10 +31,11 @@ def with_label_logits(problem: Problem, store: ExpertStore) -> SyntheticSet:
         )
         return dataset.preprocess(jnp.asarray(train.images[positions]))
 
-    images, classes = start.images, np.asarray(start.labels)
     if settings.init == "real":
-        images = correct_images(settings.ipc)
-    logits = experts.label_logits(store, problem.network, images, classes, count)
+        images = correct_images(start.decoder.encoded(settings.ipc))
+        start = SyntheticSet.encode(images, start.info, start.decoder)
+    classes = np.asarray(start.labels)
+    logits = experts.label_logits(store, problem.network, start.images, classes, count)
     unknown = ~np.isfinite(logits).all(-1)
     if unknown.any():
         wanted = min(_EXAMPLES, int(np.bincount(train.labels).min()))
@@ -42,4 +43,4 @@ def with_label_logits(problem: Problem, store: ExpertStore) -> SyntheticSet:
         examples = correct_images(wanted)
         of_real = experts.label_logits(store, problem.network, examples, every, count)
         logits[unknown] = experts.class_means(of_real, every)[classes[unknown]]
-    return start.replace(storage=start.decoder.encode(images), labels=jnp.asarray(logits))
+    return start.replace(labels=jnp.asarray(logits))

@@ -34,7 +34,7 @@ class SetInfo:
     preprocessing: Mapping[str, Any] = field(compare=False)
     """`Preprocess.spec()` of the space that the images live in"""
     ipc: int
-    """images per class"""
+    """images per class that are stored, or, with another decoder, in whose place it stores"""
     init: str = field(default="real", compare=False)
     method: str = field(default="none", compare=False)
     settings: Mapping[str, Any] = field(default_factory=dict, compare=False)
@@ -70,8 +70,8 @@ class SyntheticSet:
 
     Attributes:
       storage: what is stored and learned: the images themselves, or, with another decoder, a pytree
-        of float arrays that it turns into images.
-      labels: int32 `(n,)` classes, or float32 `(n, classes)` label logits.
+        of float arrays, their leading axis the same, that it turns into images.
+      labels: int32 `(n,)` classes, or float32 `(n, classes)` label logits, of the `n` images.
       learning_rate: float32 scalar, the learned step size; None where the method learns none.
       info: static description.
       decoder: static map from storage to images.
@@ -87,6 +87,28 @@ class SyntheticSet:
     def images(self) -> jax.Array:
         """float32 `(n, h, w, c)`, in the preprocessed space that `info.preprocessing` names."""
         return self.decoder.decode(self.storage)
+
+    @classmethod
+    def encode(
+        cls, images: jax.Array, info: SetInfo, decoder: Decoder = IDENTITY
+    ) -> "SyntheticSet":
+        """A set with hard labels that decodes near to images.
+
+        Args:
+          images: float32 `(classes · m, h, w, c)`, preprocessed, class by class; m is what the
+            decoder takes in the place of `info.ipc`.
+          info: description.
+          decoder: what they are stored by.
+        """
+        return cls.store(decoder.encode(images), info, decoder)
+
+    @classmethod
+    def store(cls, storage: Any, info: SetInfo, decoder: Decoder = IDENTITY) -> "SyntheticSet":
+        """A set with hard labels whose storage lies class by class."""
+        classes = len(info.class_names)
+        count = jax.eval_shape(decoder.decode, storage).shape[0]
+        labels = jnp.repeat(jnp.arange(classes, dtype=jnp.int32), count // classes)
+        return cls(storage, labels, None, info, decoder)
 
     def data(self) -> DeviceData:
         """The set as something to train on: images and labels."""
@@ -178,6 +200,25 @@ class SyntheticSet:
         """How many classes the set has."""
         return len(self.info.class_names)
 
+    @property
+    def numbers(self) -> int:
+        """How many numbers are stored, label logits, step size and the decoder's own included."""
+        kept = [*jax.tree.leaves(self.storage)]
+        if self.labels.ndim == 2:
+            kept.append(self.labels)
+        step_size = self.learning_rate is not None
+        return sum(int(leaf.size) for leaf in kept) + step_size + self.decoder.numbers()
+
+    def by_class(self) -> "SyntheticSet":
+        """The set with its storage and hard labels class by class, by the labels that it has."""
+        if self.labels.ndim == 2:
+            return self
+        stored = jax.tree.leaves(self.storage)[0].shape[0]
+        each = self.labels.shape[0] // stored
+        order = jnp.argsort(self.labels[::each], stable=True)
+        storage = jax.tree.map(lambda leaf: leaf[order], self.storage)
+        return self.replace(storage=storage, labels=jnp.sort(self.labels))
+
     def hard_labels(self) -> jax.Array:
         """int32 `(n,)`: the labels, or the class of the largest label logit."""
         return self.labels if self.labels.ndim == 1 else jnp.argmax(self.labels, axis=-1)
@@ -187,6 +228,6 @@ class SyntheticSet:
 
         With soft labels its place tells it, as the largest label logit may have become another.
         """
-        if self.labels.ndim == 2 and len(self.labels) == self.num_classes * self.info.ipc:
-            return np.repeat(np.arange(self.num_classes), self.info.ipc)
+        if self.labels.ndim == 2 and len(self.labels) % self.num_classes == 0:
+            return np.repeat(np.arange(self.num_classes), len(self.labels) // self.num_classes)
         return np.asarray(self.hard_labels())

@@ -13,7 +13,7 @@ from jdd.errors import UserError, unknown
 from jdd.methods import CoresetSettings, registry
 from jdd.networks import NetworkLike
 from jdd.runs.problem import variable_shapes
-from jdd.synthetic import SyntheticSet, from_noise, from_real
+from jdd.synthetic import SyntheticSet, from_real
 from jdd.tasks.continual.classes import Memory, class_orders, parts_of, seen_after
 from jdd.tasks.continual.learner import Learner, Progress
 from jdd.tasks.continual.settings import METHODS, ContinualSettings
@@ -80,7 +80,7 @@ class Comparison:
             if name not in METHODS[protocol]:
                 raise unknown(f"method of the protocol {protocol}", name, METHODS[protocol])
         counts = np.bincount(dataset.train.labels, minlength=dataset.num_classes)
-        ipc = self.stored.info.ipc
+        ipc = self.stored.decoder.encoded(self.stored.info.ipc)
         if {"random", "herding"} & set(self.methods) and counts.min() < ipc:
             raise UserError(
                 f"class '{dataset.class_names[counts.argmin()]}' has {counts.min()} real images, "
@@ -103,11 +103,12 @@ class Comparison:
           seed: of every draw.
           progress: told how far it has come.
         """
-        settings, dataset, ipc = self.settings, self.dataset, self.stored.info.ipc
+        settings, dataset, stored = self.settings, self.dataset, self.stored
+        ipc = stored.decoder.encoded(stored.info.ipc)
         orders = class_orders(settings.order, settings.orders, dataset.num_classes, seed)
         data = to_device(dataset.train, dataset.preprocess, dataset.num_classes)
         learner = Learner(settings, self.network, self.recipe, dataset, data, orders, progress)
-        learner.plan(self.methods, ipc)
+        learner.plan(self.methods, stored.labels.shape[0] // stored.num_classes)
         memories = {"distilled": Memory.of(self.stored)}
         if "herding" in self.methods:
             memories["herding"] = self._herded(data, seed)
@@ -118,8 +119,9 @@ class Comparison:
                 key = jax.random.fold_in(jax.random.fold_in(start, i), j)
                 if "random" in self.methods:
                     rng = randomness.generator(seed, f"random memory {i} {j}")
-                    images, labels = from_real(dataset.train, dataset, ipc, rng)
-                    memories["random"] = Memory(images, labels, np.asarray(labels))
+                    images, _ = from_real(dataset.train, dataset, ipc, rng)
+                    random = SyntheticSet.encode(images, stored.info, stored.decoder)
+                    memories["random"] = Memory.of(random)
                 of_methods = [memories.get(name) for name in self.methods]
                 accuracies.append(learner.learn(i, key, of_methods))
         values = np.array(accuracies)  # (orders · repeats, steps, methods)
@@ -127,9 +129,7 @@ class Comparison:
 
     def _herded(self, data: DeviceData, seed: int) -> Memory:
         herding = registry.create("herding", self.features, self.network)
-        blank = from_noise(self.dataset, self.stored.info.ipc, jax.random.key(0))
-        start = SyntheticSet(*blank, None, self.stored.info)
-        herded, _ = jax.jit(herding.init)(randomness.key(seed, "herding"), start, data)
+        herded, _ = jax.jit(herding.init)(randomness.key(seed, "herding"), self.stored, data)
         return Memory.of(herded)
 
     def summary(self, outcome: Outcome) -> dict[str, Any]:

@@ -193,14 +193,16 @@ def _pooled(
       UserError: too few real images.
     """
     size, classes = stored.labels.shape[0], dataset.num_classes
-    ipc, fewest = size // classes, int(np.bincount(train.labels).min())
+    ipc, fewest = stored.decoder.encoded(stored.info.ipc), int(np.bincount(train.labels).min())
     if fewest < ipc:
         raise UserError(
             f"the distilled set has {ipc} images a class, but only {fewest} real ones are left "
             "to train on: give more `real_images`, or a smaller `held_out`"
         )
     rng = randomness.generator(seed, "nas random images")
-    images, labels = synthetic.from_real(train, dataset, ipc, rng)
+    drawn, _ = synthetic.from_real(train, dataset, ipc, rng)
+    random = SyntheticSet.encode(drawn, stored.info, stored.decoder)
+    images, labels = random.images, random.labels
     all_labels = jnp.concatenate([stored.hard_labels(), labels, jnp.asarray(train.labels)])
     if stored.labels.ndim == 2:
         certain = _CERTAIN * jax.nn.one_hot(all_labels[size:], classes)
