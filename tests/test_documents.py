@@ -21,6 +21,7 @@ from jdd.experts import ExpertSettings
 from jdd.methods import registry
 from jdd.runs.settings import LoopSettings
 from jdd.settings import defaults, helps
+from jdd.synthetic import StorageSettings
 from tests.test_imports import FLOORS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -30,6 +31,7 @@ PAGES = [*USER_PAGES, ROOT / "RESULTS.md", ROOT / "CONTRIBUTING.md", ROOT / "CHA
 METHOD_PAGES = sorted((ROOT / "docs/methods").glob("*.md"))
 TABLE_PAGES = [*METHOD_PAGES, ROOT / "docs/presets.md"]
 GROUPS = {
+    "storage": StorageSettings,
     "loop": LoopSettings,
     "evaluation": EvaluationSettings,
     "experts": ExpertSettings,
