@@ -37,6 +37,7 @@ class EvaluationSettings(Settings):
         False,
         "in place of DSA, crop, scale or rotate each image by itself, as DC is evaluated on MNIST",
     )
+    eval_learned_rate: bool = setting(True, helps(Recipe)["learned_rate"])
     eval_ema: float = setting(
         0.0, "decay of the averaged weights that are tested; 0: none", min=0, below=1
     )
@@ -72,6 +73,7 @@ class EvaluationSettings(Settings):
             epochs=self.eval_epochs,
             batch_size=self.eval_batch,
             equal_batches=self.eval_equal_batches,
+            learned_rate=self.eval_learned_rate,
             augmentation=training.EACH if self.eval_augment_per_image else augmentation,
             ema=self.eval_ema,
         )

@@ -114,10 +114,9 @@ class Trainer(NamedTuple):
 
 
 def schedule(recipe: Recipe, learning_rate: jax.Array | float | None = None) -> Schedule:
-    """The recipe's step sizes, from `learning_rate` where a set carries its own."""
-    rate = recipe.learning_rate if learning_rate is None else learning_rate
+    """The recipe's step sizes; `learning_rate` is the one that a set carries, where it does."""
     return Schedule(
-        jnp.asarray(rate, jnp.float32),
+        jnp.asarray(recipe.step_size(learning_rate), jnp.float32),
         jnp.asarray(
             recipe.epochs * recipe.decay_after if recipe.decay_after < 1 else np.inf, jnp.float32
         ),

@@ -29,6 +29,9 @@ class Recipe(Settings):
     learning_rate: float = setting(
         0.01, "of SGD, in place of the step size that a set has learned", above=0
     )
+    learned_rate: bool = setting(
+        True, "the step size that a set has learned is used; off: `learning_rate` on every set"
+    )
     momentum: float = setting(0.9, "of SGD", min=0, below=1)
     weight_decay: float = setting(5e-4, "of SGD, added to the gradient before the momentum", min=0)
     decay_after: float = setting(
@@ -44,6 +47,10 @@ class Recipe(Settings):
 
     def __hash__(self) -> int:
         return hash(json.dumps(asdict(self), sort_keys=True))
+
+    def step_size(self, learned: Any = None) -> Any:
+        """The step size on a set that has learned this one, or none."""
+        return self.learning_rate if learned is None or not self.learned_rate else learned
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON."""
