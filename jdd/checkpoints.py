@@ -2,7 +2,7 @@
 
 import hashlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ def replace_directory(new: Path, target: Path) -> None:
         if old.exists():
             old.rename(target)
         raise
+    files.flush(target.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -70,8 +71,11 @@ def _save_tree(path: Path, values: Any, info: Mapping[str, Any]) -> None:
         shutil.rmtree(new, ignore_errors=True)
         _orbax.save(new, values, {"format_version": FORMAT_VERSION, **info})
         files.write_json(new / _CHECKSUMS, _checksums(new))
+        for written in new.rglob("*"):
+            files.flush(written)
         replace_directory(new, path)
-    except OSError as error:
+    except Exception as error:  # OSError; of a full disk TensorStore makes a ValueError
+        shutil.rmtree(new, ignore_errors=True)
         raise UserError(f"{path} cannot be written ({first_line(error)})") from None
 
 
@@ -94,7 +98,7 @@ def load_tree(path: Path, like: Any = None) -> tuple[Any, dict[str, Any]]:
     info = load_info(path)
     path = resolve_directory(Path(path).absolute())
     # Before Orbax opens them: its threads print tracebacks of their own about damaged files.
-    _verify(path)
+    _verify(path, "arrays")
     try:
         target = None if like is None else jax.tree.map(_empty, like)
         arrays = _orbax.restore(path, target)
@@ -103,25 +107,29 @@ def load_tree(path: Path, like: Any = None) -> tuple[Any, dict[str, Any]]:
     return arrays, info
 
 
-def _checksums(path: Path) -> dict[str, str]:
+def _checksums(path: Path, folders: Sequence[str] = ("arrays", "info")) -> dict[str, str]:
     digests = {}
-    for file in sorted(p for p in (path / "arrays").rglob("*") if p.is_file()):
+    for file in sorted(p for folder in folders for p in (path / folder).rglob("*") if p.is_file()):
         with file.open("rb") as opened:
             digest = hashlib.file_digest(opened, "sha256").hexdigest()
         digests[file.relative_to(path).as_posix()] = digest
     return digests
 
 
-def _verify(path: Path) -> None:
+def _verify(path: Path, folder: str) -> None:
+    """Raises `UserError` where a file of the folder is not as it was written."""
     if not (path / _CHECKSUMS).exists():
         raise _damaged(path, f"{_CHECKSUMS} is missing")
-    stored, actual = files.read_json(path / _CHECKSUMS), _checksums(path)
-    if stored != actual:
-        names = sorted({*stored, *actual}) if isinstance(stored, dict) else [_CHECKSUMS]
-        wrong = next(
-            n for n in names if not isinstance(stored, dict) or stored.get(n) != actual.get(n)
-        )
-        raise _damaged(path, f"{wrong} is not as it was written")
+    stored = files.read_json(path / _CHECKSUMS)
+    if not isinstance(stored, dict):
+        raise _damaged(path, f"{_CHECKSUMS} is not as it was written")
+    stored = {name: digest for name, digest in stored.items() if name.startswith(f"{folder}/")}
+    if folder == "info" and not stored:
+        return  # jdd 0.1 has none of the description
+    actual = _checksums(path, [folder])
+    for name in sorted({*stored, *actual}):
+        if stored.get(name) != actual.get(name):
+            raise _damaged(path, f"{name} is not as it was written")
 
 
 def _empty(leaf: Any) -> np.ndarray:
@@ -154,6 +162,7 @@ def load_info(path: Path) -> dict[str, Any]:
             f"{path} has format version {version}, this jdd reads version {FORMAT_VERSION}: "
             "load it with the jdd that wrote it, or make it again"
         )
+    _verify(path, "info")
     return info
 
 

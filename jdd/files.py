@@ -40,10 +40,23 @@ def atomic_replace(path: Path) -> Iterator[Path]:
     part = path.with_name(f".{path.name}.part-{os.getpid()}-{threading.get_ident()}")
     try:
         yield part
+        flush(part)
         part.replace(path)
+        flush(path.parent)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def flush(path: Path) -> None:
+    """Has a file, or the names in a directory, reach the disk, so that no power failure undoes a
+    replacement; where the file system knows no such thing, nothing."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -60,7 +73,7 @@ def write_text(path: Path, text: str) -> None:
 def read_json(path: Path) -> Any:
     """Reads JSON; raises `UserError` naming the file where it is missing or not JSON."""
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
     except (OSError, ValueError, RecursionError) as error:
@@ -74,17 +87,22 @@ def append_line(path: Path, value: Mapping[str, Any]) -> None:
     plain = {
         k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in value.items()
     }
-    with path.open("a") as file:
-        file.write(json.dumps(plain, allow_nan=False) + "\n")
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(plain, allow_nan=False) + "\n")
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror})") from None
 
 
 def filter_lines(path: Path, keep: Callable[[Any], bool]) -> None:
-    """Keeps the JSON lines for which `keep(line)` is true; lines that were cut off go."""
+    """Keeps the JSON lines for which `keep(line)` is true; damaged ones and such as were cut off
+    go.
+    """
     if not is_primary() or not path.exists():
         return
     lines = []
-    for text in path.read_text().splitlines():
-        with contextlib.suppress(ValueError, TypeError, KeyError):
+    for text in path.read_bytes().decode("utf-8", errors="replace").splitlines():
+        with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
             if keep(json.loads(text)):
                 lines.append(text)
     write_text(path, "".join(text + "\n" for text in lines))

@@ -96,6 +96,38 @@ def test_another_version_is_refused(saved, tmp_path):
         checkpoints.load_tree(copy)
 
 
+@pytest.mark.parametrize("change", ["1", "x"])
+def test_a_changed_description_is_noticed(saved, tmp_path, change):
+    copy = tmp_path / "copy"
+    shutil.copytree(saved, copy)
+    file = copy / "info" / "metadata"
+    file.write_text(file.read_text().replace("0", change, 1) + " ")
+    for read in (checkpoints.load_info, checkpoints.load_tree):
+        with pytest.raises(UserError, match=r"info/metadata is not as|damaged"):
+            read(copy)
+
+
+def test_a_full_disk_leaves_the_older_checkpoint_and_nothing_half_written(
+    saved, tmp_path, monkeypatch
+):
+    from jdd import _orbax
+
+    copy = tmp_path / "copy"
+    shutil.copytree(saved, copy)
+    before = checkpoints.load_info(copy)
+
+    def full(path, arrays, info):
+        path.mkdir()
+        (path / "half").write_text("")
+        raise ValueError("RESOURCE_EXHAUSTED: Error writing: No space left on device")
+
+    monkeypatch.setattr(_orbax, "save", full)
+    with pytest.raises(UserError, match=r"copy cannot be written \(RESOURCE_EXHAUSTED"):
+        checkpoints.save_tree(copy, {"a": np.ones(3)}, {})
+    assert checkpoints.load_info(copy) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["copy"]
+
+
 def test_nothing_there_is_said(tmp_path):
     with pytest.raises(UserError, match="does not exist"):
         checkpoints.load_tree(tmp_path / "nothing")

@@ -43,6 +43,29 @@ def test_lines_are_json_and_cut_off_ones_go(tmp_path):
     assert rows == [{"iteration": i, "loss": None if i == 1 else 0.5} for i in range(3)]
 
 
+def test_a_byte_that_is_no_text_costs_its_line_alone(tmp_path):
+    path = tmp_path / "lines"
+    path.write_bytes(
+        b'{"iteration": 1}\n\xff{"iteration": 2}\n' + b"[" * 99999 + b'\n{"iteration": 3}'
+    )
+    files.filter_lines(path, lambda line: line["iteration"] < 9)
+    assert path.read_text() == '{"iteration": 1}\n{"iteration": 3}\n'
+
+
+def test_a_directory_that_has_gone_is_named(tmp_path):
+    with pytest.raises(UserError, match="lines cannot be written"):
+        files.append_line(tmp_path / "gone" / "lines", {"iteration": 1})
+
+
+def test_what_replaces_a_file_is_on_the_disk_first(tmp_path, monkeypatch):
+    order = []
+    flush, replace = files.flush, Path.replace
+    monkeypatch.setattr(files, "flush", lambda path: (order.append(path), flush(path)))
+    monkeypatch.setattr(Path, "replace", lambda a, b: (order.append("replaced"), replace(a, b))[1])
+    files.write_text(tmp_path / "text", "a")
+    assert order[1:] == ["replaced", tmp_path] and order[0].name.startswith(".text.part")
+
+
 def test_a_directory_has_one_writer(tmp_path):
     with (
         files.locked(tmp_path / "run"),

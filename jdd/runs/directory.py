@@ -1,5 +1,6 @@
 """A run's directory: whose it is, whether this run may write there, and what it writes."""
 
+import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -81,12 +82,18 @@ def claim(directory: Path, settings: Mapping[str, Any], *, overwrite: bool) -> N
     distributed.barrier(f"checked {directory}")
     if distributed.is_primary():
         if overwrite:
+            with files.atomic_replace(directory / "settings.json") as trial:  # before any is lost
+                trial.write_text(json.dumps(settings), encoding="utf-8")
             remove(directory)
-        # A result speaks of the set that lies there, and that one is about to change.
-        (directory / "result.json").unlink(missing_ok=True)
-        shutil.rmtree(directory / "tasks", ignore_errors=True)
         files.write_json(directory / "settings.json", settings)
     distributed.barrier(f"claimed {directory}")
+
+
+def forget_result(directory: Path) -> None:
+    """Takes away what speaks of the set that lies there, as that one is about to change."""
+    if distributed.is_primary():
+        (directory / "result.json").unlink(missing_ok=True)
+        shutil.rmtree(directory / "tasks", ignore_errors=True)
 
 
 def remove(directory: Path) -> None:
@@ -129,6 +136,7 @@ class RunFiles(Listener):
         self._directory, self._shown = directory, shown or Listener()
         self._states = checkpoints.StateCheckpoints(directory / "state")
         self._lines = directory / "metrics.jsonl"
+        self._forgotten = False
 
     def restore(self, like: Any) -> Saved | None:
         """The newest state that is whole; lines and set are brought back to it."""
@@ -145,6 +153,9 @@ class RunFiles(Listener):
 
     def updated(self, iteration: int, iterations: int, rows: list[dict[str, float]]) -> None:
         """Adds a line for each update."""
+        if not self._forgotten:
+            forget_result(self._directory)
+            self._forgotten = True
         for i, row in enumerate(rows):
             number = iteration - len(rows) + i + 1
             files.append_line(self._lines, {**row, "iteration": number})

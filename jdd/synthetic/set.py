@@ -176,7 +176,15 @@ class SyntheticSet:
         )
         if dataset is not None:
             loaded.check_fits(dataset, folder)
+        loaded.check(folder)
         return loaded
+
+    def check(self, where: str | Path = "the set") -> None:
+        """Raises `UserError` where nothing can be trained on the set: numbers that are not finite,
+        labels that are no classes, images or labels of other shapes than described."""
+        problem = _problem(self)
+        if problem:
+            raise UserError(f"{where} cannot be used: {problem}")
 
     def check_fits(self, dataset: Dataset, where: str | Path = "the set") -> None:
         """Raises `UserError` naming the difference where the set is not of `dataset` as loaded."""
@@ -231,3 +239,30 @@ class SyntheticSet:
         if self.labels.ndim == 2 and len(self.labels) % self.num_classes == 0:
             return np.repeat(np.arange(self.num_classes), len(self.labels) // self.num_classes)
         return np.asarray(self.hard_labels())
+
+
+def _problem(made: SyntheticSet) -> str | None:
+    """What is wrong with a set, in words."""
+    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(made.storage)]
+    if not leaves or not all(np.issubdtype(leaf.dtype, np.floating) for leaf in leaves):
+        return "what it stores are no numbers"
+    if not all(np.isfinite(leaf).all() for leaf in leaves):
+        return "what it stores is not finite"
+    try:
+        shape = jax.eval_shape(made.decoder.decode, made.storage).shape
+    except (TypeError, ValueError, IndexError) as error:
+        return f"it does not decode to images ({type(error).__name__})"
+    described = made.info.preprocessing.get("image_shape")
+    if len(shape) != 4 or (described is not None and list(shape[1:]) != list(described)):
+        return f"its images have the shape {shape[1:]}, its description says {described}"
+    labels, classes = np.asarray(made.labels), made.num_classes
+    if labels.shape not in ((shape[0],), (shape[0], classes)):
+        return f"labels of shape {labels.shape} for {shape[0]} images and {classes} classes"
+    if labels.ndim == 2 and not np.isfinite(labels).all():
+        return "its label logits are not finite"
+    if labels.ndim == 1 and not ((labels >= 0) & (labels < classes)).all():
+        return f"a label is outside 0 to {classes - 1}"
+    rate = made.learning_rate
+    if rate is not None and not (np.shape(rate) == () and np.isfinite(rate) and float(rate) > 0):
+        return "its step size is no positive number"
+    return None
