@@ -179,7 +179,8 @@ def _cached_zca(train_images: np.ndarray) -> Zca:
         with path.open("rb") as file, np.load(file) as stored:
             arrays = [stored[name] for name in ("mean", "whiten", "unwhiten")]
         square = (dimensions, dimensions)
-        if [a.shape for a in arrays] == [(dimensions,), square, square]:
+        fits = [a.shape for a in arrays] == [(dimensions,), square, square]
+        if fits and all(a.dtype == np.float32 and np.isfinite(a).all() for a in arrays):
             return Zca(*(jnp.asarray(a, jnp.float32) for a in arrays))
     computed = fit_zca(train_images)
     # A cache that cannot be written costs the next run some seconds; it is no reason to stop.

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from jdd.errors import UserError
 
+MOST_BYTES = 2**30  # of one file, unpacked; the largest that is read here has 225 million
+
 
 def find(directory: Path, name: str) -> Path | None:
     """The file `name` or `name.gz` in a directory; None if neither is there."""
@@ -42,11 +44,16 @@ def read(path: Path) -> bytes:
     """The content of a file, unpacked when its name ends in .gz.
 
     Raises:
-      UserError: it cannot be read, or is no complete gzip file.
+      UserError: it cannot be read, is no complete gzip file, or unpacks to more than `MOST_BYTES`.
     """
     try:
-        content = path.read_bytes()
-        return gzip.decompress(content) if path.suffix == ".gz" else content
+        if path.suffix != ".gz":
+            return path.read_bytes()
+        with gzip.open(path) as file:
+            content = file.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            raise UserError(f"{path}: it unpacks to more than {MOST_BYTES:,} bytes")
+        return content
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise UserError(f"{path}: not a complete gzip file ({error}); download it again") from error
     except OSError as error:

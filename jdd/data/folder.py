@@ -9,6 +9,7 @@ import numpy as np
 
 from jdd.data.class_names import IMAGENET_SUBSETS
 from jdd.data.dataset import Split, checked
+from jdd.data.pictures import read_rgb
 from jdd.errors import SettingError, UserError, unknown
 
 ENDINGS = (".png", ".jpg", ".jpeg")
@@ -140,17 +141,13 @@ def _alike(train: Split, test: Split) -> Split:
 
 
 def _image(path: Path, size: int | None) -> np.ndarray:
-    from PIL import Image
+    from PIL.Image import Resampling
 
-    try:
-        with Image.open(path) as image:
-            rgb = image.convert("RGB")
-    except (OSError, SyntaxError, ValueError) as error:
-        raise UserError(f"{path}: missing, or not a whole image ({error})") from error
+    rgb = read_rgb(path)
     if size is None:
         return np.asarray(rgb)
     scale = size / min(rgb.size)
     width, height = (max(size, round(side * scale)) for side in rgb.size)
     left, top = (width - size) // 2, (height - size) // 2
-    scaled = rgb.resize((width, height), Image.Resampling.BILINEAR)
+    scaled = rgb.resize((width, height), Resampling.BILINEAR)
     return np.asarray(scaled.crop((left, top, left + size, top + size)))

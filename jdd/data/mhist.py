@@ -10,6 +10,7 @@ import numpy as np
 
 from jdd.data.class_names import MHIST
 from jdd.data.dataset import Split, checked
+from jdd.data.pictures import read_rgb
 from jdd.errors import UserError
 
 _IMAGE, _LABEL, _PARTITION = "Image Name", "Majority Vote Label", "Partition"
@@ -46,6 +47,10 @@ def _rows(annotations: Path) -> list[dict[str, str]]:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{annotations}: cannot be read ({error})") from error
     for number, row in enumerate(rows, start=2):
+        name = row[_IMAGE] or ""
+        if not name or "\0" in name or Path(name).name != name:
+            shown = f"{_IMAGE} {name[:80]!r}"
+            raise UserError(f"{annotations} line {number}: {shown} is no file's name")
         for column, allowed in ((_LABEL, MHIST), (_PARTITION, ("train", "test"))):
             if row[column] not in allowed:
                 raise UserError(
@@ -72,12 +77,4 @@ def _read_split(annotations: Path, rows: list[dict[str, str]], partition: str) -
 
 
 def _read_image(path: Path) -> np.ndarray:
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: missing, though annotations.csv lists it") from error
-    except (OSError, SyntaxError, ValueError) as error:
-        raise UserError(f"{path}: not a complete PNG ({error})") from error
+    return np.asarray(read_rgb(path, ["PNG"]))

@@ -67,7 +67,10 @@ def test_val_stands_in_for_test(pets):
         (lambda pets: (pets / "test").rename(pets / "tset"), r"has no test/ \(or val/\)"),
         (lambda pets: (pets / "train").rename(pets / "tr"), "has no train/"),
         (lambda pets: (pets / "test" / "fox").mkdir(), "test/fox: there is no such class in"),
-        (lambda pets: (pets / "test" / "dog" / "x.png").write_text("x"), "not a whole image"),
+        (
+            lambda pets: (pets / "test" / "dog" / "x.png").write_text("x"),
+            "not a complete PNG or JPEG",
+        ),
         (lambda pets: picture(pets / "train" / "eel" / "x.png", (0, 0, 0), (9, 9)), "9×9"),
     ],
 )

@@ -47,6 +47,13 @@ def test_other_sizes(tmp_path):
         ({"rows": [*ROWS, "a.png,XYZ,0,train"]}, "line 6: Majority Vote Label 'XYZ'"),
         ({"rows": [*ROWS, "a.png,HP,0,val"]}, "line 6: Partition 'val'"),
         ({"rows": [*ROWS, "gone.png,HP,0,test"]}, "gone.png: missing"),
+        (
+            {"rows": [*ROWS, "../a.png,HP,0,test"]},
+            "line 6: Image Name '../a.png' is no file's name",
+        ),
+        ({"rows": [*ROWS, "/etc/passwd,HP,0,test"]}, "line 6: Image Name '/etc/passwd'"),
+        ({"rows": [*ROWS, ",HP,0,test"]}, "line 6: Image Name ''"),
+        ({"rows": [*ROWS, "a.png"]}, "line 6: Majority Vote Label 'None'"),
         ({"rows": ROWS[:2]}, "partition test: no images"),
     ],
 )

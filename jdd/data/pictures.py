@@ -1,0 +1,43 @@
+"""Pictures in files: decoded by Pillow, of few formats and within bounds."""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jdd.errors import UserError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+MOST_PIXELS = 2**26  # of one picture: 8,192 × 8,192
+
+
+def read_rgb(path: Path, formats: Sequence[str] = ("PNG", "JPEG")) -> "Image.Image":
+    """The picture as RGB.
+
+    Args:
+      path: of the file.
+      formats: Pillow's names of those that are opened, whatever the file is called.
+
+    Raises:
+      UserError: it is missing, of another format, damaged, or of more than `MOST_PIXELS`; the last
+        is known before anything is decoded.
+    """
+    from PIL import Image
+
+    # Pillow's own bound is wider, and a line on standard error.
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    try:
+        with Image.open(path, formats=list(formats)) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise UserError(f"{path}: {image.width}×{image.height} pixels are too many")
+            return image.convert("RGB")
+    except FileNotFoundError:
+        raise UserError(f"{path}: missing") from None
+    # A damaged file makes Pillow's decoders raise nearly anything.
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError) as error:
+        kinds = " or ".join(formats)
+        raise UserError(f"{path}: not a complete {kinds} ({str(error)[:120]})") from None
+    except Image.DecompressionBombError:
+        raise UserError(f"{path}: its pixels are too many") from None
