@@ -254,8 +254,9 @@ _QUICK = Preset(
 # The network's momentum is DC's alone, and its code has had none since DSA came into it.
 _RELEASED = {"statistics": 0.1, "mom_net": 0.0}
 DC_PRESETS = {"quick": _QUICK, "paper": _DC, "released": _DC.extended(all=_RELEASED)}
+_DSA_CIFAR10 = {**_QUICK_1, "iterations": 600, "lr_img": 0.4, "preprocessing": "zca"}
 DSA_PRESETS = {
-    "quick": _QUICK,
+    "quick": _QUICK.extended(rows={"cifar10": {1: _DSA_CIFAR10}}),
     "paper": _DSA.extended(all={"mom_net": 0.0}),
     "released": _DSA.extended(all=_RELEASED),
 }

@@ -27,7 +27,7 @@ def run_as_process(name: str, arguments: Sequence[str], should_stop: Callable[[]
     root = str(Path(jdd.__file__).resolve().parents[1])
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
     child = subprocess.Popen(
-        [sys.executable, "-c", program, *arguments],
+        [sys.executable, "-P", "-c", program, *arguments],  # no library from the current directory
         stdout=sys.stderr.fileno(),
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
         start_new_session=True,  # a Ctrl-C reaches it through us, once
