@@ -2,6 +2,9 @@
 
 from jdd.losses.attention import attention_matching as attention_matching
 from jdd.losses.attention import spatial_attention as spatial_attention
+from jdd.losses.characteristic import (
+    characteristic_function_discrepancy as characteristic_function_discrepancy,
+)
 from jdd.losses.classification import cross_entropy as cross_entropy
 from jdd.losses.classification import soft_cross_entropy as soft_cross_entropy
 from jdd.losses.distribution import distribution_matching as distribution_matching
