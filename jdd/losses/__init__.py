@@ -12,4 +12,5 @@ from jdd.losses.filters import drop_shallow_layers as drop_shallow_layers
 from jdd.losses.filters import drop_smallest_errors as drop_smallest_errors
 from jdd.losses.gradient import GRADIENT_METRICS as GRADIENT_METRICS
 from jdd.losses.gradient import gradient_matching as gradient_matching
+from jdd.losses.regression import kernel_ridge_regression as kernel_ridge_regression
 from jdd.losses.trajectory import trajectory_matching as trajectory_matching
