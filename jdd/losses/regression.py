@@ -30,7 +30,7 @@ def kernel_ridge_regression(
       ValueError: shapes that do not fit.
 
     References:
-      Zhou et al., "Dataset Distillation using Neural Feature Regression" (2022), equation 3.
+      Zhou et al., "Dataset Distillation using Neural Feature Regression" (2022), section 3.
     """
     shapes = (synthetic_features.shape, targets.shape, real_features.shape)
     if shapes[0][:1] != shapes[1][:1] or shapes[0][1:] != shapes[2][1:] or len(shapes[0]) != 2:
