@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 _SMALLEST_PHASE = 1e-12  # of the released code: the root's slope stays finite
+_TINY = 1e-30
 
 
 def characteristic_function_discrepancy(
@@ -62,4 +63,4 @@ def _characteristic(features: jax.Array, frequencies: jax.Array) -> jax.Array:
 
 def _length(values: jax.Array) -> jax.Array:
     square = jnp.sum(jnp.square(values), axis=0)
-    return jnp.sqrt(jnp.maximum(square, jnp.finfo(jnp.float32).tiny))  # a slope of 0 at 0
+    return jnp.sqrt(jnp.maximum(square, _TINY))  # a slope of 0 at 0

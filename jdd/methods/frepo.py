@@ -6,6 +6,7 @@ Zhou, Nezhadarya, Ba: "Dataset Distillation using Neural Feature Regression", Ne
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -39,7 +40,9 @@ class FrepoSettings(MethodSettings):
     lr_img: float = setting(
         3e-4, "rate of LAMB for images and labels, as a fraction of their norm", above=0
     )
-    ridge: float = setting(1e-6, "of the regression, in units of the kernel's mean diagonal", above=0)
+    ridge: float = setting(
+        1e-6, "of the regression, in units of the kernel's mean diagonal", above=0
+    )
     learn_labels: bool = setting(True, "labels are learned")
     margin: float = setting(
         1.0, "weight of the term that keeps a label's largest entry ahead of the second", min=0
@@ -78,25 +81,7 @@ def frepo(settings: FrepoSettings, network: NetworkLike) -> Method:
     learned as published, and networks train on the set by cross-entropy as on any other.
     """
     rate = optax.cosine_decay_schedule(settings.lr_img, settings.iterations, alpha=0.1)
-    optimizer, network_optimizer = optax.lamb(rate), optax.adam(settings.lr_net)
-
-    def start_network(key: jax.Array, images: jax.Array, steps: jax.Array) -> _Pool:
-        variables = matching.fresh_network(network, key, images)
-        params, stats = variables["params"], variables.get("batch_stats", {})
-        return _Pool(params, stats, network_optimizer.init(params), steps)
-
-    def train(member: _Pool, key: jax.Array, images: jax.Array, targets: jax.Array) -> _Pool:
-        if images.shape[0] > settings.batch_syn:
-            few = jax.random.choice(key, images.shape[0], (settings.batch_syn,), replace=False)
-            images, targets = images[few], targets[few]
-
-        def loss(params: Any) -> tuple[jax.Array, Any]:
-            return batch_loss(network, params, member.batch_stats, images, targets, squared_error)
-
-        gradient, stats = jax.grad(loss, has_aux=True)(member.params)
-        change, moments = network_optimizer.update(gradient, member.moments)
-        params = optax.apply_updates(member.params, change)
-        return _Pool(params, stats, moments, member.steps + 1)
+    optimizer = optax.lamb(rate)
 
     def init(
         key: jax.Array, synthetic: SyntheticSet, data: DeviceData
@@ -107,11 +92,7 @@ def frepo(settings: FrepoSettings, network: NetworkLike) -> Method:
         if settings.learn_labels and synthetic.labels.ndim == 1:
             targets = first_targets(synthetic.labels, synthetic.num_classes)
             synthetic = synthetic.replace(labels=targets / settings.temperature)
-        steps = jnp.arange(settings.pool, dtype=jnp.int32)
-        steps *= settings.pool_steps // settings.pool  # so that they do not end all at once
-        images = synthetic.images
-        keys = jax.random.split(pool_key, settings.pool)
-        pool = jax.lax.map(lambda of: start_network(of[0], images, of[1]), (keys, steps))
+        pool = _fresh_pool(settings, network, pool_key, synthetic.images)
         moments = optimizer.init(_learned(settings, synthetic))
         state = MethodState(jax.random.key_data(key), jnp.int32(0), _Progress(moments, pool))
         return synthetic, state
@@ -128,17 +109,13 @@ def frepo(settings: FrepoSettings, network: NetworkLike) -> Method:
         which = jax.random.randint(keys[0], (), 0, settings.pool)
         member: _Pool = jax.tree.map(lambda leaf: leaf[which], pool)
 
-        count = data.images.shape[0]
-        chosen = jax.random.choice(
-            keys[1], count, (min(settings.batch_real, count),), replace=False
-        )
+        few = min(settings.batch_real, data.images.shape[0])
+        chosen = jax.random.choice(keys[1], data.images.shape[0], (few,), replace=False)
         real, classes = data.batch(chosen)
         wanted = jax.nn.one_hot(classes, synthetic.num_classes) - 1 / synthetic.num_classes
 
-        def loss(learned: Any) -> tuple[jax.Array, jax.Array]:
-            return _regression_loss(settings, network, synthetic, learned, member, real, wanted)
-
         learned = _learned(settings, synthetic)
+        loss = partial(_regression_loss, settings, network, synthetic, member, real, wanted)
         (value, accuracy), gradient = jax.value_and_grad(loss, has_aux=True)(learned)
         change, moments = optimizer.update(gradient, moments, learned)
         synthetic = _with(synthetic, optax.apply_updates(learned, change))
@@ -146,8 +123,8 @@ def frepo(settings: FrepoSettings, network: NetworkLike) -> Method:
         images, targets = synthetic.images, _targets(settings, synthetic)
         member = jax.lax.cond(
             member.steps > settings.pool_steps,
-            lambda: start_network(keys[2], images, jnp.int32(0)),
-            lambda: train(member, keys[3], images, targets),
+            lambda: _fresh(settings, network, keys[2], jnp.int32(0), images),
+            lambda: _trained(settings, network, member, keys[3], images, targets),
         )
         pool = jax.tree.map(lambda leaf, new: leaf.at[which].set(new), pool, member)
         state = MethodState(state.key, state.iteration + 1, _Progress(moments, pool))
@@ -156,14 +133,57 @@ def frepo(settings: FrepoSettings, network: NetworkLike) -> Method:
     return Method(init, update, settings.needs)
 
 
+def _fresh_pool(
+    settings: FrepoSettings, network: NetworkLike, key: jax.Array, like: jax.Array
+) -> _Pool:
+    """Random networks, counted as if they had begun one after another: they end at other times."""
+    steps = jnp.arange(settings.pool, dtype=jnp.int32) * (settings.pool_steps // settings.pool)
+    keys = jax.random.split(key, settings.pool)
+    networks: _Pool = jax.lax.map(
+        lambda of: _fresh(settings, network, of[0], of[1], like), (keys, steps)
+    )
+    return networks
+
+
+def _fresh(
+    settings: FrepoSettings, network: NetworkLike, key: jax.Array, steps: jax.Array, like: jax.Array
+) -> _Pool:
+    """A random network for images such as `like`, said to have taken so many steps."""
+    variables = matching.fresh_network(network, key, like)
+    params, stats = variables["params"], variables.get("batch_stats", {})
+    return _Pool(params, stats, optax.adam(settings.lr_net).init(params), steps)
+
+
+def _trained(
+    settings: FrepoSettings,
+    network: NetworkLike,
+    member: _Pool,
+    key: jax.Array,
+    images: jax.Array,
+    targets: jax.Array,
+) -> _Pool:
+    """A network after one more step on the set."""
+    if images.shape[0] > settings.batch_syn:
+        few = jax.random.choice(key, images.shape[0], (settings.batch_syn,), replace=False)
+        images, targets = images[few], targets[few]
+
+    def loss(params: Any) -> tuple[jax.Array, Any]:
+        return batch_loss(network, params, member.batch_stats, images, targets, squared_error)
+
+    gradient, stats = jax.grad(loss, has_aux=True)(member.params)
+    change, moments = optax.adam(settings.lr_net).update(gradient, member.moments)
+    params = optax.apply_updates(member.params, change)
+    return _Pool(params, stats, moments, member.steps + 1)
+
+
 def _regression_loss(
     settings: FrepoSettings,
     network: NetworkLike,
     synthetic: SyntheticSet,
-    learned: Any,
     member: _Pool,
     real: jax.Array,
     wanted: jax.Array,
+    learned: Any,
 ) -> tuple[jax.Array, jax.Array]:
     """The loss, and how many of the real images the regression classifies correctly."""
     variables = {"params": member.params}
@@ -188,12 +208,14 @@ def _regression_loss(
 def first_targets(labels: jax.Array, classes: int) -> jax.Array:
     """Targets `(n, classes)` that classes `(n,)` int32 start from: one-hot less their mean, by a
     factor of √(10 / classes) as in the released code."""
-    return (jax.nn.one_hot(labels, classes) - 1 / classes) * (10 / classes) ** 0.5
+    centred: jax.Array = jax.nn.one_hot(labels, classes) - 1 / classes
+    return centred * (10 / classes) ** 0.5
 
 
 def squared_error(said: jax.Array, targets: jax.Array) -> jax.Array:
     """Half the squared distance `(n, classes)`, mean over examples."""
-    return 0.5 * jnp.mean(jnp.sum(jnp.square(said - targets), axis=-1))
+    distance: jax.Array = jnp.sum(jnp.square(said - targets), axis=-1)
+    return jnp.mean(distance) / 2
 
 
 def label_margin(targets: jax.Array) -> jax.Array:

@@ -48,7 +48,9 @@ class NcfmSettings(MethodSettings):
     )
     amplitude: float = setting(0.5, "weight of the amplitudes' difference, α in the paper", min=0)
     phase: float = setting(0.5, "weight of the phases' difference, 1 − α in the paper", min=0)
-    loss_scale: float = setting(300.0, "factor on the discrepancy, as in the released code", above=0)
+    loss_scale: float = setting(
+        300.0, "factor on the discrepancy, as in the released code", above=0
+    )
     calibration: float = setting(
         1.0, "weight of the trained network's cross-entropy on the set; 0: none", min=0
     )
@@ -83,7 +85,7 @@ class _Learned(NamedTuple):
 
 
 class FrequencyNetwork(nn.Module):
-    """Noise `(k, d)` → frequencies `(k, d)` in [−1, 1]; section 3.3 of the paper."""
+    """Noise `(k, d)` → frequencies `(k, d)` in [−1, 1]; their sampling network."""
 
     @nn.compact
     def __call__(self, noise: jax.Array) -> jax.Array:
@@ -105,13 +107,7 @@ def ncfm(settings: NcfmSettings, network: NetworkLike) -> Method:
     frequencies, ψ the features of length 1 of a network anywhere between an expert's first and last
     values, f the expert at its end.
     """
-    optimizer = optax.chain(
-        optax.adamw(settings.lr_img, weight_decay=settings.weight_decay),
-        optax.contrib.reduce_on_plateau(factor=0.5, patience=settings.patience + 1, rtol=1e-4)
-        if settings.patience
-        else optax.identity(),
-    )
-    frequency_optimizer = optax.sgd(settings.lr_frequencies, momentum=0.5)
+    optimizer = _optimizer(settings)
 
     def init(
         key: jax.Array, synthetic: SyntheticSet, data: DeviceData
@@ -125,13 +121,11 @@ def ncfm(settings: NcfmSettings, network: NetworkLike) -> Method:
                 "ncfm needs a network without batch norm, as experts keep no statistics: `norm` "
                 "instance, or another `network`"
             )
-        learned = moments = None
+        learned = _Learned(state.optimizer, None, None)
         if settings.learn_frequencies:
             features = jax.eval_shape(lambda v: network.apply(v, one, method="embed"), variables)
-            learned = FrequencyNetwork().init(start_key, jnp.zeros((2, features.shape[1])))
-            learned = learned["params"]
-            moments = frequency_optimizer.init(learned)
-        return synthetic, state._replace(optimizer=_Learned(state.optimizer, learned, moments))
+            learned = _with_frequencies(settings, learned, start_key, features.shape[1])
+        return synthetic, state._replace(optimizer=learned)
 
     def update(
         synthetic: SyntheticSet,
@@ -140,7 +134,7 @@ def ncfm(settings: NcfmSettings, network: NetworkLike) -> Method:
         segment: Segment | None = None,
     ) -> tuple[SyntheticSet, MethodState, Metrics]:
         if segment is None:
-            raise ValueError("ncfm's update takes a segment: an expert's first and last parameters")
+            raise ValueError("ncfm's update takes a segment: an expert's first and last values")
         images, to_storage = decoded(synthetic)
         mix_key, key = jax.random.split(state.iteration_key())
         weight = jax.random.uniform(mix_key)
@@ -154,23 +148,45 @@ def ncfm(settings: NcfmSettings, network: NetworkLike) -> Method:
             jnp.arange(data.num_classes, dtype=jnp.int32),
             jax.random.split(key, data.num_classes),
         )
-        metrics = {
-            "loss": jnp.sum(matched + calibrated),
-            "discrepancy": jnp.sum(matched),
-            "calibration": jnp.sum(calibrated),
-        }
+        metrics = {"discrepancy": jnp.sum(matched), "calibration": jnp.sum(calibrated)}
+        metrics["loss"] = metrics["discrepancy"] + metrics["calibration"]
         gradient = to_storage(gradients[0].reshape(images.shape))
         state = state._replace(optimizer=learned.images)
         synthetic, state, metrics = move_storage(synthetic, state, gradient, optimizer, metrics)
         learned = learned._replace(images=state.optimizer)
         if settings.learn_frequencies:
-            ascent = jax.tree.map(lambda g: -jnp.sum(g, axis=0), gradients[1])
-            change, moments = frequency_optimizer.update(ascent, learned.moments)
-            moved = optax.apply_updates(learned.network, change)
-            learned = learned._replace(network=moved, moments=moments)
+            learned = _ascended(settings, learned, gradients[1])
         return synthetic, state._replace(optimizer=learned), metrics
 
     return Method(init, update, settings.needs)
+
+
+def _optimizer(settings: NcfmSettings) -> optax.GradientTransformation:
+    """AdamW on the storage, as PyTorch's scheduler of plateaus slows it down."""
+    rule = optax.adamw(settings.lr_img, weight_decay=settings.weight_decay)
+    if not settings.patience:
+        return rule
+    slower = optax.contrib.reduce_on_plateau(factor=0.5, patience=settings.patience + 1, rtol=1e-4)
+    return optax.chain(rule, slower)
+
+
+def _frequency_optimizer(settings: NcfmSettings) -> optax.GradientTransformation:
+    return optax.sgd(settings.lr_frequencies, momentum=0.5)
+
+
+def _with_frequencies(
+    settings: NcfmSettings, learned: _Learned, key: jax.Array, size: int
+) -> _Learned:
+    """With a network of frequencies for features of this size that is about to learn."""
+    params = FrequencyNetwork().init(key, jnp.zeros((2, size)))["params"]
+    return learned._replace(network=params, moments=_frequency_optimizer(settings).init(params))
+
+
+def _ascended(settings: NcfmSettings, learned: _Learned, gradients: Any) -> _Learned:
+    """The frequencies' network after a step up the loss; gradients have an axis of classes."""
+    ascent = jax.tree.map(lambda g: -jnp.sum(g, axis=0), gradients)
+    change, moments = _frequency_optimizer(settings).update(ascent, learned.moments)
+    return learned._replace(network=optax.apply_updates(learned.network, change), moments=moments)
 
 
 def _of_class(
@@ -186,21 +202,18 @@ def _of_class(
     real_key, transform, other_transform, noise_key = jax.random.split(key, 4)
 
     def features(params: Any, images: jax.Array) -> jax.Array:
-        embedded = network.apply({"params": params}, images, method="embed")
+        embedded: jax.Array = network.apply({"params": params}, images, method="embed")
         return embedded / jnp.maximum(jnp.linalg.norm(embedded, axis=1, keepdims=True), 1e-12)
 
     real = data.sample_class(real_key, label, settings.batch_real)
     theirs = ops.microbatched_map(features, between, augmented(settings, transform, real))
-    shape = (settings.frequencies, theirs.shape[1])
-    noise = jax.random.normal(noise_key, shape)
+    noise = jax.random.normal(noise_key, (settings.frequencies, theirs.shape[1]))
 
-    def loss(own: jax.Array, frequency_network: Any) -> tuple[jax.Array, tuple[Any, Any]]:
-        frequencies = noise
-        if settings.learn_frequencies:
-            made = FrequencyNetwork().apply(
-                {"params": frequency_network}, noise, mutable=["batch_stats"]
-            )
-            frequencies = made[0]
+    def loss(own: jax.Array, params: Any) -> tuple[jax.Array, tuple[Any, Any]]:
+        frequencies: Any = noise
+        if params is not None:
+            learned = {"params": params}
+            frequencies, _ = FrequencyNetwork().apply(learned, noise, mutable=["batch_stats"])
         matched = settings.loss_scale * characteristic_function_discrepancy(
             features(between, augmented(settings, transform, own)),
             theirs,
@@ -231,12 +244,14 @@ def augmented(settings: NcfmSettings, key: jax.Array, images: jax.Array) -> jax.
 # twice, has weight decay and CutMix. The released code's AdamW steps after each class and each of
 # the two losses, 1e-3 in pixels of [0, 1]: at ten classes √20 as far an update as one step does.
 _COUNTS: Mapping[int, Row] = {1: {}, 10: {}, 50: {}}
+_TINY = {"depth": 4}
+_SUBSET = {"depth": 5, "train_epochs": 80, "expert_epochs": 80}
 _PAPER = Preset(
     {
         "cifar10": _COUNTS,
         "cifar100": _COUNTS,
-        "tiny_imagenet": dict.fromkeys((1, 10, 50), {"depth": 4}),
-        "folder": dict.fromkeys((1, 10), {"depth": 5, "train_epochs": 80, "expert_epochs": 80}),
+        "tiny_imagenet": {1: _TINY, 10: _TINY, 50: _TINY},
+        "folder": {1: _SUBSET, 10: _SUBSET},
     },
     "cifar10",
     {
@@ -250,19 +265,16 @@ _PAPER = Preset(
         "eval_every": 1000,
     },
 )
+_DIGITS = {"train_epochs": 20, "expert_epochs": 20, "batch_train": 64, "real_images": 0}
 _QUICK = Preset(
-    {
-        "mnist": {1: {}, 10: {}},
-        "cifar10": {1: {}, 10: {}},
-        "digits": {1: {}, 10: {}},
-    },
+    {"mnist": _COUNTS, "cifar10": _COUNTS, "digits": {1: _DIGITS, 10: _DIGITS}},
     "mnist",
     {
         "factor": 2,
         "iterations": 300,
         "batch_real": 64,
         "frequencies": 512,
-        "lr_img": 0.03,
+        "lr_img": 0.05,
         "num_experts": 6,
         "train_epochs": 4,
         "expert_epochs": 4,
@@ -271,8 +283,6 @@ _QUICK = Preset(
         "expert_dsa": False,
         "real_images": 12000,
         "chunk": 10,
-        "eval_every": 100,
     },
-    {"digits": {"real_images": 0, "batch_train": 64, "train_epochs": 20, "expert_epochs": 20, "num_experts": 8}},
 )
 PRESETS = {"quick": _QUICK, "paper": _PAPER, "released": _PAPER}

@@ -82,7 +82,7 @@ class WideConvNet(ConvNet):
 
     def channels(self, block: int) -> int:
         """How many a block gives."""
-        return self.width * 2**block
+        return self.width << block
 
 
 def padded(images: jax.Array) -> jax.Array:

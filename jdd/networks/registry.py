@@ -78,7 +78,8 @@ def create(name: str, num_classes: int, **options: Any) -> Any:
       name: one of `names()`.
       num_classes: how many logits.
       **options: for "ConvNet" `width=128`, `depth=3`, `norm="instance"`, `activation="relu"`,
-        `pooling="avg"`; for "WideConvNet" the same with `norm="none"`; for "MLP" `width=128`; the others take none.
+        `pooling="avg"`; for "WideConvNet" the same, but `norm="none"`; for "MLP" `width=128`; the
+        others take none.
 
     Returns:
       A Flax Linen module with `init(key, images)` and `apply(variables, images, train=False)` →
