@@ -209,7 +209,7 @@ def first_targets(labels: jax.Array, classes: int) -> jax.Array:
     """Targets `(n, classes)` that classes `(n,)` int32 start from: one-hot less their mean, by a
     factor of √(10 / classes) as in the released code."""
     centred: jax.Array = jax.nn.one_hot(labels, classes) - 1 / classes
-    return centred * (10 / classes) ** 0.5
+    return centred * jnp.sqrt(10 / classes)
 
 
 def squared_error(said: jax.Array, targets: jax.Array) -> jax.Array:
