@@ -168,7 +168,7 @@ def test_it_resumes_to_the_same_bits(tmp_path):
     def stop():
         nonlocal asked
         asked += 1
-        return asked == 4
+        return asked == 3
 
     def go(folder, should_stop):
         hooks = Hooks(listener=RunFiles(tmp_path / folder), should_stop=should_stop)
