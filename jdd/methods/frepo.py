@@ -48,7 +48,7 @@ class FrepoSettings(MethodSettings):
         1.0, "weight of the term that keeps a label's largest entry ahead of the second", min=0
     )
     temperature: float = setting(
-        0.2, "targets of the regression are this much of the set's label logits", above=0
+        0.4, "targets of the regression are this much of the set's label logits", above=0
     )
     flip: bool = setting(True, "the set's mirror images count too, where its dataset's DSA flips")
 
