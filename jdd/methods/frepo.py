@@ -258,15 +258,12 @@ _PAPER = Preset(
     {"chunk": 100, "eval_every": 10000},
 )
 _QUICK = Preset(
-    {"mnist": _GREY, "cifar10": _GREY, "digits": _GREY},
-    "mnist",
     {
-        "iterations": 1000,
-        "batch_real": 256,
-        "lr_img": 0.003,
-        "lr_net": 0.001,
-        "chunk": 20,
-        "eval_every": 500,
+        "mnist": {1: {"iterations": 2000}, 10: {"iterations": 500}},
+        "cifar10": {1: {"iterations": 1000}, 10: {"iterations": 300}},
+        "digits": {1: {"iterations": 1000}, 10: {"iterations": 600}},
     },
+    "mnist",
+    {"batch_real": 256, "lr_img": 0.01, "lr_net": 0.001, "chunk": 20, "eval_every": 500},
 )
 PRESETS = {"quick": _QUICK, "paper": _PAPER, "released": _PAPER}

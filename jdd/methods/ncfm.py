@@ -265,7 +265,15 @@ _PAPER = Preset(
         "eval_every": 1000,
     },
 )
-_DIGITS = {"train_epochs": 20, "expert_epochs": 20, "batch_train": 64, "real_images": 0}
+_DIGITS = {
+    "factor": 1,  # 8 × 8 pixels are few as they are
+    "lr_img": 0.1,
+    "num_experts": 8,
+    "train_epochs": 20,
+    "expert_epochs": 20,
+    "batch_train": 64,
+    "real_images": 0,
+}
 _QUICK = Preset(
     {"mnist": _COUNTS, "cifar10": _COUNTS, "digits": {1: _DIGITS, 10: _DIGITS}},
     "mnist",
