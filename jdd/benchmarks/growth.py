@@ -13,7 +13,7 @@ from jdd.errors import Interrupted, SettingError, UserError
 from jdd.methods import guarded, registry
 from jdd.settings import Settings, seed, setting
 
-_OF_TRAJECTORIES = ("steps", "segments")  # sizes that only methods with expert segments have
+_OF_TRAJECTORIES = ("steps", "segments")  # sizes that only trajectory methods have
 
 
 class Point(NamedTuple):
@@ -68,8 +68,8 @@ class Subject(Settings):
 
     def axes(self) -> tuple[str, ...]:
         """Along which sizes its updates grow."""
-        has_segments = registry.entry(self.method).settings().needs.segments is not None
-        return tuple(n for n in Point._fields if has_segments or n not in _OF_TRAJECTORIES)
+        of_trajectories = hasattr(registry.entry(self.method).settings(), "syn_steps")
+        return tuple(n for n in Point._fields if of_trajectories or n not in _OF_TRAJECTORIES)
 
 
 def update(subject: Subject, point: Point) -> tuple[Callable[..., Any], tuple[Any, ...]]:

@@ -2,6 +2,9 @@
 
 from jdd.losses.attention import attention_matching as attention_matching
 from jdd.losses.attention import spatial_attention as spatial_attention
+from jdd.losses.characteristic import (
+    characteristic_function_discrepancy as characteristic_function_discrepancy,
+)
 from jdd.losses.classification import cross_entropy as cross_entropy
 from jdd.losses.classification import soft_cross_entropy as soft_cross_entropy
 from jdd.losses.distribution import distribution_matching as distribution_matching
@@ -9,4 +12,5 @@ from jdd.losses.filters import drop_shallow_layers as drop_shallow_layers
 from jdd.losses.filters import drop_smallest_errors as drop_smallest_errors
 from jdd.losses.gradient import GRADIENT_METRICS as GRADIENT_METRICS
 from jdd.losses.gradient import gradient_matching as gradient_matching
+from jdd.losses.regression import kernel_ridge_regression as kernel_ridge_regression
 from jdd.losses.trajectory import trajectory_matching as trajectory_matching

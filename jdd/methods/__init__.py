@@ -23,8 +23,12 @@ from jdd.methods.dc import dc as dc
 from jdd.methods.dc import dsa as dsa
 from jdd.methods.dm import DmSettings as DmSettings
 from jdd.methods.dm import dm as dm
+from jdd.methods.frepo import FrepoSettings as FrepoSettings
+from jdd.methods.frepo import frepo as frepo
 from jdd.methods.mtt import MttSettings as MttSettings
 from jdd.methods.mtt import mtt as mtt
+from jdd.methods.ncfm import NcfmSettings as NcfmSettings
+from jdd.methods.ncfm import ncfm as ncfm
 from jdd.methods.pad import PadSettings as PadSettings
 from jdd.methods.pad import pad as pad
 from jdd.methods.presets import Preset as Preset

@@ -181,8 +181,13 @@ def move_storage(
     optimizer: optax.GradientTransformation,
     metrics: Metrics,
 ) -> tuple[SyntheticSet, MethodState, Metrics]:
-    """Ends an update: the storage moved by `optimizer` along its gradient."""
-    change, moments = optimizer.update(gradient, state.optimizer, synthetic.storage)
+    """Ends an update: the storage moved by `optimizer` along its gradient.
+
+    An optimizer that looks at the loss finds `metrics["loss"]` as its `value`.
+    """
+    change, moments = optax.with_extra_args_support(optimizer).update(
+        gradient, state.optimizer, synthetic.storage, value=metrics["loss"]
+    )
     storage = optax.apply_updates(synthetic.storage, change)
     state = MethodState(state.key, state.iteration + 1, moments)
     return synthetic.replace(storage=storage), state, metrics

@@ -20,8 +20,12 @@ from jdd.methods.datm import DatmSettings, datm
 from jdd.methods.dc import DC_PRESETS, DSA_PRESETS, DcSettings, dc, dsa
 from jdd.methods.dm import PRESETS as DM_PRESETS
 from jdd.methods.dm import DmSettings, dm
+from jdd.methods.frepo import PRESETS as FREPO_PRESETS
+from jdd.methods.frepo import FrepoSettings, frepo
 from jdd.methods.mtt import PRESETS as MTT_PRESETS
 from jdd.methods.mtt import MttSettings, mtt
+from jdd.methods.ncfm import PRESETS as NCFM_PRESETS
+from jdd.methods.ncfm import NcfmSettings, ncfm
 from jdd.methods.pad import PRESETS as PAD_PRESETS
 from jdd.methods.pad import PadSettings, pad
 from jdd.methods.presets import Cell, Preset, cell, check_name
@@ -49,6 +53,8 @@ METHODS: dict[str, MethodEntry] = {
     "dsa": MethodEntry(dsa, DcSettings, DSA_PRESETS),
     "dm": MethodEntry(dm, DmSettings, DM_PRESETS),
     "datadam": MethodEntry(datadam, DatadamSettings, DATADAM_PRESETS),
+    "ncfm": MethodEntry(ncfm, NcfmSettings, NCFM_PRESETS),
+    "frepo": MethodEntry(frepo, FrepoSettings, FREPO_PRESETS),
     "mtt": MethodEntry(mtt, MttSettings, MTT_PRESETS),
     "datm": MethodEntry(datm, DatmSettings, DATM_PRESETS),
     "pad": MethodEntry(pad, PadSettings, PAD_PRESETS),

@@ -34,8 +34,13 @@ class ConvNet(Network):
 
     def setup(self) -> None:
         """Makes the layers."""
-        self.block = [layers.ConvBlock(self.width, self.norm) for _ in range(self.depth)]
+        self.block = [layers.ConvBlock(self.channels(i), self.norm) for i in range(self.depth)]
         self.classifier = layers.Dense(self.num_classes)
+
+    def channels(self, block: int) -> int:
+        """How many a block gives."""
+        del block
+        return self.width
 
     def feature_shape(self, image_shape: tuple[int, int, int]) -> tuple[int, int, int]:
         """See `Network`."""
@@ -43,7 +48,7 @@ class ConvNet(Network):
         if _is_mnist_shape(image_shape):
             height = width = 32
         shrink = 1 if self.pooling == "none" else 2**self.depth
-        return height // shrink, width // shrink, self.width
+        return height // shrink, width // shrink, self.channels(self.depth - 1)
 
     def features(self, images: jax.Array, train: bool) -> jax.Array:
         """See `Network`."""
@@ -65,6 +70,19 @@ class ConvNet(Network):
             maps.append(x)
             x = pool(x)
         return maps, x
+
+
+class WideConvNet(ConvNet):
+    """FRePo's ConvNet: no norm, and twice the channels in each block; `width` are the first's.
+
+    Zhou et al., "Dataset Distillation using Neural Feature Regression" (2022).
+    """
+
+    norm: str = "none"
+
+    def channels(self, block: int) -> int:
+        """How many a block gives."""
+        return self.width << block
 
 
 def padded(images: jax.Array) -> jax.Array:

@@ -6,7 +6,7 @@ from typing import Any
 
 from jdd.errors import UserError, unknown
 from jdd.networks.base import Network, NetworkLike
-from jdd.networks.convnet import ConvNet
+from jdd.networks.convnet import ConvNet, WideConvNet
 from jdd.networks.lenet import LeNet
 from jdd.networks.mlp import MLP
 from jdd.networks.plain import VGG11, AlexNet
@@ -15,6 +15,7 @@ from jdd.networks.resnet import ResNet18
 # The class, and the options that the name itself settles.
 _NETWORKS: dict[str, tuple[type[Network], dict[str, Any]]] = {
     "ConvNet": (ConvNet, {}),
+    "WideConvNet": (WideConvNet, {}),
     "MLP": (MLP, {}),
     "LeNet": (LeNet, {}),
     "AlexNet": (AlexNet, {"norm": "none"}),
@@ -77,7 +78,8 @@ def create(name: str, num_classes: int, **options: Any) -> Any:
       name: one of `names()`.
       num_classes: how many logits.
       **options: for "ConvNet" `width=128`, `depth=3`, `norm="instance"`, `activation="relu"`,
-        `pooling="avg"`; for "MLP" `width=128`; the others take none.
+        `pooling="avg"`; for "WideConvNet" the same, but `norm="none"`; for "MLP" `width=128`; the
+        others take none.
 
     Returns:
       A Flax Linen module with `init(key, images)` and `apply(variables, images, train=False)` →

@@ -156,10 +156,11 @@ def _check_experts(problem: Problem) -> None:
         raise SettingError(
             "real_images", count, f"the training split has {len(problem.train)} here"
         )
-    if needs.label_logits and "batch_stats" in variable_shapes(problem.network, problem.dataset):
+    applied = needs.label_logits or needs.real_images  # experts as they are, to images
+    if applied and "batch_stats" in variable_shapes(problem.network, problem.dataset):
         raise UserError(
-            f"{settings.method} needs a network without batch norm, as its labels come from "
-            "experts, of which no statistics are kept: `norm` instance, or another `network`"
+            f"{settings.method} needs a network without batch norm, as experts keep no statistics: "
+            "`norm` instance, or another `network`"
         )
 
 

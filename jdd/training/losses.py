@@ -1,5 +1,6 @@
 """What a network is trained by: the cross-entropy of a batch in training mode, augmented or not."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -47,16 +48,22 @@ def augmented(key: jax.Array, images: jax.Array, name: str) -> jax.Array:
 
 
 def batch_loss(
-    network: NetworkLike, params: Any, batch_stats: Any, images: jax.Array, labels: jax.Array
+    network: NetworkLike,
+    params: Any,
+    batch_stats: Any,
+    images: jax.Array,
+    labels: jax.Array,
+    criterion: Callable[[jax.Array, jax.Array], jax.Array] = classification_loss,
 ) -> tuple[jax.Array, Any]:
-    """Mean cross-entropy of a batch in training mode, and the batch statistics that it updates.
+    """Mean loss of a batch in training mode, and the batch statistics that it updates.
 
     Without batch norm the examples do not meet, and a CPU takes them in parts that fit its cache.
+    `criterion`, of logits and labels, is to be a mean over examples.
     """
 
     def loss(params: Any, batch: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, Any]:
         logits, stats = apply_training(network, params, batch_stats, batch[0])
-        return classification_loss(logits, batch[1]), stats
+        return criterion(logits, batch[1]), stats
 
     batch = (images, labels)
     if jax.eval_shape(loss, params, batch)[1]:

@@ -173,7 +173,7 @@ def test_every_preset_makes_a_run(preset, dataset):
                     default = group.kind.__dataclass_fields__[name].default
                     assert type(value) is type(default), name
         window = registry.create(method, run.method_settings, None).needs.segments
-        assert (window is not None) == (method in ("mtt", "datm", "pad"))
+        assert (window is not None) == (method in ("mtt", "datm", "pad", "ncfm"))
         if window is not None:
             window.check(run.experts.train_epochs)
 
