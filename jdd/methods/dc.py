@@ -246,6 +246,7 @@ _QUICK_10 = {"iterations": 20, "outer_loop": 10, "inner_loop": 10, "chunk": 1, "
 _QUICK = Preset(
     {
         "mnist": {1: {**_QUICK_1, "lr_img": 0.4}, 10: {**_QUICK_10, "lr_img": 0.4}},
+        "cifar10": {1: {**_QUICK_1, "iterations": 600, "lr_img": 0.4, "preprocessing": "zca"}},
         "digits": {1: {**_QUICK_1, "lr_img": 0.1}, 10: {**_QUICK_10, "lr_img": 0.1}},
     },
     "mnist",
@@ -254,9 +255,8 @@ _QUICK = Preset(
 # The network's momentum is DC's alone, and its code has had none since DSA came into it.
 _RELEASED = {"statistics": 0.1, "mom_net": 0.0}
 DC_PRESETS = {"quick": _QUICK, "paper": _DC, "released": _DC.extended(all=_RELEASED)}
-_DSA_CIFAR10 = {**_QUICK_1, "iterations": 600, "lr_img": 0.4, "preprocessing": "zca"}
 DSA_PRESETS = {
-    "quick": _QUICK.extended(rows={"cifar10": {1: _DSA_CIFAR10}}),
+    "quick": _QUICK,
     "paper": _DSA.extended(all={"mom_net": 0.0}),
     "released": _DSA.extended(all=_RELEASED),
 }
