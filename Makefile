@@ -15,7 +15,8 @@ demo: $(INSTALLED)
 
 results: $(INSTALLED)
 	$(BIN)/python bin/measure_methods.py $(RESULTS)
-	$(BIN)/python bin/results.py docs/results --pictures docs/images --peer docs/results/benchmark.json
+	$(BIN)/python bin/results.py docs/results --pictures docs/images --peer docs/results/benchmark.json \
+		--measured jdd/report/measured.json
 
 test: lint types check
 

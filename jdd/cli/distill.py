@@ -21,7 +21,7 @@ DESCRIPTION = (
     "Distils a dataset: makes a few synthetic images on which a fresh network trains almost as "
     "well as on all real ones. Leaves the set, its pictures and its accuracy in --out."
 )
-DRY_RUN = "--dry-run"
+DRY_RUN, RECOMMEND = "--dry-run", "--recommend"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,6 +42,14 @@ def _work(words: Sequence[str], stopper: Stopper) -> None:
         action="store_true",
         help="print what the run will take: parameters, memory, time; write nothing",
     )
+    parser.add_argument(
+        RECOMMEND,
+        action="store_true",
+        help="print the command that the measured tables speak for, for this dataset, images per "
+        "class and --minutes, with its expected accuracy and time; run nothing",
+    )
+    if RECOMMEND in words:
+        return _recommend(words)
     args, settings = selection.parse(parser, words)
     if args.dry_run:
         _estimate(args, settings, stopper)
@@ -68,6 +76,32 @@ def _work(words: Sequence[str], stopper: Stopper) -> None:
         print(summary(result, out))
         if args.json:
             print_json(result.to_json())
+
+
+def _recommend(words: Sequence[str]) -> None:
+    """Prints the command that the measured tables speak for."""
+    from jdd.cli.parser import above_zero, at_least
+
+    parser = Parser(prog=f"distill.py {RECOMMEND}", description="Recommends a command.")
+    parser.add_argument(RECOMMEND, action="store_true", help="what this is")
+    parser.add_argument("--dataset", default="mnist", metavar="NAME", help="default: mnist")
+    parser.add_argument("--ipc", type=at_least(1), default=1, metavar="N", help="default: 1")
+    words_of_minutes = "most that distilling may take (default: no limit)"
+    parser.add_argument(
+        "--minutes", type=above_zero, default=float("inf"), metavar="X", help=words_of_minutes
+    )
+    flags.add_json(parser)
+    args = parser.parse_args(words)
+
+    from jdd import data
+    from jdd.report import recommendation
+
+    data.check_name(args.dataset)
+    measured = recommendation.stored()
+    row = recommendation.recommend(measured, args.dataset, args.ipc, args.minutes)
+    print(recommendation.in_words(row))
+    if args.json:
+        print_json(row)
 
 
 def _estimate(args: argparse.Namespace, settings: "RunSettings", stopper: Stopper) -> None:

@@ -46,6 +46,11 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
         help="what benchmark.py --peer torch --json printed: the pictures also have each curve at "
         "PyTorch's speed",
     )
+    parser.add_argument(
+        "--measured",
+        metavar="FILE",
+        help="also write each row's accuracy and minutes, which distill.py --recommend reads",
+    )
     flags.add_json(parser)
     args = parser.parse_args(arguments)
 
@@ -62,6 +67,10 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     files.write_text(Path(args.out), results.page(runs))
     print(f"{len(paths)} runs: {args.out}")
     pictures = _pictures(runs, Path(args.pictures), args.peer) if args.pictures else []
+    if args.measured:
+        from jdd.report import recommendation
+
+        files.write_json(Path(args.measured), recommendation.rows(runs))
     for picture in pictures:
         print(picture)
     if args.json:

@@ -79,8 +79,8 @@ def find(places: Sequence[str]) -> list[Path]:
 def page(results: Sequence[RunResult]) -> str:
     """The page, as Markdown."""
     parts = [_HEAD]
-    sections: dict[tuple[bool, str], list[_Group]] = {}
-    for group in _groups(results):
+    sections: dict[tuple[bool, str], list[Group]] = {}
+    for group in grouped(results):
         first = group[0]
         sections.setdefault((first.choose != "validation", first.dataset), []).append(group)
     for (as_published, dataset), groups in sorted(sections.items()):
@@ -91,12 +91,12 @@ def page(results: Sequence[RunResult]) -> str:
     return "\n".join(parts)
 
 
-_Group = list[RunResult]  # runs that differ in their seed alone
+Group = list[RunResult]  # runs that differ in their seed alone
 
 
-def _groups(results: Sequence[RunResult]) -> list[_Group]:
-    """In the order of the rows."""
-    groups: dict[tuple[Any, ...], _Group] = {}
+def grouped(results: Sequence[RunResult]) -> list[Group]:
+    """Runs that differ in their seed alone together, in the order of the page's rows."""
+    groups: dict[tuple[Any, ...], Group] = {}
     for run in sorted(results, key=lambda run: (run.ipc, run.method, run.init, run.iterations)):
         recipe = json.dumps(run.recipe.to_json(), sort_keys=True)
         settings = (run.preset, run.network, recipe, run.choose, run.note, run.version)
@@ -105,7 +105,7 @@ def _groups(results: Sequence[RunResult]) -> list[_Group]:
     return [sorted(group, key=lambda run: run.seed) for group in groups.values()]
 
 
-def _cells(number: int, group: _Group) -> list[str]:
+def _cells(number: int, group: Group) -> list[str]:
     first = group[0]
     start = {"real": "", "noise": ", from noise"}.get(first.init, ", from a stored set")
     best = "/".join(str(run.best.iteration) for run in group)
@@ -128,7 +128,7 @@ def _cells(number: int, group: _Group) -> list[str]:
     ]
 
 
-def _details(group: _Group) -> str:
+def _details(group: Group) -> str:
     """Such as "`python …`: ConvNet (width 128, depth 3), 1000 epochs, DSA; 98 s, 2 CPU cores"."""
     first = group[0]
     command = f"`{first.command}`" if first.command else "command not known"

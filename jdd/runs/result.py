@@ -102,9 +102,11 @@ class RunResult:
 
     @property
     def minutes(self) -> float:
-        """Of distilling, compiling, training experts and evaluating on the validation split."""
-        last = self.curve[-1].seconds if self.curve else self.distilling_seconds
-        return (self.expert_seconds + last) / 60
+        """Of distilling, compiling, training experts and evaluating on the validation split; of the
+        whole command where no more is known."""
+        if not self.curve:
+            return self.seconds / 60
+        return (self.expert_seconds + self.curve[-1].seconds) / 60
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON; the best set's accuracies are at the top as well."""
