@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jdd import augment as module
-from jdd.augment import DsaSettings, EachSettings, augment, augment_each, strategy_for
+from jdd.augment import DsaSettings, EachSettings, _sampling, augment, augment_each, strategy_for
 from jdd.errors import UserError
 
 KINDS = module.WITH_FLIP.split("_")
@@ -163,8 +163,8 @@ def test_rotation_turns_about_the_centre_within_fifteen_degrees():
 @pytest.mark.parametrize("degrees", [-15.0, 7.0, 40.0, 90.0])
 def test_sampling_is_bilinear_with_zeros_outside(degrees):
     x = images(n=2, height=7, width=6)
-    y, column = module._rotated_grid(jnp.deg2rad(jnp.array([degrees])), 7, 6)
-    ours = module._sample(x, y, column)
+    y, column = _sampling.rotated_grid(jnp.deg2rad(jnp.array([degrees])), 7, 6)
+    ours = _sampling.sample(x, y, column)
     theirs = [bilinear(image, np.asarray(y[0]), np.asarray(column[0])) for image in x]
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
@@ -173,7 +173,7 @@ def test_separable_sampling_is_bilinear_with_zeros_outside():
     x = images(n=2, height=7, width=6)
     rows = np.array([np.linspace(-1.7, 8, 7), np.linspace(1, 2, 7)], np.float32)
     columns = np.array([np.linspace(4, 0, 6), np.linspace(-0.3, 6, 6)], np.float32)
-    ours = module._sample_separably(x, jnp.asarray(rows), jnp.asarray(columns))
+    ours = _sampling.sample_separably(x, jnp.asarray(rows), jnp.asarray(columns))
     for i in range(2):
         grid = np.meshgrid(rows[i], columns[i], indexing="ij")
         np.testing.assert_allclose(ours[i], bilinear(x[i], *grid), atol=1e-5)

@@ -10,7 +10,7 @@ import numpy as np
 from jdd.errors import UserError
 from jdd.report.outcome import percent, table
 from jdd.runs.result import RunResult
-from jdd.training import Accuracy, Recipe
+from jdd.training import STACKED, Accuracy, Recipe
 
 _HEAD = """# Results
 
@@ -154,12 +154,19 @@ def _paper(result: RunResult) -> str:
 
 
 def _recipe(recipe: Recipe) -> str:
-    """Such as "ConvNet (width 128, depth 3), 1000 epochs, DSA"."""
+    """Such as "ConvNet (width 128, depth 3), 1000 epochs, DSA", and what else is not published."""
     shown = [name for name in ("width", "depth") if name in recipe.options]
     options = ", ".join(f"{name} {recipe.options[name]}" for name in shown)
     network = recipe.network + (f" ({options})" if options else "")
     name = recipe.augmentation
-    augmentation = name if name.startswith("each_") else "DSA"
-    if name == "none":
-        augmentation = "no augmentation"
-    return f"{network}, {recipe.epochs} epochs, {augmentation}"
+    augmentation = name if name.startswith(("each_", STACKED)) else "DSA"
+    words = [network, f"{recipe.epochs} epochs"]
+    words += ["no augmentation" if name == "none" else augmentation]
+    if recipe.cutmix:
+        words += [f"CutMix {recipe.cutmix:g}"]
+        if recipe.cutmix_beta != 1:
+            words[-1] += f" (beta {recipe.cutmix_beta:g})"
+    words += ["AdamW"] * (recipe.optimizer == "adamw") + ["cosine"] * (
+        recipe.rate_schedule == "cosine"
+    )
+    return ", ".join(words)
