@@ -23,6 +23,8 @@ from jdd.methods.dc import dc as dc
 from jdd.methods.dc import dsa as dsa
 from jdd.methods.dm import DmSettings as DmSettings
 from jdd.methods.dm import dm as dm
+from jdd.methods.idc import IdcSettings as IdcSettings
+from jdd.methods.idc import idc as idc
 from jdd.methods.mtt import MttSettings as MttSettings
 from jdd.methods.mtt import mtt as mtt
 from jdd.methods.pad import PadSettings as PadSettings

@@ -20,6 +20,8 @@ from jdd.methods.datm import DatmSettings, datm
 from jdd.methods.dc import DC_PRESETS, DSA_PRESETS, DcSettings, dc, dsa
 from jdd.methods.dm import PRESETS as DM_PRESETS
 from jdd.methods.dm import DmSettings, dm
+from jdd.methods.idc import PRESETS as IDC_PRESETS
+from jdd.methods.idc import IdcSettings, idc
 from jdd.methods.mtt import PRESETS as MTT_PRESETS
 from jdd.methods.mtt import MttSettings, mtt
 from jdd.methods.pad import PRESETS as PAD_PRESETS
@@ -49,6 +51,7 @@ METHODS: dict[str, MethodEntry] = {
     "dsa": MethodEntry(dsa, DcSettings, DSA_PRESETS),
     "dm": MethodEntry(dm, DmSettings, DM_PRESETS),
     "datadam": MethodEntry(datadam, DatadamSettings, DATADAM_PRESETS),
+    "idc": MethodEntry(idc, IdcSettings, IDC_PRESETS),
     "mtt": MethodEntry(mtt, MttSettings, MTT_PRESETS),
     "datm": MethodEntry(datm, DatmSettings, DATM_PRESETS),
     "pad": MethodEntry(pad, PadSettings, PAD_PRESETS),
