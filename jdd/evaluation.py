@@ -55,6 +55,7 @@ class EvaluationSettings(Settings):
         "of the step size: step, to a tenth after half of the epochs, or cosine, down to 0",
         choices=training.SCHEDULES,
     )
+    eval_learned_rate: bool = setting(True, helps(Recipe)["learned_rate"])
     eval_ema: float = setting(
         0.0, "decay of the averaged weights that are tested; 0: none", min=0, below=1
     )
@@ -94,6 +95,7 @@ class EvaluationSettings(Settings):
             batch_size=self.eval_batch,
             equal_batches=self.eval_equal_batches,
             learning_rate=self.eval_lr or (0.001 if self.eval_optimizer == "adamw" else 0.01),
+            learned_rate=self.eval_learned_rate,
             augmentation=training.EACH if self.eval_augment_per_image else augmentation,
             ema=self.eval_ema,
             optimizer=self.eval_optimizer,

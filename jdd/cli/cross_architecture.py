@@ -1,18 +1,23 @@
 """`cross_architecture.py RUN …`: networks of other kinds, trained on stored sets."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from jdd.cli import flags
 from jdd.cli.parser import Parser, names
 from jdd.cli.platform import tune_xla
 from jdd.cli.program import Stopper, print_json, run_script
 
+if TYPE_CHECKING:
+    from jdd.synthetic import SyntheticSet
+    from jdd.training import Recipe
+
 NAME = "cross_architecture"
 DESCRIPTION = (
-    "Trains fresh networks of every kind on a stored set, by the recipe that is written on it, and "
-    "tests them on the dataset's test images. Several sets of one dataset (made by other methods, "
-    "from other starts) are compared with each other."
+    "Trains fresh networks of every kind on a stored set, each by a quick recipe of its own or by "
+    "the recipe that is written on the set, and tests them on the dataset's test images. Several "
+    "sets of one dataset (made by other methods, from other starts) are compared with each other."
 )
 
 
@@ -31,6 +36,9 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     words = "which (default: all that fit the images)"
     parser.add_argument("--networks", type=names, default=[], metavar="NAME,NAME", help=words)
     flags.add_count(parser, "--repeats", 2, "fresh networks a kind")
+    words = "networks other than the set's own learn in few steps of few images (quick), or all by "
+    words += "the set's recipe (paper) (default: quick on a CPU, else paper)"
+    parser.add_argument("--preset", metavar="quick|paper", help=words)
     flags.add_recipe_flags(parser, without=("network",))
     parser.epilog = f"networks: {', '.join(networks.names())}."
     args = parser.parse_args(arguments)
@@ -45,11 +53,20 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     loaded, dataset = cross_architecture.load_sets(args.sets, args.data_dir)
     info = loaded[args.sets[0]].info
     directory = flags.task_directory(args, args.sets[0])
+    preset = flags.check_preset(args.preset)
+
+    def recipe_of(stored: "SyntheticSet") -> "Callable[[str], Recipe]":
+        def of(name: str) -> "Recipe":
+            values = cross_architecture.quick(name, stored.labels.shape[0])
+            return flags.recipe_of(args, stored, values if preset == "quick" else None)
+
+        return of
+
     plans = {
         place: cross_architecture.plan(
             args.networks,
             flags.without_learned_rate(args, stored),
-            flags.recipe_of(args, stored),
+            recipe_of(stored),
             dataset.image_shape,
         )
         for place, stored in loaded.items()

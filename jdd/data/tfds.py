@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from jdd import files
 from jdd.data.dataset import Split, checked
 from jdd.errors import UserError
 
@@ -30,6 +31,16 @@ _HOSTS = (
     "https://www.cs.toronto.edu",
     "http://ufldl.stanford.edu",
     "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",
+)
+
+_CORE = "tensorflow_datasets.core.features"
+_FEATURES = (
+    f"{_CORE}.features_dict.FeaturesDict",
+    f"{_CORE}.image_feature.Image",
+    f"{_CORE}.class_label_feature.ClassLabel",
+    f"{_CORE}.text_feature.Text",
+    f"{_CORE}.scalar.Scalar",
+    f"{_CORE}.tensor_feature.Tensor",
 )
 
 
@@ -123,13 +134,40 @@ def _stack(examples: Iterable[dict[str, Any]], n: int) -> tuple[np.ndarray, np.n
 def _find_prepared(name: str, root: Path | None) -> Any | None:
     with _quiet():
         import tensorflow_datasets as tfds
-        from tensorflow_datasets.core import read_only_builder
+        from tensorflow_datasets.core import constants, read_only_builder
 
+        _check_features((Path(constants.DATA_DIR) if root is None else root) / name)
         where = {} if root is None else {"data_dir": str(root)}
         try:
             return read_only_builder.builder_from_files(name, **where)
         except tfds.core.DatasetNotFoundError:
             return None
+        except (
+            Exception
+        ) as error:  # of JSON, Protobuf, TFDS: whatever damaged files make them raise
+            place = name if root is None else root / name
+            raise UserError(f"TFDS set {place} cannot be opened ({_first_line(error)})") from error
+
+
+def _check_features(place: Path) -> None:
+    """Raises `UserError` for a set whose metadata name other classes than our sets have.
+
+    TFDS imports what they name: a module from wherever Python finds one, whose code would run.
+    """
+    for path in sorted(place.expanduser().rglob("features.json")):
+        stack: list[Any] = [files.read_json(path)]
+        while stack:
+            value = stack.pop()
+            if isinstance(value, dict):
+                stack.extend(value.values())
+                name = value.get("pythonClassName", _FEATURES[0])
+            elif isinstance(value, list):
+                stack.extend(value)
+                continue
+            else:
+                continue
+            if name not in _FEATURES:
+                raise UserError(f"{path} names the class {str(name)[:80]!r}, which no set here has")
 
 
 def _download(dataset: str, name: str) -> Any:

@@ -83,7 +83,7 @@ _PAPER = Preset(
 QUICK = Preset(
     {
         "mnist": {
-            1: {"eval_augment_per_image": False, "eval_epochs": 300},
+            1: {"eval_learned_rate": False},
             10: {
                 "eval_augment_per_image": False,
                 "num_experts": 4,

@@ -163,7 +163,7 @@ def measure(
         images=train.images.shape[0],
         batch_size=trainer.batch,
         steps=(trainer.steps + (trainer.rest > 0)) * recipe.epochs,
-        learning_rate=recipe.learning_rate if learning_rate is None else float(learning_rate),
+        learning_rate=float(recipe.step_size(learning_rate)),
         seconds=seconds,
         compile_seconds=compile_seconds,
         flops_per_image=flops / trainer.batch,

@@ -5,7 +5,7 @@ has such a table.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,6 +19,22 @@ from jdd.networks import NetworkLike
 from jdd.runs.problem import load_set, read_set
 from jdd.synthetic import SyntheticSet
 from jdd.training import Accuracy, Recipe
+
+QUICK = {
+    "AlexNet": (False, 600),
+    "AlexNetBN": (True, 240),
+    "LeNet": (False, 1000),
+    "MLP": (True, 600),
+    "ResNet18": (False, 200),
+    "ResNet18_AP": (False, 200),
+    "ResNet18BN": (True, 100),
+    "ResNet18BN_AP": (True, 100),
+    "VGG11": (False, 400),
+    "VGG11BN": (True, 160),
+}
+"""Whether a network learns with the set's augmentation, and in how many steps; docs/dev/presets.md
+has what was tried."""
+_BATCH = 25  # images a step; of a hundred in one step such networks learn a few times as slowly
 
 
 @dataclass(frozen=True)
@@ -44,8 +60,8 @@ class Plan:
     """What one set is tried with."""
 
     synthetic: SyntheticSet
-    recipe: Recipe
-    """how each network is trained"""
+    recipes: Mapping[str, Recipe]
+    """how each network is trained, by name"""
     networks: Mapping[str, NetworkLike]
     """by name, the recipe's own first"""
     skipped: Mapping[str, str]
@@ -76,25 +92,45 @@ def load_sets(
     return loaded, dataset
 
 
+def quick(name: str, images: int) -> dict[str, Any]:
+    """Fields of a recipe by which a network learns from a set within seconds on two cores.
+
+    Args:
+      name: of the network; one that nothing was found for, as the set's own, keeps its recipe.
+      images: how many the set has.
+    """
+    if name not in QUICK:
+        return {}
+    augmentation, steps = QUICK[name]
+    epochs = -(-steps // -(-images // _BATCH))
+    values: dict[str, Any] = {"batch_size": _BATCH, "epochs": epochs}
+    return values if augmentation else {**values, "augmentation": "none"}
+
+
 def plan(
-    names: Sequence[str], synthetic: SyntheticSet, recipe: Recipe, image_shape: tuple[int, int, int]
+    names: Sequence[str],
+    synthetic: SyntheticSet,
+    recipe_of: Callable[[str], Recipe],
+    image_shape: tuple[int, int, int],
 ) -> Plan:
     """The networks that a set is tried with.
 
     Args:
       names: what the user asked for; empty for all that there are.
       synthetic: the set.
-      recipe: its network gets its options, the others have their own defaults.
+      recipe_of: a network's name → its recipe. The network that is written on the set gets the
+        options of its recipe, the others have their own defaults.
       image_shape: `(h, w, c)`.
 
     Raises:
       UserError: an unknown name, or none of them fits.
     """
-    wanted = names or sorted(networks.names(), key=lambda name: (name != recipe.network, name))
+    own = synthetic.info.recipe.network
+    wanted = names or sorted(networks.names(), key=lambda name: (name != own, name))
     fitting: dict[str, NetworkLike] = {}
     skipped: dict[str, str] = {}
     for name in wanted:
-        options = recipe.options if name == recipe.network else {}
+        options = recipe_of(name).options if name == own else {}
         network = networks.create(name, synthetic.num_classes, **options)
         fits = getattr(network, "fits", None)  # a network of the user's own may have none
         if fits is None or fits(image_shape):
@@ -105,7 +141,8 @@ def plan(
         raise UserError(
             f"none of {', '.join(skipped)} fits {image_shape[0]}×{image_shape[1]} images"
         )
-    return Plan(synthetic, recipe, fitting, skipped)
+    recipes = {name: replace(recipe_of(name), network=name) for name in fitting}
+    return Plan(synthetic, recipes, fitting, skipped)
 
 
 def compare(
@@ -132,7 +169,7 @@ def compare(
             if progress is not None:
                 progress(before * total + done, len(plan.networks) * total)
 
-        began, recipe = time.monotonic(), replace(plan.recipe, network=name)
+        began, recipe = time.monotonic(), plan.recipes[name]
         accuracy = train_and_test(network, recipe, data, test, key, repeats, rate, of_all)
         rows[name] = Row(accuracy, time.monotonic() - began)
     return rows
@@ -163,7 +200,7 @@ def summary(
                 "init": plan.synthetic.info.init,
                 "ipc": plan.synthetic.info.ipc,
                 "networks": tables[place],
-                "recipe": plan.recipe.to_json(),
+                "recipes": {name: recipe.to_json() for name, recipe in plan.recipes.items()},
             }
             for place, plan in plans.items()
         ],

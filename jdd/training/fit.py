@@ -128,9 +128,8 @@ class Trainer(NamedTuple):
 
 
 def schedule(recipe: Recipe, learning_rate: jax.Array | float | None = None) -> Schedule:
-    """The recipe's step sizes, from `learning_rate` where a set carries its own, which is SGD's."""
-    own = learning_rate is None or recipe.optimizer != "sgd"
-    rate = jnp.asarray(recipe.learning_rate if own else learning_rate, jnp.float32)
+    """The recipe's step sizes; `learning_rate` is the one that a set carries, where it does."""
+    rate = jnp.asarray(recipe.step_size(learning_rate), jnp.float32)
     if recipe.rate_schedule == "cosine":
         return Schedule(rate, jnp.float32(np.inf), jnp.float32(recipe.epochs))
     decays = recipe.decay_after < 1

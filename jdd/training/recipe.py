@@ -32,6 +32,9 @@ class Recipe(Settings):
     learning_rate: float = setting(
         0.01, "in place of the step size that a set has learned, which is of SGD alone", above=0
     )
+    learned_rate: bool = setting(
+        True, "the step size that a set has learned is used; off: `learning_rate` on every set"
+    )
     momentum: float = setting(0.9, "of SGD", min=0, below=1)
     weight_decay: float = setting(
         5e-4,
@@ -64,6 +67,11 @@ class Recipe(Settings):
 
     def __hash__(self) -> int:
         return hash(json.dumps(asdict(self), sort_keys=True))
+
+    def step_size(self, learned: Any = None) -> Any:
+        """The step size on a set that has learned this one, for SGD, or none."""
+        follows = self.learned_rate and self.optimizer == "sgd"
+        return learned if follows and learned is not None else self.learning_rate
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON."""

@@ -10,6 +10,7 @@ from PIL import Image
 from jdd import SyntheticSet, data, networks, randomness
 from jdd.cli import cross_architecture
 from jdd.evaluation import EvaluationSettings, train_and_test
+from jdd.tasks import cross_architecture as cross_architecture_task
 from tests.cli.running import call
 
 
@@ -33,6 +34,24 @@ def test_every_network_that_fits_is_tried(run, capfd):
         assert f"{100 * row['mean']:.1f} %" in page and name in page
     with Image.open(run / "tasks" / "cross_architecture.png") as picture:
         assert np.asarray(picture).std() > 10  # not a blank sheet
+
+
+def test_other_networks_have_quick_recipes_that_the_user_overrides(run, capfd):
+    assert cross_architecture_task.quick("ConvNet", 10) == {}
+    few, many = (cross_architecture_task.quick("MLP", images) for images in (10, 100))
+    assert few == {"batch_size": 25, "epochs": 600} and many == {"batch_size": 25, "epochs": 150}
+    assert cross_architecture_task.quick("AlexNet", 100)["augmentation"] == "none"
+    assert set(cross_architecture_task.QUICK) | {"ConvNet"} == set(networks.names())
+    own = SyntheticSet.load(run).info.recipe
+    for preset, expected in (("quick", (3, 25)), ("paper", (3, own.batch_size))):
+        code, result, _ = call(
+            cross_architecture.main, capfd, run, "--repeats", "1", "--networks", "MLP,ConvNet",
+            "--preset", preset, "--epochs", "3", "--json",
+        )  # fmt: skip
+        recipes = result["sets"][0]["recipes"]
+        assert code == 0 and recipes["ConvNet"]["batch_size"] == own.batch_size
+        assert (recipes["MLP"]["epochs"], recipes["MLP"]["batch_size"]) == expected
+        assert recipes["MLP"]["augmentation"] == own.augmentation
 
 
 def test_its_figures_are_those_of_an_evaluation(run, capfd):

@@ -6,6 +6,8 @@ TFDS encodes an image without TensorFlow when it is given as a PNG file.
 import importlib.util
 import io
 import json
+import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -81,6 +83,30 @@ def test_a_builder_is_read(prepared):
     train, test = reader.read_prepared(prepared[1], num_classes=10)
     check(train, TRAIN)
     check(test, TEST)
+
+
+def test_metadata_name_no_code_to_run(prepared, tmp_path):
+    shutil.copytree(prepared[0], tmp_path / "set")
+    (path,) = (tmp_path / "set").rglob("features.json")
+    ran = tmp_path / "ran"
+    (tmp_path / "hostile.py").write_text(f"open({str(ran)!r}, 'w')\n")
+    text = path.read_text()
+    name = "tensorflow_datasets.core.features.class_label_feature.ClassLabel"
+    assert name in text
+    sys.path.insert(0, str(tmp_path))
+    try:
+        for changed, words in (
+            (text.replace(name, "hostile.Feature"), "names the class 'hostile.Feature'"),
+            (text[:100], "cannot be read as JSON"),
+            ("[" * 100000, "cannot be read as JSON"),
+            ('{"featuresDict": 3}', "cannot be opened"),
+        ):
+            path.write_text(changed)
+            with pytest.raises(UserError, match=words):
+                data.load("mnist", tmp_path / "set")
+    finally:
+        sys.path.remove(str(tmp_path))
+    assert not ran.exists()
 
 
 def test_load_finds_a_set_prepared_in_the_directory(prepared, capsys):
