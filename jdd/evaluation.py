@@ -37,6 +37,24 @@ class EvaluationSettings(Settings):
         False,
         "in place of DSA, crop, scale or rotate each image by itself, as DC is evaluated on MNIST",
     )
+    eval_stacked: bool = setting(
+        False,
+        "DSA's kinds on top of each other while they train, but no cutout, as IDC is evaluated: "
+        "flip, color, and one of crop, scale and rotate",
+    )
+    eval_cutmix: float = setting(0.0, helps(Recipe)["cutmix"], min=0, max=1)
+    eval_cutmix_beta: float = setting(1.0, helps(Recipe)["cutmix_beta"], above=0)
+    eval_optimizer: str = setting("sgd", helps(Recipe)["optimizer"], choices=training.OPTIMIZERS)
+    eval_lr: float = setting(
+        0.0,
+        "step size of a set that has learned none, and of AdamW; 0: 0.01, with AdamW 0.001",
+        min=0,
+    )
+    eval_schedule: str = setting(
+        "step",
+        "of the step size: step, to a tenth after half of the epochs, or cosine, down to 0",
+        choices=training.SCHEDULES,
+    )
     eval_learned_rate: bool = setting(True, helps(Recipe)["learned_rate"])
     eval_ema: float = setting(
         0.0, "decay of the averaged weights that are tested; 0: none", min=0, below=1
@@ -67,15 +85,23 @@ class EvaluationSettings(Settings):
     def recipe(self, network: str, options: Mapping[str, Any], strategy: str) -> Recipe:
         """The recipe that is written on the set; `strategy` is the dataset's DSA."""
         augmentation = strategy if self.eval_dsa else "none"
+        if self.eval_stacked and strategy != "none":
+            kinds = [kind for kind in strategy.split("_") if kind != "cutout"]
+            augmentation = training.STACKED + "_".join(kinds)
         return Recipe(
             network=network,
             options=dict(options),
             epochs=self.eval_epochs,
             batch_size=self.eval_batch,
             equal_batches=self.eval_equal_batches,
+            learning_rate=self.eval_lr or (0.001 if self.eval_optimizer == "adamw" else 0.01),
             learned_rate=self.eval_learned_rate,
             augmentation=training.EACH if self.eval_augment_per_image else augmentation,
             ema=self.eval_ema,
+            optimizer=self.eval_optimizer,
+            rate_schedule=self.eval_schedule,
+            cutmix=self.eval_cutmix,
+            cutmix_beta=self.eval_cutmix_beta,
         )
 
     def full_data_recipe(self, network: str, options: Mapping[str, Any]) -> Recipe:

@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 
 from jdd import augment as module
-from jdd.augment import DsaSettings, EachSettings, augment, augment_each, strategy_for
+from jdd.augment import (
+    DsaSettings,
+    EachSettings,
+    _sampling,
+    augment,
+    augment_each,
+    augment_stacked,
+    cutmix,
+    strategy_for,
+)
 from jdd.errors import UserError
 
 KINDS = module.WITH_FLIP.split("_")
@@ -163,8 +172,8 @@ def test_rotation_turns_about_the_centre_within_fifteen_degrees():
 @pytest.mark.parametrize("degrees", [-15.0, 7.0, 40.0, 90.0])
 def test_sampling_is_bilinear_with_zeros_outside(degrees):
     x = images(n=2, height=7, width=6)
-    y, column = module._rotated_grid(jnp.deg2rad(jnp.array([degrees])), 7, 6)
-    ours = module._sample(x, y, column)
+    y, column = _sampling.rotated_grid(jnp.deg2rad(jnp.array([degrees])), 7, 6)
+    ours = _sampling.sample(x, y, column)
     theirs = [bilinear(image, np.asarray(y[0]), np.asarray(column[0])) for image in x]
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
@@ -173,7 +182,7 @@ def test_separable_sampling_is_bilinear_with_zeros_outside():
     x = images(n=2, height=7, width=6)
     rows = np.array([np.linspace(-1.7, 8, 7), np.linspace(1, 2, 7)], np.float32)
     columns = np.array([np.linspace(4, 0, 6), np.linspace(-0.3, 6, 6)], np.float32)
-    ours = module._sample_separably(x, jnp.asarray(rows), jnp.asarray(columns))
+    ours = _sampling.sample_separably(x, jnp.asarray(rows), jnp.asarray(columns))
     for i in range(2):
         grid = np.meshgrid(rows[i], columns[i], indexing="ij")
         np.testing.assert_allclose(ours[i], bilinear(x[i], *grid), atol=1e-5)
@@ -233,3 +242,48 @@ def test_each_fills_with_the_mean():
     np.testing.assert_allclose(
         augment_each(jax.random.key(0), images(), settings=still), images(), atol=1e-6
     )
+
+
+def test_cutmix_is_one_box_and_one_permutation_of_a_batch():
+    """Boxes of Yun et al.: √(1 − λ) of either side, an even number of pixels, cut off at edges."""
+    x = images(n=6, height=10, width=8)
+    labels = jnp.arange(6)
+    seen, sides = [], set()
+    for seed in range(60):
+        mixed, both = cutmix(jax.random.key(seed), x, labels, probability=0.8)
+        order = np.asarray(both.others)
+        np.testing.assert_array_equal(np.sort(order), labels)
+        inside = np.argwhere((np.asarray(mixed) != x).any(axis=(0, 3)))
+        box = np.zeros((10, 8), bool)
+        if len(inside):
+            (top, left), (bottom, right) = inside.min(0), inside.max(0) + 1
+            box[top:bottom, left:right] = True
+            sides.add((bottom - top, right - left))
+        np.testing.assert_array_equal(mixed, np.where(box[:, :, None], x[order], x))
+        np.testing.assert_allclose(both.fraction, 1 - box.mean(), atol=1e-6)
+        seen.append(1 - box.mean())
+    assert len(sides) > 10 and seen.count(1.0) >= 6
+    always = [cutmix(jax.random.key(s), x, labels, 1.0, 0.05)[1].fraction[0] for s in range(40)]
+    small_or_full = np.mean([f < 0.7 or f > 0.9 for f in always])
+    assert small_or_full > 0.8  # a small beta has λ near 0 or 1
+    for seed in range(5):
+        np.testing.assert_array_equal(cutmix(jax.random.key(seed), x, labels, 0.0)[0], x)
+
+
+def test_stacked_kinds_go_in_the_released_codes_order():
+    """Flip and cutout at their places around color; one geometric kind; siamese as `augment`."""
+    x = images(n=4)
+    key = jax.random.key(3)
+    flip, color, geometric, cutout = jax.random.split(key, 4)
+    mirrored = augment(flip, x, "flip", settings=DsaSettings(flip=1.0))
+    expected = augment(color, mirrored, "color")
+    expected = augment(cutout, augment(geometric, expected, "crop_scale"), "cutout")
+    settings = DsaSettings(flip=1.0)
+    ours = augment_stacked(key, x, "crop_color_cutout_flip_scale", settings=settings)
+    np.testing.assert_allclose(ours, expected, atol=1e-6)
+    empty = (np.asarray(ours) == 0).all(axis=3).sum(axis=(1, 2))
+    assert (empty >= 4).all()  # the square that is cut out last is not colored
+    parts = [augment_stacked(key, one, module.WITH_FLIP, siamese=True) for one in (x, x[1:])]
+    np.testing.assert_allclose(parts[0][1:], parts[1], atol=1e-6)
+    with pytest.raises(UserError, match="'croop': did you mean 'crop'"):
+        augment_stacked(key, x, "color_croop")

@@ -124,6 +124,8 @@ def test_label_logits_are_trained_on(digits):
         ("held_out", 1.0),
         ("held_out", float("nan")),
         ("eval_ema", 1.0),
+        ("eval_cutmix", 1.5),
+        ("eval_cutmix_beta", 0.0),
         ("full_data_epochs", -1),
     ],
 )
@@ -138,6 +140,20 @@ def test_the_recipe_is_what_the_settings_say():
     assert (recipe.epochs, recipe.augmentation, recipe.ema) == (12, "crop_scale", 0.99)
     assert EvaluationSettings(eval_dsa=False).recipe("MLP", {}, "crop").augmentation == "none"
     assert Recipe.from_json(recipe.to_json()) == recipe
+    assert (recipe.optimizer, recipe.learning_rate, recipe.cutmix) == ("sgd", 0.01, 0)
+    settings = EvaluationSettings(
+        eval_optimizer="adamw", eval_schedule="cosine", eval_cutmix=0.5, eval_stacked=True
+    )
+    recipe = settings.recipe("MLP", {}, "color_crop_cutout")
+    assert (recipe.optimizer, recipe.rate_schedule, recipe.cutmix) == ("adamw", "cosine", 0.5)
+    assert (recipe.augmentation, recipe.learning_rate) == ("stacked_color_crop", 0.001)
+    stored = recipe.to_json()
+    for name in ("optimizer", "rate_schedule", "cutmix", "cutmix_beta"):  # an older set has none
+        del stored[name]
+    older = Recipe.from_json(stored)
+    assert (older.optimizer, older.rate_schedule, older.cutmix) == ("sgd", "step", 0)
+    with pytest.raises(UserError, match=r"`eval_optimizer` 'adam': .*adamw"):
+        EvaluationSettings(eval_optimizer="adam")
 
 
 def test_a_set_is_evaluated_by_its_own_recipe_as_its_run_did():

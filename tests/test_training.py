@@ -9,7 +9,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from jdd import data, networks, training
-from jdd.augment import augment, augment_each
+from jdd.augment import augment, augment_each, cutmix
 from jdd.data import DeviceData
 from jdd.errors import UserError
 from jdd.evaluation import train_and_test
@@ -100,6 +100,80 @@ def test_training_is_pytorchs_sgd(momentum, decay, ema, decay_after):
     tested = layers(training.eval_variables(trainer, ended)["params"])
     for ours, theirs in zip(tested, average if ema else weights, strict=True):
         np.testing.assert_allclose(ours[0], theirs[0], rtol=1e-4, atol=1e-6)
+
+
+def test_adamw_and_the_cosine_schedule_are_pytorchs():
+    """torch.optim.AdamW under CosineAnnealingLR, epoch by epoch; a set's own rate is SGD's."""
+    epochs, rate, decay = 6, 0.05, 0.1
+    recipe = Recipe(
+        epochs=epochs,
+        batch_size=SIZE,
+        learning_rate=rate,
+        weight_decay=decay,
+        optimizer="adamw",
+        rate_schedule="cosine",
+    )
+    train = examples()
+    trainer = Trainer.of(NETWORK, recipe, SIZE)
+    state = training.init(trainer, jax.random.key(0), (SIDE, SIDE, 1))
+    x, labels = np.asarray(train.images, np.float64).reshape(SIZE, -1), np.asarray(train.labels)
+    weights = layers(state.params)
+    first = second = [(0.0, 0.0)] * len(weights)
+    for epoch in range(epochs):
+        alpha = rate * (1 + np.cos(np.pi * epoch / epochs)) / 2
+        _, gradients = gradient(weights, x, labels)
+
+        def averaged(moments, power, beta, gradients=gradients):
+            return [
+                tuple(beta * m + (1 - beta) * g**power for m, g in zip(*pair, strict=True))
+                for pair in zip(moments, gradients, strict=True)
+            ]
+
+        first, second = averaged(first, 1, 0.9), averaged(second, 2, 0.999)
+        unbiased = 1 - 0.9 ** (epoch + 1), 1 - 0.999 ** (epoch + 1)
+        weights = [
+            tuple(
+                t * (1 - alpha * decay)
+                - alpha * (m / unbiased[0]) / (np.sqrt(v / unbiased[1]) + 1e-8)
+                for t, m, v in zip(*triple, strict=True)
+            )
+            for triple in zip(weights, first, second, strict=True)
+        ]
+    rates = training.schedule(recipe, 0.7)
+    ended = training.run_jit(trainer, state, train, rates, epochs)
+    for ours, theirs in zip(layers(ended.params), weights, strict=True):
+        for a, b in zip(ours, theirs, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_cutmix_trains_on_both_labels_by_their_areas(soft):
+    """Each step's loss, made again from the step's own keys."""
+    rng = np.random.default_rng(1)
+    images = jnp.asarray(rng.standard_normal((SIZE, 8, 8, 1)), jnp.float32)
+    classes = jnp.asarray(rng.standard_normal((SIZE, CLASSES)), jnp.float32)
+    train = DeviceData(images, classes if soft else examples().labels)
+    recipe = Recipe(batch_size=SIZE, cutmix=0.7, weight_decay=0.0, epochs=1)
+    trainer = Trainer.of(NETWORK, recipe, SIZE)
+    state = training.init(trainer, jax.random.key(0), (8, 8, 1))
+    still, fractions = training.schedule(recipe, 0.0), []
+    for seed in range(12):
+        key = jax.random.key(seed)
+        ended = training.run_jit(
+            trainer, state._replace(key=jax.random.key_data(key)), train, still, 1
+        )
+        shuffle, transforms = jax.random.split(jax.random.fold_in(key, 0))
+        order = jax.random.permutation(shuffle, SIZE)
+        mix_key = jax.random.split(jax.random.split(transforms, 1)[0])[1]
+        x, y = train.batch(order)
+        mixed, both = cutmix(mix_key, x, y, 0.7)
+        fractions.append(float(both.fraction[0]))
+        logits = NETWORK.apply({"params": state.params}, mixed)
+        targets = [jax.nn.softmax(one) if soft else np.eye(CLASSES)[one] for one in both[:2]]
+        target = fractions[-1] * targets[0] + (1 - fractions[-1]) * targets[1]
+        loss = -(target * jax.nn.log_softmax(logits)).sum(1).mean()
+        assert float(ended.loss) == pytest.approx(float(loss), rel=1e-5)
+    assert 1.0 in fractions and min(fractions) < 1
 
 
 def test_a_set_may_bring_its_own_step_size():

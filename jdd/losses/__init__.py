@@ -10,6 +10,7 @@ from jdd.losses.classification import soft_cross_entropy as soft_cross_entropy
 from jdd.losses.distribution import distribution_matching as distribution_matching
 from jdd.losses.filters import drop_shallow_layers as drop_shallow_layers
 from jdd.losses.filters import drop_smallest_errors as drop_smallest_errors
+from jdd.losses.filters import hidden_kernels as hidden_kernels
 from jdd.losses.gradient import GRADIENT_METRICS as GRADIENT_METRICS
 from jdd.losses.gradient import gradient_matching as gradient_matching
 from jdd.losses.regression import kernel_ridge_regression as kernel_ridge_regression

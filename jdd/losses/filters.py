@@ -1,4 +1,4 @@
-"""The two filters of parameters that PAD puts before trajectory matching, as weights for it."""
+"""Which parameters are matched: PAD's two filters as weights, and the kernels that IDC takes."""
 
 import math
 import re
@@ -77,6 +77,35 @@ def drop_shallow_layers(params: PyTree, share: float) -> PyTree:
         weights[place] = jnp.asarray(np.moveaxis(by_unit, 0, -1), jnp.float32)
         left = max(left - size, 0)
     return jax.tree.unflatten(structure, weights)
+
+
+def hidden_kernels(params: PyTree) -> list[jax.Array]:
+    """The kernels of all layers but the last: what IDC matches the gradients of.
+
+    Arrays with one axis, biases and the scales of norms, are left out. The last layer is known by
+    its name, as in `drop_shallow_layers`. The released code leaves out every array with two axes
+    instead, which for networks with one linear layer, its classifier, is the same.
+
+    Args:
+      params: a pytree of nested dicts of parameters, or of their gradients.
+
+    Returns:
+      The others, from the first layer to the last but one.
+
+    Raises:
+      UserError: none is left.
+
+    References:
+      Kim et al., "Dataset Condensation via Efficient Synthetic-Data Parameterization" (2022),
+      released code.
+    """
+    leaves, _ = jax.tree_util.tree_flatten_with_path(params)
+    kernels = sorted(
+        (leaf for leaf in leaves if leaf[1].ndim > 1), key=lambda leaf: _depth(leaf[0])
+    )
+    if len(kernels) < 2:
+        raise UserError("the network has no layer but its last: its gradients cannot be matched")
+    return [kernel for _, kernel in kernels[:-1]]
 
 
 def _nth_smallest(values: jax.Array, n: int) -> jax.Array:

@@ -22,6 +22,7 @@ def gradient_matching(
 
         layerwise_cosine:  Σ_layers Σ_u 1 − aᵤ·bᵤ / (‖aᵤ‖ ‖bᵤ‖ + ε),    1-D leaves left out
         mse:               ‖a − b‖²,                                     over all leaves together
+        l1:                Σ |a − b|,                                    over all leaves together
         cosine:            1 − a·b / (‖a‖ ‖b‖ + ε),                      over all leaves together
 
     Match one class at a time, and take both gradients at the same parameters: a gradient over all
@@ -31,7 +32,7 @@ def gradient_matching(
     Args:
       synthetic_grads: a pytree of gradients in Flax layout, `(…, in, out)`, differentiable.
       real_grads: the same structure.
-      metric: "layerwise_cosine" (the paper's), "mse" or "cosine".
+      metric: "layerwise_cosine" (the paper's), "mse", "l1" or "cosine".
 
     Returns:
       The loss, a float32 scalar. A unit without any gradient counts 1 and has a gradient of zero.
@@ -66,12 +67,21 @@ def _mse(synthetic: list[jax.Array], real: list[jax.Array]) -> jax.Array:
     return _total(jnp.square(a - b) for a, b in zip(synthetic, real, strict=True))
 
 
+def _l1(synthetic: list[jax.Array], real: list[jax.Array]) -> jax.Array:
+    return _total(jnp.abs(a - b) for a, b in zip(synthetic, real, strict=True))
+
+
 def _joint_cosine(synthetic: list[jax.Array], real: list[jax.Array]) -> jax.Array:
     dot = _total(a * b for a, b in zip(synthetic, real, strict=True))
     return 1 - _cosine(dot, _total(a * a for a in synthetic), _total(b * b for b in real))
 
 
-GRADIENT_METRICS = {"layerwise_cosine": _layerwise_cosine, "mse": _mse, "cosine": _joint_cosine}
+GRADIENT_METRICS = {
+    "layerwise_cosine": _layerwise_cosine,
+    "mse": _mse,
+    "l1": _l1,
+    "cosine": _joint_cosine,
+}
 
 
 def _total(leaves: Iterable[jax.Array]) -> jax.Array:

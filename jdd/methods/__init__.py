@@ -25,6 +25,8 @@ from jdd.methods.dm import DmSettings as DmSettings
 from jdd.methods.dm import dm as dm
 from jdd.methods.frepo import FrepoSettings as FrepoSettings
 from jdd.methods.frepo import frepo as frepo
+from jdd.methods.idc import IdcSettings as IdcSettings
+from jdd.methods.idc import idc as idc
 from jdd.methods.mtt import MttSettings as MttSettings
 from jdd.methods.mtt import mtt as mtt
 from jdd.methods.ncfm import NcfmSettings as NcfmSettings

@@ -6,28 +6,26 @@ Zhao, Bilen: "Dataset Condensation with Differentiable Siamese Augmentation", IC
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from jdd import ops
 from jdd.augment import strategy_for
 from jdd.data import DeviceData
 from jdd.experts import Segment
-from jdd.losses import GRADIENT_METRICS, cross_entropy, gradient_matching
+from jdd.losses import GRADIENT_METRICS, gradient_matching
 from jdd.methods import matching
 from jdd.methods.base import Method, MethodSettings, MethodState, Metrics, decoded
+from jdd.methods.gradients import Pair, held_statistics, image_gradient
 from jdd.methods.presets import Preset, Row
 from jdd.networks import NetworkLike
-from jdd.networks.layers import BATCH_MOMENTUM
 from jdd.settings import setting
 from jdd.synthetic import SyntheticSet
-from jdd.training import FitState, Recipe, Schedule, Trainer, apply_training
+from jdd.training import FitState, Recipe, Schedule, Trainer
 from jdd.training import run as train
-
-STATISTICS_IMAGES = 16  # real images a class that batch norm's statistics are set from
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ class DcSettings(MethodSettings):
     )
     metric: str = setting(
         "layerwise_cosine",
-        "distance of gradients: layerwise_cosine, mse or cosine",
+        "distance of gradients: layerwise_cosine, mse, l1 or cosine",
         choices=GRADIENT_METRICS,
     )
 
@@ -101,6 +99,11 @@ def _gradient_matching(settings: DcSettings, network: NetworkLike, augmented: bo
         )
         images, _ = decoded(synthetic)
         trainer = Trainer.of(network, recipe, images.shape[0])
+        pair = Pair(
+            settings.batch_real,
+            partial(matching.siamese, strategy=strategy),
+            partial(gradient_matching, metric=settings.metric),
+        )
         rate = Schedule(jnp.float32(settings.lr_net), jnp.float32(jnp.inf))
 
         def step(carry: tuple[Any, ...], at: tuple[jax.Array, jax.Array]) -> tuple[Any, jax.Array]:
@@ -112,11 +115,9 @@ def _gradient_matching(settings: DcSettings, network: NetworkLike, augmented: bo
             epochs = jnp.where(number > 0, settings.inner_loop, 0)
             fit = fit._replace(key=jax.random.key_data(train_key))
             fit = train(trainer, fit, DeviceData(images, synthetic.labels), rate, epochs)
-            stats = held_statistics(settings, network, fit, data, real_key)
+            stats = held_statistics(network, fit, data, real_key, settings.statistics)
             fit = fit._replace(batch_stats=stats)
-            loss, gradient = image_gradient(
-                settings, network, fit.params, stats, images, data, match_key, strategy
-            )
+            loss, gradient = image_gradient(pair, network, fit, images, data, match_key)
             change, moments = optimizer.update(to_storage(gradient), moments, storage)
             return (optax.apply_updates(storage, change), moments, fit), loss
 
@@ -133,96 +134,6 @@ def _gradient_matching(settings: DcSettings, network: NetworkLike, augmented: bo
         return synthetic.replace(storage=storage), state, {"loss": jnp.mean(losses)}
 
     return Method(init, update, settings.needs)
-
-
-def image_gradient(
-    settings: DcSettings,
-    network: NetworkLike,
-    params: Any,
-    batch_stats: Any,
-    images: jax.Array,
-    data: DeviceData,
-    key: jax.Array,
-    strategy: str,
-) -> tuple[jax.Array, jax.Array]:
-    """The matching loss at one network, summed over classes, and its gradient to the images.
-
-    A class's loss depends on its own images alone, so loss and gradient are made class by class.
-    With g = ∇_θ ℓ(S, θ), the gradient of D(g) to the images is ∂_S ⟨∇_θ ℓ, v⟩ where v = ∂D/∂g:
-    the derivative along v of θ ↦ ∇_S ℓ(S, θ). So no gradient to the weights is differentiated
-    again, which is where reverse mode over reverse mode would spend most of its time.
-
-    Args:
-      settings: of the method.
-      network: the module.
-      params, batch_stats: of the network; the latter as `held_statistics` gives them.
-      images: `(n, h, w, c)`, class by class.
-      data: real images.
-      key: of this update.
-      strategy: DSA's, or "none".
-
-    Returns:
-      The loss, a scalar, and the gradient `(n, h, w, c)`.
-    """
-    classes = data.num_classes
-
-    def of_class(
-        shared: Any, own: jax.Array, label: jax.Array, key: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
-        params, held, data = shared
-        real_key, transform = jax.random.split(key)
-
-        def of_batch(params: Any, batch: tuple[jax.Array, jax.Array]) -> jax.Array:
-            logits: Any = network.apply({"params": params, **held}, batch[0])
-            return cross_entropy(logits, batch[1])
-
-        def loss(params: Any, images: jax.Array) -> jax.Array:
-            images = matching.siamese(transform, images, strategy)
-            batch = (images, jnp.full(images.shape[0], label))
-            return ops.microbatched_mean(of_batch, params, batch)
-
-        real = data.sample_class(real_key, label, settings.batch_real)
-        theirs = jax.grad(loss)(params, real)
-        ours = jax.grad(loss)(params, own)
-        distance, direction = jax.value_and_grad(gradient_matching)(ours, theirs, settings.metric)
-        _, gradient = jax.jvp(lambda p: jax.grad(loss, 1)(p, own), (params,), (direction,))
-        return distance, gradient
-
-    losses, gradients = matching.over_classes(
-        of_class,
-        (params, {"batch_stats": batch_stats} if batch_stats else {}, data),
-        matching.by_class(images, classes),
-        jnp.arange(classes, dtype=jnp.int32),
-        jax.random.split(key, classes),
-    )
-    return jnp.sum(losses), gradients.reshape(images.shape)
-
-
-def held_statistics(
-    settings: DcSettings, network: NetworkLike, fit: FitState, data: DeviceData, key: jax.Array
-) -> Any:
-    """Batch norm's statistics, at which both gradients of an update are then taken.
-
-    They come from 16 real images of every class, as a few synthetic ones would give none that are
-    worth having. With `statistics` at 1 they are those images' own. The released code makes one
-    pass in training mode instead, which moves the running statistics by a tenth of the way.
-
-    Returns:
-      The network's `batch_stats`; empty where it has no batch norm.
-    """
-    if not fit.batch_stats:
-        return fit.batch_stats
-    classes = jnp.arange(data.num_classes, dtype=jnp.int32)
-    real = matching.over_classes(
-        lambda data, label, k: data.sample_class(k, label, STATISTICS_IMAGES),
-        data,
-        classes,
-        jax.random.split(key, data.num_classes),
-    )
-    real = real.reshape(-1, *real.shape[2:])
-    _, moved = apply_training(network, fit.params, fit.batch_stats, real)
-    share = settings.statistics / BATCH_MOMENTUM
-    return jax.tree.map(lambda old, new: old + share * (new - old), fit.batch_stats, moved)
 
 
 # Loops (outer, inner) are given for 1, 10, 20, 30, 40 and 50 images per class. DC is evaluated

@@ -22,6 +22,8 @@ from jdd.methods.dm import PRESETS as DM_PRESETS
 from jdd.methods.dm import DmSettings, dm
 from jdd.methods.frepo import PRESETS as FREPO_PRESETS
 from jdd.methods.frepo import FrepoSettings, frepo
+from jdd.methods.idc import PRESETS as IDC_PRESETS
+from jdd.methods.idc import IdcSettings, idc
 from jdd.methods.mtt import PRESETS as MTT_PRESETS
 from jdd.methods.mtt import MttSettings, mtt
 from jdd.methods.ncfm import PRESETS as NCFM_PRESETS
@@ -55,6 +57,7 @@ METHODS: dict[str, MethodEntry] = {
     "datadam": MethodEntry(datadam, DatadamSettings, DATADAM_PRESETS),
     "ncfm": MethodEntry(ncfm, NcfmSettings, NCFM_PRESETS),
     "frepo": MethodEntry(frepo, FrepoSettings, FREPO_PRESETS),
+    "idc": MethodEntry(idc, IdcSettings, IDC_PRESETS),
     "mtt": MethodEntry(mtt, MttSettings, MTT_PRESETS),
     "datm": MethodEntry(datm, DatmSettings, DATM_PRESETS),
     "pad": MethodEntry(pad, PadSettings, PAD_PRESETS),

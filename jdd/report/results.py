@@ -10,7 +10,7 @@ import numpy as np
 from jdd.errors import UserError
 from jdd.report.outcome import percent, table
 from jdd.runs.result import RunResult
-from jdd.training import Accuracy, Recipe
+from jdd.training import STACKED, Accuracy, Recipe
 
 _HEAD = """# Results
 
@@ -46,11 +46,13 @@ _COUNTS = (1, 10, 50)
 _PAPERS: dict[tuple[str, str], tuple[tuple[float, float, float], str]] = {
     ("dc", "mnist"): ((91.7, 97.4, 98.8), "repository, last"),
     ("dsa", "mnist"): ((88.7, 97.8, 99.2), "repository, last"),
+    ("idc", "mnist"): ((94.2, 98.4, 99.1), "repository, last"),
     ("dm", "mnist"): ((89.7, 97.5, 98.6), "paper, last"),
     ("mtt", "mnist"): ((91.4, 97.3, 98.5), "re-run, best on test"),
     ("frepo", "mnist"): ((93.0, 98.6, 99.2), "paper, best on test"),
     ("dc", "cifar10"): ((28.3, 44.9, 53.9), "repository, last"),
     ("dsa", "cifar10"): ((28.8, 52.1, 60.6), "repository, last"),
+    ("idc", "cifar10"): ((50.6, 67.5, 74.5), "repository, last"),
     ("dm", "cifar10"): ((26.0, 48.9, 63.0), "paper, last"),
     ("mtt", "cifar10"): ((46.3, 65.3, 71.6), "paper, best on test"),
     ("datadam", "cifar10"): ((32.0, 54.2, 67.0), "paper, best on test"),
@@ -157,12 +159,22 @@ def _paper(result: RunResult) -> str:
 
 
 def _recipe(recipe: Recipe) -> str:
-    """Such as "ConvNet (width 128, depth 3), 1000 epochs, DSA"."""
+    """Such as "ConvNet (width 128, depth 3), 1000 epochs, DSA", and what else is not published."""
     shown = [name for name in ("width", "depth") if name in recipe.options]
     options = ", ".join(f"{name} {recipe.options[name]}" for name in shown)
     network = recipe.network + (f" ({options})" if options else "")
     name = recipe.augmentation
-    augmentation = name if name.startswith("each_") else "DSA"
-    if name == "none":
-        augmentation = "no augmentation"
-    return f"{network}, {recipe.epochs} epochs, {augmentation}"
+    augmentation = name if name.startswith(("each_", STACKED)) else "DSA"
+    words = [
+        network,
+        f"{recipe.epochs} epochs",
+        "no augmentation" if name == "none" else augmentation,
+    ]
+    if recipe.cutmix:
+        beta = "" if recipe.cutmix_beta == 1 else f" (beta {recipe.cutmix_beta:g})"
+        words.append(f"CutMix {recipe.cutmix:g}{beta}")
+    if recipe.optimizer != "sgd":
+        words.append(f"AdamW {recipe.learning_rate:g}")
+    if recipe.rate_schedule != "step":
+        words.append(recipe.rate_schedule)
+    return ", ".join(words)

@@ -83,7 +83,7 @@ def judge(problem: Problem, outcome: Outcome, should_stop: Stop) -> RunResult:
         random = accuracy("random images", recipe, data, evaluation.eval_networks)
     if evaluation.eval_plain:
         plain = best
-        how = dataclasses.replace(recipe, augmentation="none")
+        how = dataclasses.replace(recipe, augmentation="none", cutmix=0.0)
         if how != recipe or outcome.best.labels.ndim == 2:
             data = DeviceData(outcome.best.images, outcome.best.hard_labels())
             rate, count = outcome.best.learning_rate, evaluation.eval_networks

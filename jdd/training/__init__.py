@@ -10,6 +10,7 @@ from jdd.training.fit import run_jit as run_jit
 from jdd.training.fit import schedule as schedule
 from jdd.training.gsam import Gsam as Gsam
 from jdd.training.losses import EACH as EACH
+from jdd.training.losses import STACKED as STACKED
 from jdd.training.losses import apply_training as apply_training
 from jdd.training.losses import augmented as augmented
 from jdd.training.losses import batch_loss as batch_loss
@@ -17,4 +18,6 @@ from jdd.training.metrics import Accuracy as Accuracy
 from jdd.training.predict import TEST_BATCH as TEST_BATCH
 from jdd.training.predict import accuracy as accuracy
 from jdd.training.predict import predict as predict
+from jdd.training.recipe import OPTIMIZERS as OPTIMIZERS
+from jdd.training.recipe import SCHEDULES as SCHEDULES
 from jdd.training.recipe import Recipe as Recipe

@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jdd.augment import cutmix
 from jdd.data import DeviceData
 from jdd.networks import NetworkLike
 from jdd.training.gsam import Gsam, surrogate_gap
-from jdd.training.losses import augmented, batch_loss
+from jdd.training.losses import Labels, augmented, batch_loss
 from jdd.training.recipe import Recipe
 
 _PARTS = range(8, 13)
@@ -35,7 +36,7 @@ class FitState(NamedTuple):
         return cls(
             params=params,
             batch_stats=variables.get("batch_stats", {}),
-            optimizer=trainer.optimizer().init(params),
+            optimizer=trainer.descent().init(params),
             average=params if trainer.ema else {},
             key=jax.random.key_data(key),
             epoch=jnp.int32(0),
@@ -48,13 +49,21 @@ class Schedule(NamedTuple):
 
     learning_rate: jax.Array  # () float32
     decay_epoch: jax.Array  # () float32, from here on a tenth of it
+    cosine_epochs: jax.Array | None = None  # () float32, over which it falls to 0
+
+    def at(self, epoch: jax.Array) -> jax.Array:
+        """The step size in an epoch, counted from 0."""
+        rate = self.learning_rate * jnp.where(epoch >= self.decay_epoch, 0.1, 1.0)
+        if self.cosine_epochs is None:
+            return rate
+        return rate * (1 + jnp.cos(jnp.pi * jnp.minimum(epoch / self.cosine_epochs, 1))) / 2
 
 
 class Trainer(NamedTuple):
     """The static part of a training: a hashable argument of its compiled functions.
 
-    SGD as PyTorch has it: weight decay is added to the gradient before the momentum. With `adam`
-    the step is Adam's (Kingma and Ba, 2015, with its own constants) instead.
+    SGD as PyTorch has it: weight decay is added to the gradient before the momentum. AdamW
+    (Loshchilov and Hutter, 2019) has the constants of Adam's paper, and no momentum besides.
     """
 
     network: NetworkLike
@@ -65,9 +74,11 @@ class Trainer(NamedTuple):
     augmentation: str = "none"
     ema: float = 0.0
     gsam: Gsam | None = None
-    adam: bool = False
     rest: int = 0
     """examples of one more, smaller batch at the end of an epoch"""
+    optimizer: str = "sgd"
+    cutmix: float = 0.0
+    cutmix_beta: float = 1.0
 
     @classmethod
     def of(cls, network: NetworkLike, recipe: Recipe, size: int, steps: int = 0) -> "Trainer":
@@ -99,27 +110,31 @@ class Trainer(NamedTuple):
             augmentation=recipe.augmentation,
             ema=recipe.ema,
             rest=rest,
+            optimizer=recipe.optimizer,
+            cutmix=recipe.cutmix,
+            cutmix_beta=recipe.cutmix_beta,
         )
 
-    def optimizer(self) -> optax.GradientTransformation:
+    def descent(self) -> optax.GradientTransformation:
         """Gradient → descent direction, before the step size."""
         parts = []
+        if self.optimizer == "adamw":
+            parts.append(optax.scale_by_adam())
         if self.weight_decay:
             parts.append(optax.add_decayed_weights(self.weight_decay))
-        if self.momentum:
+        if self.momentum and self.optimizer == "sgd":
             parts.append(optax.trace(decay=self.momentum))
-        if self.adam:
-            parts.append(optax.scale_by_adam())
         return optax.chain(*parts) if parts else optax.identity()
 
 
 def schedule(recipe: Recipe, learning_rate: jax.Array | float | None = None) -> Schedule:
     """The recipe's step sizes; `learning_rate` is the one that a set carries, where it does."""
+    rate = jnp.asarray(recipe.step_size(learning_rate), jnp.float32)
+    if recipe.rate_schedule == "cosine":
+        return Schedule(rate, jnp.float32(np.inf), jnp.float32(recipe.epochs))
+    decays = recipe.decay_after < 1
     return Schedule(
-        jnp.asarray(recipe.step_size(learning_rate), jnp.float32),
-        jnp.asarray(
-            recipe.epochs * recipe.decay_after if recipe.decay_after < 1 else np.inf, jnp.float32
-        ),
+        rate, jnp.asarray(recipe.epochs * recipe.decay_after if decays else np.inf, jnp.float32)
     )
 
 
@@ -202,20 +217,24 @@ def _step(
 ) -> tuple[FitState, jax.Array]:
     """One step on the examples at `index`, and the loss before it."""
     images, labels = data.batch(index)
+    if trainer.cutmix:
+        key, mix_key = jax.random.split(key)
     if trainer.augmentation != "none":
         images = augmented(key, images, trainer.augmentation)
+    mixed: Labels = labels
+    if trainer.cutmix:
+        images, mixed = cutmix(mix_key, images, labels, trainer.cutmix, trainer.cutmix_beta)
 
     def loss(params: Any) -> tuple[jax.Array, Any]:
-        return batch_loss(trainer.network, params, state.batch_stats, images, labels)
+        return batch_loss(trainer.network, params, state.batch_stats, images, mixed)
 
     (value, stats), gradient = jax.value_and_grad(loss, has_aux=True)(state.params)
     if trainer.gsam is not None:
         gradient = surrogate_gap(
             trainer.gsam, lambda p: jax.grad(loss, has_aux=True)(p)[0], state.params, gradient
         )
-    direction, moments = trainer.optimizer().update(gradient, state.optimizer, state.params)
-    late = state.epoch.astype(jnp.float32) >= rates.decay_epoch
-    rate = rates.learning_rate * jnp.where(late, 0.1, 1.0)
+    direction, moments = trainer.descent().update(gradient, state.optimizer, state.params)
+    rate = rates.at(state.epoch.astype(jnp.float32))
     params = jax.tree.map(lambda p, d: p - rate * d, state.params, direction)
     average = state.average
     if trainer.ema:

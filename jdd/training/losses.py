@@ -6,17 +6,26 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jdd.augment import augment, augment_each
+from jdd.augment import Mixed, augment, augment_each, augment_stacked
 from jdd.losses import cross_entropy, soft_cross_entropy
 from jdd.networks import NetworkLike
 from jdd.ops import microbatched_mean
 
 _EACH = "each_"
+STACKED = "stacked_"  # before DSA's kinds: on top of each other, as IDC has them
 EACH = _EACH + "crop_scale_rotate"  # the augmentation that DC is evaluated with on MNIST
 
 
-def classification_loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """Mean cross-entropy against int `(n,)` classes or float `(n, classes)` label logits."""
+Labels = jax.Array | Mixed
+
+
+def classification_loss(logits: jax.Array, labels: Labels) -> jax.Array:
+    """Mean cross-entropy against int `(n,)` classes or float `(n, classes)` label logits; against
+    both kinds that CutMix has mixed, by their areas."""
+    if isinstance(labels, Mixed):
+        fraction = labels.fraction[0]
+        around = classification_loss(logits, labels.labels)
+        return fraction * around + (1 - fraction) * classification_loss(logits, labels.others)
     if jnp.issubdtype(labels.dtype, jnp.integer):
         return cross_entropy(logits, labels)
     return soft_cross_entropy(logits, labels)
@@ -37,13 +46,16 @@ def augmented(key: jax.Array, images: jax.Array, name: str) -> jax.Array:
     Args:
       key: a key for this call alone.
       images: float.
-      name: a strategy of `jdd.augment.augment`; or one of `augment_each` after "each_"; or "none".
+      name: a strategy of `jdd.augment.augment`; the same after "stacked_" for `augment_stacked`; or
+        one of `augment_each` after "each_"; or "none".
 
     Raises:
       UserError: a kind that is not known; it names the nearest.
     """
     if name.startswith(_EACH):
         return augment_each(key, images, name.removeprefix(_EACH))
+    if name.startswith(STACKED):
+        return augment_stacked(key, images, name.removeprefix(STACKED))
     return augment(key, images, name)
 
 
@@ -52,7 +64,7 @@ def batch_loss(
     params: Any,
     batch_stats: Any,
     images: jax.Array,
-    labels: jax.Array,
+    labels: Labels,
     criterion: Callable[[jax.Array, jax.Array], jax.Array] = classification_loss,
 ) -> tuple[jax.Array, Any]:
     """Mean loss of a batch in training mode, and the batch statistics that it updates.
@@ -61,7 +73,7 @@ def batch_loss(
     `criterion`, of logits and labels, is to be a mean over examples.
     """
 
-    def loss(params: Any, batch: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, Any]:
+    def loss(params: Any, batch: tuple[jax.Array, Labels]) -> tuple[jax.Array, Any]:
         logits, stats = apply_training(network, params, batch_stats, batch[0])
         return criterion(logits, batch[1]), stats
 

@@ -7,6 +7,9 @@ from typing import Any
 
 from jdd.settings import Settings, setting
 
+OPTIMIZERS = ("sgd", "adamw")
+SCHEDULES = ("step", "cosine")
+
 
 @dataclass(frozen=True)
 class Recipe(Settings):
@@ -27,19 +30,36 @@ class Recipe(Settings):
         "and a smaller last one, as published",
     )
     learning_rate: float = setting(
-        0.01, "of SGD, in place of the step size that a set has learned", above=0
+        0.01, "in place of the step size that a set has learned, which is of SGD alone", above=0
     )
     learned_rate: bool = setting(
         True, "the step size that a set has learned is used; off: `learning_rate` on every set"
     )
     momentum: float = setting(0.9, "of SGD", min=0, below=1)
-    weight_decay: float = setting(5e-4, "of SGD, added to the gradient before the momentum", min=0)
+    weight_decay: float = setting(
+        5e-4,
+        "of SGD, added to the gradient before the momentum; of AdamW, apart from its moments",
+        min=0,
+    )
     decay_after: float = setting(
         0.5, "fraction of the epochs before the rate falls to a tenth; 1: never", min=0, max=1
     )
+    optimizer: str = setting("sgd", "sgd, or adamw, with Adam's own constants", choices=OPTIMIZERS)
+    rate_schedule: str = setting(
+        "step",
+        "step, or cosine: the rate falls to 0 along half a wave, whatever `decay_after`",
+        choices=SCHEDULES,
+    )
+    cutmix: float = setting(
+        0.0, "probability that a batch is mixed by CutMix, one box of each image", min=0, max=1
+    )
+    cutmix_beta: float = setting(
+        1.0, "of the beta distribution that the area outside the box is drawn from", above=0
+    )
     augmentation: str = setting(
         "none",
-        "DSA strategy, its kinds joined by _; each_crop_scale_rotate as DC on MNIST; or none",
+        "DSA strategy, its kinds joined by _, one drawn for a batch; the same after stacked_, on "
+        "top of each other as in IDC; each_crop_scale_rotate as DC on MNIST; or none",
     )
     ema: float = setting(
         0.0, "decay of the averaged weights that are tested; 0: no average", min=0, below=1
@@ -49,8 +69,9 @@ class Recipe(Settings):
         return hash(json.dumps(asdict(self), sort_keys=True))
 
     def step_size(self, learned: Any = None) -> Any:
-        """The step size on a set that has learned this one, or none."""
-        return self.learning_rate if learned is None or not self.learned_rate else learned
+        """The step size on a set that has learned this one, for SGD, or none."""
+        follows = self.learned_rate and self.optimizer == "sgd"
+        return learned if follows and learned is not None else self.learning_rate
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON."""

@@ -1,11 +1,14 @@
 """The table of results: what each cell comes from, and runs of methods without experts."""
 
+import dataclasses
 import json
 
 import pytest
 
 from jdd import SyntheticSet
 from jdd.cli import distill, evaluate, results
+from jdd.report.results import _recipe
+from jdd.training import Recipe
 from tests.cli.running import OLD_RUN, PROMISED, call
 
 FEW = ["--dataset", "digits", "--preset", "quick", "--width", "8", "--eval-epochs", "10"]
@@ -117,3 +120,19 @@ def test_the_published_ways_of_choosing_are_marked_and_kept_apart(
     before, _, after = page.read_text().partition("## digits, as published")
     assert mark in after and "| dm " in after
     assert mark not in before and "| dm " in before
+
+
+def test_a_recipe_is_named_where_it_is_not_the_published_one():
+    plain = Recipe(options={"width": 8}, epochs=30, augmentation="color_crop")
+    assert _recipe(plain) == "ConvNet (width 8), 30 epochs, DSA"
+    newer = dataclasses.replace(
+        plain,
+        augmentation="stacked_color_crop",
+        cutmix=0.5,
+        cutmix_beta=0.3,
+        optimizer="adamw",
+        learning_rate=0.001,
+        rate_schedule="cosine",
+    )
+    words = "stacked_color_crop, CutMix 0.5 (beta 0.3), AdamW 0.001, cosine"
+    assert _recipe(newer) == f"ConvNet (width 8), 30 epochs, {words}"

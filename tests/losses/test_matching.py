@@ -48,7 +48,7 @@ def test_mse_and_cosine_run_over_everything():
     )
 
 
-@pytest.mark.parametrize("metric", ["layerwise_cosine", "mse", "cosine"])
+@pytest.mark.parametrize("metric", ["layerwise_cosine", "mse", "l1", "cosine"])
 def test_gradient_matching_has_finite_derivatives_at_zero(metric):
     a, zero = grads(0), jax.tree.map(np.zeros_like, grads(0))
     for pair in ((a, zero), (zero, a), (zero, zero)):
@@ -59,7 +59,7 @@ def test_gradient_matching_has_finite_derivatives_at_zero(metric):
     assert gradient_matching(zero, a) == 8
 
 
-@pytest.mark.parametrize("metric", ["layerwise_cosine", "mse", "cosine"])
+@pytest.mark.parametrize("metric", ["layerwise_cosine", "mse", "l1", "cosine"])
 def test_gradient_matching_derivative(metric):
     a, b, direction = grads(0), grads(10), grads(20)
     step = 1e-2

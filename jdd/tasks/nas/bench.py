@@ -67,7 +67,7 @@ class Bench:
         )
         if self._space.adam:
             self._recipe = dataclasses.replace(
-                self._recipe, momentum=0.0, weight_decay=0.0, decay_after=1.0
+                self._recipe, optimizer="adamw", weight_decay=0.0, decay_after=1.0
             )
         # Batches as the distilled set divides into them, for all proxies and networks alike.
         module = self._program(self._space.options[0]).module
@@ -137,7 +137,7 @@ class Bench:
 
     def _trainer(self, module: Any) -> Trainer:
         trainer = Trainer.of(module, self._recipe, self._batch)
-        return trainer._replace(steps=self._epoch_steps[FULL], adam=self._space.adam)
+        return trainer._replace(steps=self._epoch_steps[FULL])
 
     def _epochs(self, proxy: str) -> int:
         """Of the schedule of step sizes: early stopping is the beginning of the full training."""

@@ -1,0 +1,192 @@
+"""Differentiable siamese augmentation (DSA), one kind at a time or several on top of each other.
+
+Everything geometric is bilinear sampling with zeros outside the image, hence linear in the pixels.
+Shifts and zooms move rows and columns separately and are two small matrix products; rotation
+gathers its four corners.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jdd.augment._sampling import kinds_of, rotated_grid, sample, sample_separably, zoomed
+
+WITH_FLIP = "color_crop_cutout_flip_scale_rotate"
+WITHOUT_FLIP = "color_crop_cutout_scale_rotate"
+_NO_FLIP = frozenset({"digits", "mnist", "svhn"})  # a mirrored digit is another sign, or none
+_GEOMETRIC = ("crop", "scale", "rotate")
+
+
+@dataclasses.dataclass(frozen=True)
+class DsaSettings:
+    """Ranges of DSA's transforms; the published ones, for all datasets."""
+
+    flip: float = 0.5  # probability
+    scale: float = 1.2  # zoom by up to this factor, in or out, each axis for itself
+    rotate: float = 15.0  # degrees, either way
+    crop: float = 0.125  # shift by up to this fraction of the side
+    cutout: float = 0.5  # side of the square set to zero, as a fraction of the image's
+    brightness: float = 1.0  # width of the interval of what is added
+    saturation: float = 2.0  # greatest factor on the distance from the pixel's grey
+    contrast: float = (
+        0.5  # least factor on the distance from the image's mean; the greatest is 1 more
+    )
+
+
+def strategy_for(dataset: str) -> str:
+    """DSA's strategy for a dataset by name: all kinds, without the flip for digits."""
+    return WITHOUT_FLIP if dataset in _NO_FLIP else WITH_FLIP
+
+
+def augment(
+    key: jax.Array,
+    images: jax.Array,
+    strategy: str,
+    siamese: bool = False,
+    settings: DsaSettings = DsaSettings(),
+) -> jax.Array:
+    """Differentiable siamese augmentation: one kind of transform for a batch.
+
+    To augment synthetic and real images alike, call it twice with the same key and `siamese=True`:
+    the draws do not depend on the batch's size. With `siamese=False` the kind is shared but every
+    image has its own parameters, and the same key does not transform two batches alike.
+
+    Args:
+      key: a key for this call alone; the same one again gives the same transform again.
+      images: `(n, h, w, c)` float.
+      strategy: kinds joined by underscores, from color, crop, cutout, flip, scale and rotate, drawn
+        from with equal chances; or "none". `strategy_for` gives a dataset's.
+      siamese: whether all images of the batch share one draw of the parameters.
+      settings: the ranges, in units of preprocessed pixels where they add to them.
+
+    Returns:
+      Images of the same shape and dtype.
+
+    Raises:
+      UserError: a kind that is none of these; it names the nearest.
+
+    References:
+      Zhao and Bilen, "Dataset Condensation with Differentiable Siamese Augmentation" (2021).
+    """
+    kinds = kinds_of(strategy, _TRANSFORMS)
+    return _augment(key, images, kinds, siamese, settings) if kinds else images
+
+
+@functools.partial(jax.jit, static_argnames=("kinds", "siamese", "settings"))
+def _augment(
+    key: jax.Array, images: jax.Array, kinds: tuple[str, ...], siamese: bool, settings: DsaSettings
+) -> jax.Array:
+    kind_key, draw_key = jax.random.split(key)
+    # One array of numbers for whichever kind it is: every generator is compiled in each derivative.
+    dtype = jnp.promote_types(images.dtype, jnp.float32)  # fewer bits would miss some positions
+    drawn = jax.random.uniform(draw_key, (3, 1 if siamese else images.shape[0]), dtype)
+    branches = [functools.partial(_TRANSFORMS[kind], settings=settings) for kind in kinds]
+    kind = jax.random.randint(kind_key, (), 0, len(kinds))
+    transformed: jax.Array = lax.switch(kind, branches, drawn, images)
+    return transformed
+
+
+def augment_stacked(
+    key: jax.Array,
+    images: jax.Array,
+    strategy: str,
+    siamese: bool = False,
+    settings: DsaSettings = DsaSettings(),
+) -> jax.Array:
+    """DSA's transforms on top of each other, as IDC's code has them; `augment` draws one kind.
+
+    Of the strategy's kinds every call applies flip (with its probability), then color, then one of
+    crop, scale and rotate, drawn with equal chances, then cutout.
+
+    Args:
+      key, images, strategy, siamese, settings: as of `augment`.
+
+    Returns:
+      Images of the same shape and dtype.
+
+    Raises:
+      UserError: a kind that is none of these; it names the nearest.
+
+    References:
+      Kim et al., "Dataset Condensation via Efficient Synthetic-Data Parameterization" (2022),
+      released code.
+    """
+    kinds = kinds_of(strategy, _TRANSFORMS)
+    geometric = "_".join(kind for kind in kinds if kind in _GEOMETRIC)
+    stages = ["flip", "color", geometric, "cutout"]
+    for stage, stage_key in zip(stages, jax.random.split(key, 4), strict=True):
+        if stage and (stage in kinds or stage == geometric):
+            images = augment(stage_key, images, stage, siamese, settings)
+    return images
+
+
+# --- the transforms: each takes numbers in [0, 1), (3, 1) or (3, n), and images ---
+
+
+def _color(drawn: jax.Array, images: jax.Array, settings: DsaSettings) -> jax.Array:
+    u = drawn[:, :, None, None, None].astype(images.dtype)
+    images = images + (u[0] - 0.5) * settings.brightness
+    grey = jnp.mean(images, axis=3, keepdims=True)
+    images = (images - grey) * (u[1] * settings.saturation) + grey
+    mean = jnp.mean(images, axis=(1, 2, 3), keepdims=True)
+    return (images - mean) * (u[2] + settings.contrast) + mean
+
+
+def _flip(drawn: jax.Array, images: jax.Array, settings: DsaSettings) -> jax.Array:
+    mirror = drawn[0, :, None, None, None] < settings.flip
+    return jnp.where(mirror, images[:, :, ::-1], images)
+
+
+def _cutout(drawn: jax.Array, images: jax.Array, settings: DsaSettings) -> jax.Array:
+    def inside(u: jax.Array, size: int) -> jax.Array:
+        length = int(size * settings.cutout + 0.5)
+        # An even square is centred between pixels, and so has one place more.
+        first = _integers(u, 0, size + 1 - length % 2) - length // 2
+        return (jnp.arange(size) >= first) & (jnp.arange(size) < first + length)
+
+    rows, columns = inside(drawn[0], images.shape[1]), inside(drawn[1], images.shape[2])
+    cut = rows[:, :, None, None] & columns[:, None, :, None]
+    return jnp.where(cut, 0.0, images)
+
+
+def _crop(drawn: jax.Array, images: jax.Array, settings: DsaSettings) -> jax.Array:
+    def shifted(u: jax.Array, size: int) -> jax.Array:
+        furthest = int(size * settings.crop + 0.5)
+        return jnp.arange(size) + _integers(u, -furthest, furthest + 1)
+
+    rows, columns = shifted(drawn[0], images.shape[1]), shifted(drawn[1], images.shape[2])
+    return sample_separably(images, rows, columns)
+
+
+def _scale(drawn: jax.Array, images: jax.Array, settings: DsaSettings) -> jax.Array:
+    least, most = 1 / settings.scale, settings.scale
+
+    def from_where(u: jax.Array, size: int) -> jax.Array:
+        return zoomed(jnp.arange(size), least + u[:, None] * (most - least), size)
+
+    rows, columns = from_where(drawn[0], images.shape[1]), from_where(drawn[1], images.shape[2])
+    return sample_separably(images, rows, columns)
+
+
+def _rotate(drawn: jax.Array, images: jax.Array, settings: DsaSettings) -> jax.Array:
+    angle = jnp.deg2rad((2 * drawn[0] - 1) * settings.rotate)
+    return sample(images, *rotated_grid(angle, images.shape[1], images.shape[2]))
+
+
+def _integers(u: jax.Array, least: int, end: int) -> jax.Array:
+    """Numbers in [0, 1) `(m,)` → integers from `least` to `end` − 1, int32 `(m, 1)`."""
+    return (least + jnp.floor(u * (end - least)).astype(jnp.int32))[:, None]
+
+
+_TRANSFORMS: dict[str, Callable[..., jax.Array]] = {
+    "color": _color,
+    "crop": _crop,
+    "cutout": _cutout,
+    "flip": _flip,
+    "scale": _scale,
+    "rotate": _rotate,
+}
