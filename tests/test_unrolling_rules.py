@@ -150,11 +150,11 @@ def test_gradient_is_that_of_finite_differences(name):
                 along[which] = jnp.asarray(rng.standard_normal(along[which].shape))
             direction = (along, jnp.asarray(1.0 if which == "step size" else 0.0))
 
-            def at(epsilon, direction=direction):
-                moved = jax.tree.map(lambda v, d: v + epsilon * d, (data, rate), direction)
-                return float(run(state, *moved, plan, weights)[0])
-
-            slope = (at(1e-5) - at(-1e-5)) / 2e-5
+            values = []
+            for e in (1e-5, -1e-5):
+                moved = jax.tree.map(lambda v, d, e=e: v + e * d, (data, rate), direction)
+                values.append(float(run(state, *moved, plan, weights)[0]))
+            slope = (values[0] - values[1]) / 2e-5
             pairs = zip(jax.tree.leaves(gradient), jax.tree.leaves(direction), strict=True)
             expected = float(sum(jnp.sum(g * d) for g, d in pairs))
             assert slope == pytest.approx(expected, rel=1e-6), which
@@ -210,8 +210,7 @@ def test_adam_where_a_gradient_is_zero_from_the_start():
         np.testing.assert_allclose(a, b, rtol=1e-9)
 
 
-@pytest.mark.parametrize("dtype", ["float32"])
-def test_adam_in_float32_agrees_with_float64(dtype):
+def test_adam_in_float32_agrees_with_float64():
     """20 steps of the network that methods have, its biases before the norm among them: their
     gradient is rounding alone, and Adam divides it by its own size."""
     network = networks.create("ConvNet", 3, width=8, depth=2)
@@ -234,7 +233,7 @@ def test_adam_in_float32_agrees_with_float64(dtype):
 
         return np.asarray(jax.jit(jax.grad(value))(data))
 
-    ours = gradient(dtype)
+    ours = gradient("float32")
     with jax.enable_x64(True):
         exact = gradient("float64")
     assert np.linalg.norm(ours - exact) < 0.02 * np.linalg.norm(exact)

@@ -10,6 +10,8 @@ from typing import Any
 
 from jdd.errors import UserError, unknown
 from jdd.methods.base import Method, MethodSettings
+from jdd.methods.bptt import PRESETS as BPTT_PRESETS
+from jdd.methods.bptt import BpttSettings, bptt
 from jdd.methods.check import try_out
 from jdd.methods.coresets import PRESETS as CORESET_PRESETS
 from jdd.methods.coresets import CoresetSettings, RandomSettings, herding, k_center, random
@@ -49,6 +51,7 @@ METHODS: dict[str, MethodEntry] = {
     "dsa": MethodEntry(dsa, DcSettings, DSA_PRESETS),
     "dm": MethodEntry(dm, DmSettings, DM_PRESETS),
     "datadam": MethodEntry(datadam, DatadamSettings, DATADAM_PRESETS),
+    "bptt": MethodEntry(bptt, BpttSettings, BPTT_PRESETS),
     "mtt": MethodEntry(mtt, MttSettings, MTT_PRESETS),
     "datm": MethodEntry(datm, DatmSettings, DATM_PRESETS),
     "pad": MethodEntry(pad, PadSettings, PAD_PRESETS),

@@ -145,7 +145,7 @@ class AdamState(NamedTuple):
     params: PyTree
     mean: PyTree  # m, like the parameters
     square: PyTree  # v, like the parameters
-    count: jax.Array  # () float, steps made so far; no derivative is taken to it
+    steps: jax.Array  # () float, made so far; no derivative is taken to it
 
 
 @dataclass(frozen=True)
@@ -176,9 +176,9 @@ class Adam(_WithMoments):
         a, b = self.mean_decay, self.square_decay
         mean = jax.tree.map(lambda m, g: a * m + (1 - a) * g, state.mean, gradient)
         square = jax.tree.map(lambda v, g: b * v + (1 - b) * g * g, state.square, gradient)
-        count = state.count + 1
+        steps = state.steps + 1
         # 1 − β^t; the difference itself would have lost four digits of seven at β₂ and t = 1.
-        weights = [-jnp.expm1(jax.lax.stop_gradient(count) * math.log(beta)) for beta in (a, b)]
+        weights = [-jnp.expm1(jax.lax.stop_gradient(steps) * math.log(beta)) for beta in (a, b)]
 
         def direction(m: jax.Array, v: jax.Array) -> jax.Array:
             of_m, of_v = (weight.astype(m.dtype) for weight in weights)
@@ -187,4 +187,4 @@ class Adam(_WithMoments):
             return m / of_m / (root + self.epsilon)
 
         params = add_scaled(state.params, -learning_rate, jax.tree.map(direction, mean, square))
-        return AdamState(params, mean, square, count)
+        return AdamState(params, mean, square, steps)
