@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jdd import unrolling
 from jdd.augment import augment
 from jdd.networks import NetworkLike
 from jdd.training import batch_loss
-from jdd.unrolling import Rule
 
 
 class Learned(NamedTuple):
@@ -34,7 +34,7 @@ class Student(NamedTuple):
     """
 
     network: NetworkLike
-    rule: Rule
+    rule: unrolling.Rule
     rate: float
     """its step size"""
     strategy: str
@@ -69,6 +69,40 @@ class Student(NamedTuple):
 
         lengths: jax.Array = jax.lax.scan(step, state, plan)[1]
         return lengths
+
+    def through_window(
+        self,
+        fresh: Any,
+        learned: Learned,
+        plan: Entry,
+        start: jax.Array,
+        window: int,
+        real: tuple[jax.Array, jax.Array],
+        memory: str,
+    ) -> tuple[jax.Array, Learned]:
+        """The loss on real images behind a window, and its gradient through the window's steps.
+
+        Args:
+          fresh: the rule's state before the first step.
+          learned: the set.
+          plan: all steps.
+          start: () int32, steps before the window, which are not differentiated.
+          window: its steps.
+          real: images `(b, h, w, c)` and labels.
+          memory: "all", "auto" or "constant", as `jdd.unrolling` has it.
+        """
+        before = self.run(fresh, learned, plan, start)
+        steps = jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, start, window), plan)
+
+        def loss(learned: Learned) -> jax.Array:
+            last = unrolling.descend(
+                *(self.loss, self.rule, before, learned, self.rate, steps),
+                unrolling.checkpoints_for(window, memory),
+                unrolling.memory_budget_for(memory),
+            )
+            return batch_loss(self.network, self.rule.params(last), {}, *real)[0]
+
+        return jax.value_and_grad(loss)(learned)
 
 
 def balanced_batches(
