@@ -37,7 +37,9 @@ GROUPS = {
     "experts": ExpertSettings,
     "difficulty": DifficultySettings,
 }
-METHODS_OF_COMMANDS = ("mtt", "pad", "dc", "idc", "dm", "datadam", "ncfm", "frepo", "herding")
+METHODS_OF_COMMANDS = (
+    *("bptt", "mtt", "pad", "dc", "idc", "dm", "datadam", "ncfm", "frepo", "herding"),
+)
 WORDS = (  # plain errors, each with what to say instead in design's names
     r"data sets?\b",
     r"\brightly\b",

@@ -12,7 +12,7 @@ from jdd.augment import augment
 from jdd.interop import params_from_torch
 from jdd.losses import cross_entropy, soft_cross_entropy, trajectory_matching
 from jdd.ops import microbatched_mean
-from jdd.unrolling import _revolve, _sgd
+from jdd.unrolling import _adjoint, _revolve
 from tests import parity
 
 STEPS = 4
@@ -125,7 +125,7 @@ def test_of_a_step_only_products_of_many_channels_are_kept(at_once):
         params, data, _, plan, _ = problem()
         first = jax.tree.map(lambda leaf: leaf[0], plan)
         gradient, products = jax.jit(
-            lambda *arguments: _sgd._gradient_and_products(step_loss, *arguments)
+            lambda *arguments: _adjoint._gradient_and_products(step_loss, *arguments)
         )(params, first, data)
         expected = jax.grad(step_loss)(params, data, first)
     # The second layer sees 4 maps of 4×4×6; its output and the gradient to its input are as large.

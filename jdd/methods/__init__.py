@@ -9,6 +9,8 @@ from jdd.methods.base import decoded as decoded
 from jdd.methods.base import guarded as guarded
 from jdd.methods.base import move_storage as move_storage
 from jdd.methods.base import with_precision as with_precision
+from jdd.methods.bptt import BpttSettings as BpttSettings
+from jdd.methods.bptt import bptt as bptt
 from jdd.methods.coresets import CoresetSettings as CoresetSettings
 from jdd.methods.coresets import RandomSettings as RandomSettings
 from jdd.methods.coresets import herding as herding

@@ -10,6 +10,8 @@ from typing import Any
 
 from jdd.errors import UserError, unknown
 from jdd.methods.base import Method, MethodSettings
+from jdd.methods.bptt import PRESETS as BPTT_PRESETS
+from jdd.methods.bptt import BpttSettings, bptt
 from jdd.methods.check import try_out
 from jdd.methods.coresets import PRESETS as CORESET_PRESETS
 from jdd.methods.coresets import CoresetSettings, RandomSettings, herding, k_center, random
@@ -58,6 +60,7 @@ METHODS: dict[str, MethodEntry] = {
     "ncfm": MethodEntry(ncfm, NcfmSettings, NCFM_PRESETS),
     "frepo": MethodEntry(frepo, FrepoSettings, FREPO_PRESETS),
     "idc": MethodEntry(idc, IdcSettings, IDC_PRESETS),
+    "bptt": MethodEntry(bptt, BpttSettings, BPTT_PRESETS),
     "mtt": MethodEntry(mtt, MttSettings, MTT_PRESETS),
     "datm": MethodEntry(datm, DatmSettings, DATM_PRESETS),
     "pad": MethodEntry(pad, PadSettings, PAD_PRESETS),

@@ -65,7 +65,7 @@ def batch_loss(
     batch_stats: Any,
     images: jax.Array,
     labels: Labels,
-    criterion: Callable[[jax.Array, jax.Array], jax.Array] = classification_loss,
+    criterion: Callable[[jax.Array, Any], jax.Array] = classification_loss,
 ) -> tuple[jax.Array, Any]:
     """Mean loss of a batch in training mode, and the batch statistics that it updates.
 

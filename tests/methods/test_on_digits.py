@@ -6,10 +6,12 @@ import pytest
 
 from jdd import data, evaluation, networks, synthetic
 from jdd.methods import (
+    BpttSettings,
     CoresetSettings,
     DatadamSettings,
     DcSettings,
     DmSettings,
+    bptt,
     datadam,
     dc,
     dm,
@@ -53,6 +55,20 @@ def start(digits):
         (dc, DcSettings(batch_real=30, iterations=40), 0.12),
         (dm, DmSettings(batch_real=30, iterations=80, lr_img=10.0), 0.12),
         (datadam, DatadamSettings(batch_real=30, iterations=80, lr_img=0.4), 0.08),
+        (
+            bptt,
+            BpttSettings(
+                iterations=60,
+                syn_steps=30,
+                window=10,
+                batch_real=100,
+                inner_optimizer="sgd",
+                lr_net=0.03,
+                lr_img=0.05,
+                augmentation="none",
+            ),
+            0.12,
+        ),
         (herding, CoresetSettings(feature_epochs=3), 0.05),
     ],
 )

@@ -82,6 +82,25 @@ def test_what_the_papers_give_for_matching_class_by_class():
     assert (recipe.options["norm"], recipe.epochs, recipe.batch_size) == ("batch", 1800, 64)
 
 
+def test_what_back_propagation_through_time_has_published():
+    """The commands of the README of Feng et al. 2024's code."""
+    wanted = {  # steps, window, first start; images of a class, classes, real images; rates
+        ("cifar10", 10): (200, 60, 0, 0, 0, 5000, 0.001, 0.0),
+        ("cifar100", 1): (130, 90, 40, 1, 0, 5000, 3e-4, 3e-4),
+        ("cifar100", 10): (300, 100, 0, 1, 0, 5000, 0.001, 0.001),
+        ("tiny_imagenet", 10): (300, 100, 0, 1, 50, 1000, 3e-4, 3e-4),
+    }
+    for (dataset, ipc), values in wanted.items():
+        run = built(dataset, ipc, method="bptt")
+        of = run.method_settings
+        assert (of.syn_steps, of.window, of.min_start) == values[:3], (dataset, ipc)
+        assert (of.batch_syn, of.classes_syn, of.batch_real) == values[3:6], (dataset, ipc)
+        assert (of.lr_img, of.lr_label) == values[6:], (dataset, ipc)
+        assert (of.inner_optimizer, of.lr_net, of.iterations) == ("adam", 0.001, 60000)
+        assert (of.augmentation, of.window_start, of.clip) == ("flip_rotate", "random", 2.0)
+        assert run.loop.preprocessing == ("standard" if dataset == "tiny_imagenet" else "zca")
+
+
 @pytest.mark.parametrize("method", ["datm", "pad"])
 def test_soft_trajectories(method):
     """Guo et al. 2024, Li et al. 2024 and their settings files."""

@@ -1,4 +1,4 @@
-"""Plain SGD whose result can be differentiated: the exact adjoint, with checkpoints."""
+"""A student's descent whose result can be differentiated: the exact adjoint, with checkpoints."""
 
 from functools import partial
 from typing import Any
@@ -9,10 +9,10 @@ from jax.tree_util import Partial
 
 from jdd.ops import keep_products
 from jdd.unrolling._revolve import backward_plan, forward_plan
-from jdd.unrolling._step import PyTree, StepLoss, add_scaled, product, step
+from jdd.unrolling._rules import Rule, Sgd
+from jdd.unrolling._step import PyTree, StepLoss, add_scaled, product
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0, 5, 6))
 def sgd(
     loss: StepLoss,
     params: PyTree,
@@ -22,44 +22,66 @@ def sgd(
     checkpoints: int = 0,
     memory_budget: int = 0,
 ) -> PyTree:
-    """Parameters after plain gradient descent, one step for each entry of `plan`.
+    """Parameters after plain gradient descent: `descend` by `Sgd`, whose state they are."""
+    return descend(loss, Sgd(), params, data, learning_rate, plan, checkpoints, memory_budget)
 
-    θ_{t+1} = θ_t − α ∇_θ loss(θ_t, data, plan_t)
 
-    Differentiable once in reverse mode with respect to `params`, `data` and `learning_rate`; the
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1, 6, 7))
+def descend(
+    loss: StepLoss,
+    rule: Rule,
+    state: PyTree,
+    data: PyTree,
+    learning_rate: jax.Array,
+    plan: PyTree,
+    checkpoints: int = 0,
+    memory_budget: int = 0,
+) -> PyTree:
+    """A student's state after one step of descent for each entry of `plan`.
+
+    s_{t+1} = U(s_t, ∇_θ loss(θ_t, data, plan_t), α)
+
+    with U the rule and θ_t the parameters in s_t; for `Sgd` θ_{t+1} = θ_t − α ∇_θ loss.
+
+    Differentiable once in reverse mode with respect to `state`, `data` and `learning_rate`; the
     gradient is exact. It is written as the adjoint recursion instead of left to reverse mode
-    through the scan: with λ the cotangent of θ_{t+1}, one forward-over-reverse product
-    J = ∂_ε ∇_{θ,data} loss(θ_t + ελ) gives all of
+    through the scan. With λ the cotangent of s_{t+1}, the rule's own derivative, entry by entry,
+    gives the direct part of that of s_t and the cotangent γ of the gradient; one
+    forward-over-reverse product J = ∂_ε ∇_{θ,data} loss(θ_t + εγ) gives the rest:
 
-        λ ← λ − α J_θ,      data̅ ← data̅ − α J_data,      α̅ ← α̅ − ∂_ε loss
+        λ ← λ U_s + J_θ,      data̅ ← data̅ + J_data,      α̅ ← α̅ + λ U_α
 
-    so that between the two passes only parameters are stored, never activations, and whatever
-    stands between `data` and the network (augmentation, gathering a batch) is differentiated once,
-    not twice. Within the memory budget the outputs of the step's convolutions are stored too: J
-    then takes six products a layer instead of eight.
+    For `Sgd` γ = −αλ, and λ U_α is the slope −∂_ε loss that comes with J. So between the two passes
+    only states are stored, never activations, and whatever stands between `data` and the network
+    (augmentation, gathering a batch) is differentiated once, not twice. Within the memory budget
+    the outputs of the step's convolutions are stored too: J then takes six products a layer instead
+    of eight (nine where γ depends on the gradient, as for Adam).
 
     Args:
       loss: `(params, data, plan_t) → scalar`; a hashable function, static under `jit`.
-      params: pytree of float arrays, θ_0.
+      rule: `Sgd`, `Momentum` or `Adam`.
+      state: pytree of float arrays, s_0: `rule.start(params)`, or what earlier steps led to.
       data: pytree of float arrays that the loss is differentiated with respect to.
       learning_rate: float scalar α.
       plan: pytree with a leading axis of length `steps`: batch indices, random keys; its
         cotangent is zero.
-      checkpoints: how many steps' parameters are stored at most, 0: all. The others are recomputed
+      checkpoints: how many steps' states are stored at most, 0: all. The others are recomputed
         on the backward pass, in the order that takes the fewest steps: with 10 checkpoints about
         once for up to 65 steps and twice for up to 285.
-      memory_budget: bytes. Where parameters and products of all steps fit, both are stored,
+      memory_budget: bytes. Where states and products of all steps fit, both are stored,
         whatever `checkpoints` is.
 
     Returns:
-      Pytree like `params`: θ_steps.
+      Pytree like `state`: s_steps.
     """
-    return _forward(loss, params, data, learning_rate, plan, checkpoints, memory_budget)[0]
+    arguments = (loss, rule, state, data, learning_rate, plan, checkpoints, memory_budget)
+    return _forward(*arguments)[0]
 
 
 def _forward(
     loss: StepLoss,
-    params: PyTree,
+    rule: Rule,
+    state: PyTree,
     data: PyTree,
     learning_rate: jax.Array,
     plan: PyTree,
@@ -70,23 +92,24 @@ def _forward(
     steps = jax.tree.leaves(plan)[0].shape[0]
 
     def step_with_products(current: PyTree, entry: PyTree) -> tuple[PyTree, tuple[PyTree, PyTree]]:
-        gradient, products = _gradient_and_products(loss, current, entry, data)
-        return add_scaled(current, -learning_rate, gradient), (current, products)
+        gradient, products = _gradient_and_products(loss, rule.params(current), entry, data)
+        kept = gradient if rule.pulls_gradient else None
+        return rule.advance(current, gradient, learning_rate), (current, (kept, products))
 
     # Without `jit` a scan is a loop in Python, and each step's products a structure of their own.
     in_python = jax.config.jax_disable_jit  # type: ignore[attr-defined, unused-ignore]
     if memory_budget and steps and not in_python:
         first = jax.tree.map(lambda v: v[0], plan)
-        _, of_a_step = jax.eval_shape(step_with_products, params, first)
+        _, of_a_step = jax.eval_shape(step_with_products, state, first)
         if steps * _bytes(of_a_step) <= memory_budget:
-            last, all_of_them = jax.lax.scan(step_with_products, params, plan)
+            last, all_of_them = jax.lax.scan(step_with_products, state, plan)
             return last, (all_of_them, data, learning_rate, plan)
 
     def advance(current: PyTree, entry: PyTree) -> PyTree:
-        return step(loss, current, data, learning_rate, entry)
+        return _step(loss, rule, current, data, learning_rate, entry)
 
     if not 0 < checkpoints < steps:
-        last, all_of_them = jax.lax.scan(lambda p, e: (advance(p, e), (p, None)), params, plan)
+        last, all_of_them = jax.lax.scan(lambda p, e: (advance(p, e), (p, None)), state, plan)
         return last, (all_of_them, data, learning_rate, plan)
 
     def step_and_keep(
@@ -97,38 +120,46 @@ def _forward(
         return (advance(current, entry), _put(places, place, current)), None
 
     places = jnp.asarray(forward_plan(steps, checkpoints), jnp.int32)
-    empty = jax.tree.map(lambda p: jnp.zeros((checkpoints + 1, *p.shape), p.dtype), params)
-    (last, filled), _ = jax.lax.scan(step_and_keep, (params, empty), (places, plan))
+    empty = jax.tree.map(lambda p: jnp.zeros((checkpoints + 1, *p.shape), p.dtype), state)
+    (last, filled), _ = jax.lax.scan(step_and_keep, (state, empty), (places, plan))
     return last, ((filled, None), data, learning_rate, plan)
 
 
 def _backward(
     loss: StepLoss,
+    rule: Rule,
     checkpoints: int,
     memory_budget: int,
     saved: tuple[PyTree, ...],
     cotangent: PyTree,
 ) -> tuple[PyTree, PyTree, jax.Array, None]:
-    del memory_budget  # whether it sufficed shows in `products`
-    (places, products), data, learning_rate, plan = saved
+    del memory_budget  # whether it sufficed shows in `kept`
+    (places, kept), data, learning_rate, plan = saved
     steps = jax.tree.leaves(plan)[0].shape[0]
 
     def back(carry: tuple[PyTree, PyTree, jax.Array], at: tuple[PyTree, PyTree, PyTree]) -> Any:
         adjoint, data_bar, rate_bar = carry
-        params, products, entry = at
+        state, kept, entry = at
+        params = rule.params(state)
+        if kept is None and rule.pulls_gradient:
+            kept = _gradient_and_products(loss, params, entry, data)
+        gradient, products = (None, None) if kept is None else kept
+        pulled = rule.pull(state, gradient, learning_rate, adjoint)
         if products is None:
-            _, slope, of_params, of_data = product(loss, params, entry, data, adjoint)
+            _, slope, of_params, of_data = product(loss, params, entry, data, pulled.along)
         else:
-            slope, (of_params, of_data) = products(params, entry, data, adjoint)
+            slope, (of_params, of_data) = products(params, entry, data, pulled.along)
+        of_params = add_scaled(rule.params(pulled.state), pulled.scale, of_params)
+        of_rate = -slope if pulled.learning_rate is None else pulled.learning_rate
         return (
-            add_scaled(adjoint, -learning_rate, of_params),
-            add_scaled(data_bar, -learning_rate, of_data),
-            rate_bar - slope.astype(rate_bar.dtype),
+            rule.replace(pulled.state, of_params),
+            add_scaled(data_bar, pulled.scale, of_data),
+            rate_bar + of_rate.astype(rate_bar.dtype),
         ), None
 
     carry = (cotangent, jax.tree.map(jnp.zeros_like, data), jnp.zeros_like(learning_rate))
-    if products is not None or not 0 < checkpoints < steps:
-        return (*jax.lax.scan(back, carry, (places, products, plan), reverse=True)[0], None)
+    if kept is not None or not 0 < checkpoints < steps:
+        return (*jax.lax.scan(back, carry, (places, kept, plan), reverse=True)[0], None)
 
     def move(state: tuple[Any, ...], at: Any) -> tuple[tuple[Any, ...], None]:
         current, places, carry = state
@@ -139,7 +170,7 @@ def _backward(
         current, carry = jax.lax.cond(
             at.returns,
             lambda: (current, back(carry, (current, None, entry))[0]),
-            lambda: (step(loss, current, data, learning_rate, entry), carry),
+            lambda: (_step(loss, rule, current, data, learning_rate, entry), carry),
         )
         return (current, places, carry), None
 
@@ -147,6 +178,18 @@ def _backward(
     current = jax.tree.map(lambda v: v[0], places)
     (_, _, carry), _ = jax.lax.scan(move, (current, places, carry), moves)
     return (*carry, None)
+
+
+def _step(
+    loss: StepLoss,
+    rule: Rule,
+    state: PyTree,
+    data: PyTree,
+    learning_rate: jax.Array,
+    entry: PyTree,
+) -> PyTree:
+    gradient = jax.grad(loss)(rule.params(state), data, entry)
+    return rule.advance(state, gradient, learning_rate)
 
 
 def _gradient_and_products(
@@ -193,4 +236,4 @@ def _put(places: PyTree, at: jax.Array, value: PyTree) -> PyTree:
     return jax.tree.map(lambda v, new: v.at[at].set(new), places, value)
 
 
-sgd.defvjp(_forward, _backward)
+descend.defvjp(_forward, _backward)

@@ -1,0 +1,272 @@
+"""Back-propagation through a student's training against plain differentiation of a plain loop."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jdd import distillation, networks
+from jdd.errors import Interrupted, SettingError, UserError
+from jdd.methods import BpttSettings, bptt, guarded
+from jdd.methods.bptt import _window_start
+from jdd.methods.student import balanced_batches
+from jdd.synthetic import MultiFormation
+from tests.methods import small
+
+NETWORK = networks.create("MLP", small.CLASSES, width=16)
+REAL = 12  # images of each class
+SETTINGS = BpttSettings(
+    iterations=9,
+    syn_steps=6,
+    window=4,
+    min_start=2,
+    batch_real=small.CLASSES * REAL,
+    lr_net=0.01,
+    lr_img=0.1,
+    clip=0.5,
+    augmentation="none",
+)
+
+
+def plain_student(kind, params, loss, before, window):
+    """SGD or Adam, step by step; the steps before the window are held constant."""
+    momentum = {"adam": 0.0, "sgd": 0.9}[kind]
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    first, second = zeros, zeros
+    for t in range(1, before + window + 1):
+        gradient = jax.grad(loss)(params)
+        if kind == "adam":
+            first = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, first, gradient)
+            second = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g**2, second, gradient)
+            change = jax.tree.map(
+                # A weight that no pixel reaches has no gradient: the root's derivative is cut.
+                lambda m, v, t=t: m / (1 - 0.9**t) / (jnp.sqrt(v / (1 - 0.999**t) + 1e-30) + 1e-8),
+                *(first, second),
+            )
+        else:
+            decayed = jax.tree.map(lambda g, p: g + 5e-4 * p, gradient, params)
+            first = jax.tree.map(lambda u, g: momentum * u + g, first, decayed)
+            change = first
+        params = jax.tree.map(lambda p, c: p - 0.01 * c, params, change)
+        if t == before:
+            params, first, second = jax.lax.stop_gradient((params, first, second))
+    return params
+
+
+@pytest.mark.parametrize(("kind", "learned"), [("adam", False), ("sgd", True)])
+def test_two_updates_are_those_of_plain_differentiation(kind, learned):
+    """All images in each step and in each real batch, so that nothing is left to chance."""
+    of = small.digits(REAL)
+    settings = dataclasses.replace(
+        SETTINGS, inner_optimizer=kind, lr_label=0.05 if learned else 0.0
+    )
+    method = bptt(settings, NETWORK)
+    synthetic, state = method.init(jax.random.key(3), small.start(2), of)
+    if learned:
+        certain = jax.nn.softmax(synthetic.labels)[jnp.arange(6), small.start(2).labels]
+        np.testing.assert_allclose(certain, 0.9, rtol=1e-5)
+    assert (synthetic.learning_rate is None) == (kind == "adam")
+    logits = synthetic.labels if learned else 1e4 * jax.nn.one_hot(synthetic.labels, 3)
+    moved, real = (synthetic.images, logits), of.batch(jnp.arange(small.CLASSES * REAL))
+    moments = [jax.tree.map(jnp.zeros_like, moved)] * 2
+    mean = 0.0
+    for t in range(1, 3):
+        params = NETWORK.init(
+            jax.random.split(state.iteration_key(), 5)[0], jnp.zeros((1, 8, 8, 1))
+        )["params"]
+
+        def of_set(moved, params=params):
+            def on_set(params):
+                log = jax.nn.log_softmax(NETWORK.apply({"params": params}, moved[0]))
+                return -jnp.mean(jnp.sum(jax.nn.softmax(moved[1]) * log, -1))
+
+            last = plain_student(kind, params, on_set, 2, 4)
+            logits = jax.nn.log_softmax(NETWORK.apply({"params": last}, real[0]))
+            return -jnp.mean(logits[jnp.arange(len(real[1])), real[1]])
+
+        value, gradient = jax.jit(jax.value_and_grad(of_set))(moved)
+        length = float(jnp.linalg.norm(gradient[0]))
+        mean = length if t == 1 else 0.9 * mean + 0.1 * length
+        gradient = (gradient[0] * min(1.0, 0.5 * mean / length), gradient[1])
+        moments = [
+            jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, moments[0], gradient),
+            jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g**2, moments[1], gradient),
+        ]
+        moved = tuple(
+            x - rate * m / (1 - 0.9**t) / (jnp.sqrt(v / (1 - 0.999**t)) + 1e-8)
+            for x, rate, m, v in zip(moved, (0.1, 0.05), *moments, strict=True)
+        )
+        synthetic, state, metrics = jax.jit(guarded(method).update)(synthetic, state, of)
+        assert int(metrics["dropped"]) == 0 and int(metrics["window_start"]) == 2
+        assert float(metrics["loss"]) == pytest.approx(float(value), rel=1e-4)
+        assert float(metrics["gradient_norm"]) == pytest.approx(length, rel=1e-3)
+        np.testing.assert_allclose(synthetic.images, moved[0], atol=2e-3)
+        if learned:
+            np.testing.assert_allclose(synthetic.labels, moved[1], atol=2e-3)
+        else:
+            np.testing.assert_array_equal(synthetic.labels, small.start(2).labels)
+
+
+def starts(settings, iteration, lengths):
+    draw = jax.vmap(lambda key: _window_start(settings, key, jnp.int32(iteration), lengths))
+    return np.asarray(draw(jax.random.split(jax.random.key(0), 4000)))
+
+
+def test_windows_start_anywhere_between_the_bounds():
+    settings = BpttSettings(syn_steps=10, window=3, min_start=2)
+    drawn = starts(settings, 0, jnp.zeros(10))
+    counts = np.bincount(drawn, minlength=8)
+    assert counts[:2].sum() == 0 and drawn.max() == 7
+    np.testing.assert_allclose(counts[2:] / 4000, 1 / 6, atol=0.03)
+
+
+@pytest.mark.parametrize(("iteration", "sign"), [(0, 1), (29, 1), (30, 0), (59, 0), (60, -1)])
+def test_windows_by_gradients_are_softmax_of_their_lengths(iteration, sign):
+    """exp(±length / τ), by thirds of the updates; steps that no window starts from count as the
+    last that one does."""
+    settings = BpttSettings(
+        iterations=90, syn_steps=8, window=3, window_start="gradient", temperature=2.0
+    )
+    lengths = np.linspace(6.0, 0.0, 8)
+    chances = np.exp(sign * lengths / 2)
+    chances /= chances.sum()
+    expected = np.append(chances[:5], chances[5:].sum()) if sign else np.full(6, 1 / 6)
+    drawn = starts(settings, iteration, jnp.asarray(lengths, jnp.float32))
+    np.testing.assert_allclose(np.bincount(drawn, minlength=6) / 4000, expected, atol=0.03)
+
+
+def test_lengths_are_those_of_the_students_gradients():
+    """Measured in the first update, kept in the second, measured again in the third."""
+    of = small.digits(REAL)
+    settings = dataclasses.replace(SETTINGS, window_start="gradient", probe_every=2)
+    method = bptt(settings, NETWORK)
+    synthetic, state = method.init(jax.random.key(3), small.start(1), of)
+    images, labels = synthetic.images, synthetic.labels
+    key = jax.random.split(state.iteration_key(), 5)[0]
+    params = NETWORK.init(key, jnp.zeros((1, 8, 8, 1)))["params"]
+    adam, lengths = optax.adam(0.01), []
+    moments = adam.init(params)
+    for _ in range(6):
+        gradient = jax.grad(
+            lambda p: optax.softmax_cross_entropy_with_integer_labels(
+                NETWORK.apply({"params": p}, images), labels
+            ).mean()
+        )(params)
+        lengths.append(float(optax.tree.norm(gradient)))
+        change, moments = adam.update(gradient, moments)
+        params = optax.apply_updates(params, change)
+    update, measured = jax.jit(method.update), []
+    for _ in range(3):
+        synthetic, state, _ = update(synthetic, state, of)
+        measured.append(np.asarray(state.optimizer.probed))
+    np.testing.assert_allclose(measured[0], lengths, rtol=1e-3)
+    np.testing.assert_array_equal(measured[1], measured[0])
+    assert not np.allclose(measured[2], measured[1])
+
+
+def test_batches_have_as_many_of_each_class():
+    drawn = np.asarray(balanced_batches(jax.random.key(0), 50, classes=4, ipc=5, batch=3))
+    assert drawn.shape == (50, 12)
+    for step in drawn:
+        assert len(set(step)) == 12 and np.bincount(step // 5).tolist() == [3, 3, 3, 3]
+    assert len({tuple(sorted(step)) for step in drawn}) > 40
+    every = np.asarray(balanced_batches(jax.random.key(0), 3, classes=4, ipc=5))
+    assert all(sorted(step) == list(range(20)) for step in every)
+    some = np.asarray(balanced_batches(jax.random.key(0), 50, classes=4, ipc=5, batch=2, some=3))
+    assert all(sorted(np.bincount(step // 5, minlength=4)) == [0, 2, 2, 2] for step in some)
+    assert len({tuple(sorted(set(step // 5))) for step in some}) == 4
+
+
+def test_real_batches_share_no_image_in_a_pass(monkeypatch):
+    of, seen = small.digits(4), []
+    batch = type(of).batch
+    monkeypatch.setattr(
+        type(of),
+        "batch",
+        lambda self, at: (jax.debug.callback(lambda v: seen.append(v), at), batch(self, at))[1],
+    )
+    method = bptt(dataclasses.replace(SETTINGS, batch_real=4), NETWORK)
+    synthetic, state = method.init(jax.random.key(0), small.start(1), of)
+    update = jax.jit(method.update)
+    for _ in range(6):
+        synthetic, state, _ = update(synthetic, state, of)
+    jax.effects_barrier()
+    passes = [np.concatenate(seen[:3]), np.concatenate(seen[3:])]
+    assert all(sorted(one) == list(range(12)) for one in passes)
+    assert not np.array_equal(*passes)
+
+
+def test_what_is_stored_is_moved():
+    """A stored image of a multi-formation moves, by the gradients of the four that it holds."""
+    of, decoder = small.digits(REAL), MultiFormation(2, 8, 8)
+    start = small.start(2)
+    stored = start.replace(
+        storage=start.images, labels=jnp.repeat(start.labels, 4), decoder=decoder
+    )
+    method = bptt(dataclasses.replace(SETTINGS, batch_syn=5), NETWORK)
+    synthetic, state = method.init(jax.random.key(3), stored, of)
+    moved, _, metrics = jax.jit(guarded(method).update)(synthetic, state, of)
+    assert moved.storage.shape == (6, 8, 8, 1) and int(metrics["dropped"]) == 0
+    assert np.all(np.abs(moved.storage - stored.storage).max(axis=(1, 2, 3)) > 0.05)
+
+
+def test_it_resumes_to_the_same_bits(tmp_path):
+    from jdd.runs.directory import RunFiles
+
+    of = small.digits(REAL)
+    method = bptt(
+        dataclasses.replace(SETTINGS, window_start="gradient", probe_every=2, batch_real=9),
+        NETWORK,
+    )
+
+    def go(directory, stop):
+        return distillation.distill(
+            method,
+            small.start(2),
+            of,
+            jax.random.key(0),
+            distillation.Loop(iterations=5, evaluate_every=5),
+            distillation.Hooks(listener=RunFiles(directory), should_stop=stop),
+        )
+
+    asked = iter([False] * 3 + [True])
+    with pytest.raises(Interrupted):
+        go(tmp_path / "parts", lambda: next(asked))
+    parts, whole = (go(tmp_path / name, lambda: False) for name in ("parts", "whole"))
+    assert parts.resumed_from > 0
+    np.testing.assert_array_equal(parts.final.images, whole.final.images)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"window": 7}, "`window` 7: with `min_start` 2 it must be at most `syn_steps` 6"),
+        ({"min_start": -1}, "`min_start`"),
+        ({"inner_optimizer": "adamw"}, "`inner_optimizer` 'adamw'"),
+        ({"window_start": "late"}, "`window_start` 'late'"),
+        ({"augmentation": "flip_rotat"}, "`augmentation` 'flip_rotat'.*rotate"),
+        ({"augmentation": "flip_none"}, "`augmentation` 'flip_none'"),
+        ({"memory": "tesla"}, "`memory` 'tesla'"),
+        ({"temperature": 0.0}, "`temperature`"),
+        ({"lr_label": -1.0}, "`lr_label`"),
+    ],
+)
+def test_settings_out_of_range_are_named(changes, words):
+    with pytest.raises(SettingError, match=words):
+        dataclasses.replace(SETTINGS, **changes)
+
+
+def test_classes_of_different_sizes_are_refused():
+    start = small.start(2)
+    uneven = start.replace(storage=start.images[:5], labels=start.labels[:5])
+    with pytest.raises(UserError, match="5 images are not the same number for each of 3 classes"):
+        bptt(SETTINGS, NETWORK).init(jax.random.key(0), uneven, small.digits(3))
+
+
+def test_a_digit_is_not_mirrored():
+    assert SETTINGS.strategy("cifar10") == "none"
+    published = BpttSettings()
+    assert (published.strategy("cifar10"), published.strategy("mnist")) == ("flip_rotate", "rotate")
