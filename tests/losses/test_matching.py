@@ -62,14 +62,15 @@ def test_gradient_matching_has_finite_derivatives_at_zero(metric):
 @pytest.mark.parametrize("metric", ["layerwise_cosine", "mse", "l1", "cosine"])
 def test_gradient_matching_derivative(metric):
     a, b, direction = grads(0), grads(10), grads(20)
-    step = 1e-2
+    # l1 is linear between its kinks, of which a shorter step crosses fewer.
+    step, rel = (1e-3, 1e-2) if metric == "l1" else (1e-2, 2e-3)
 
     def along(t):
         moved = jax.tree.map(lambda x, d: x + t * d, a, direction)
         return gradient_matching(moved, b, metric)
 
     difference = (along(step) - along(-step)) / (2 * step)
-    assert jax.grad(along)(0.0) == pytest.approx(float(difference), rel=2e-3)
+    assert jax.grad(along)(0.0) == pytest.approx(float(difference), rel=rel)
 
 
 def test_gradient_matching_refuses_other_names_and_structures():
