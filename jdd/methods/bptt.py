@@ -272,7 +272,7 @@ _QUICK = Preset(
             10: {"iterations": 60, "lr_net": 0.03, "eval_every": 30},
         },
         "mnist": {1: {"lr_img": 0.1}, 10: {"batch_syn": 2}},
-        "cifar10": {1: {"lr_net": 0.01}, 10: {"batch_syn": 2}},
+        "cifar10": {1: {"lr_net": 0.01, "lr_img": 0.1}, 10: {"batch_syn": 2}},
     },
     "mnist",
     {
