@@ -212,6 +212,7 @@ def test_adam_where_a_gradient_is_zero_from_the_start():
         np.testing.assert_allclose(a, b, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_adam_in_float32_agrees_with_float64():
     """20 steps of the network that methods have, its biases before the norm among them: their
     gradient is rounding alone, and Adam divides it by its own size."""

@@ -38,7 +38,13 @@ def run(capfd, method, out, *flags):
     return found
 
 
-@pytest.mark.parametrize("method", UPDATES)
+_LONG = ("dsa", "mtt", "random")  # each of whose kind another is tried
+
+
+@pytest.mark.parametrize(
+    "method",
+    [pytest.param(name, marks=pytest.mark.slow if name in _LONG else ()) for name in UPDATES],
+)
 def test_every_method_fills_the_same_storage_with_more_images(base, capfd, method):
     found = run(capfd, method, base / method, "--factor", "2")
     made = SyntheticSet.load(base / method)

@@ -56,7 +56,9 @@ def plain_student(kind, params, loss, before, window):
     return params
 
 
-@pytest.mark.parametrize(("kind", "learned"), [("adam", False), ("sgd", True)])
+@pytest.mark.parametrize(
+    ("kind", "learned"), [("adam", False), pytest.param("sgd", True, marks=pytest.mark.slow)]
+)
 def test_two_updates_are_those_of_plain_differentiation(kind, learned):
     """All images in each step and in each real batch, so that nothing is left to chance."""
     of = small.digits(REAL)
