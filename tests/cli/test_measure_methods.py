@@ -35,6 +35,13 @@ def test_runs_are_made_once_and_kept(tmp_path, capfd, monkeypatch):
     scripts = {"distill": distill.main}
     monkeypatch.setattr(table, "run_as_process", lambda name, words, _: _RC[scripts[name](words)])
     monkeypatch.setattr(table, "DRAWS", 2)
+    small = ["--width", "8", "--eval-epochs", "5", "--feature-epochs", "1"]
+    made = table.arguments
+
+    def few(cell, preset):
+        return [*made(cell, preset), *small[: 4 if cell.method == "random" else 6]]
+
+    monkeypatch.setattr(table, "arguments", few)
     out, keep = tmp_path / "runs", tmp_path / "kept"
     arguments = ["--dataset", "digits", "--methods", "random,herding", "--ipc", "1", "--out", out]
     arguments += ["--keep", keep, "--seeds", "1", "--preset", "quick"]

@@ -154,6 +154,7 @@ def test_mirror_images_count_where_the_dataset_may_be_mirrored(dataset, counts):
     assert (losses[0] == pytest.approx(losses[1], rel=1e-3)) == counts
 
 
+@pytest.mark.slow
 def test_ten_images_are_worth_more_than_they_were():
     loaded, of = on_digits.digits()
     settings = FrepoSettings(iterations=80, batch_real=100, lr_img=0.02, lr_net=3e-3)

@@ -192,6 +192,7 @@ def accuracy(made):
 QUICK = IdcSettings(iterations=30, outer_loop=10, train_steps=4, batch_real=30, lr_img=1.0)
 
 
+@pytest.mark.slow
 def test_ten_stored_images_get_better_and_a_run_resumes_to_the_same_bits(tmp_path):
     _, real = on_digits()
     start = ten_stored_images()

@@ -165,6 +165,7 @@ def test_it_resumes_to_the_same_bits(tmp_path):
     assert np.any(full.final.storage != start.storage)
 
 
+@pytest.mark.slow
 def test_ten_images_are_worth_more_than_they_were():
     loaded, of = on_digits.digits()
     trainer = Trainer.of(on_digits.NETWORK, Recipe(batch_size=64), len(loaded.train))

@@ -55,7 +55,7 @@ def start(digits):
         (dc, DcSettings(batch_real=30, iterations=40), 0.12),
         (dm, DmSettings(batch_real=30, iterations=80, lr_img=10.0), 0.12),
         (datadam, DatadamSettings(batch_real=30, iterations=80, lr_img=0.4), 0.08),
-        (
+        pytest.param(
             bptt,
             BpttSettings(
                 iterations=60,
@@ -68,6 +68,7 @@ def start(digits):
                 augmentation="none",
             ),
             0.12,
+            marks=pytest.mark.slow,
         ),
         (herding, CoresetSettings(feature_epochs=3), 0.05),
     ],
