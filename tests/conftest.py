@@ -1,6 +1,8 @@
 """What all tests share: XLA's settings, a store of compiled programs, the real data."""
 
+import gc
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from jdd.cli.platform import tune_xla
@@ -26,6 +28,14 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The directories of long tests come first, so that no worker is left waiting for them."""
     items.sort(key=lambda item: item.path.parent.name not in ("cli", "tasks"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forget() -> Iterator[None]:
+    """Compiled programs go with the module that needed them, or a worker comes to hold 6 GB."""
+    yield
+    jax.clear_caches()
+    gc.collect()
 
 
 @pytest.fixture(scope="session")
