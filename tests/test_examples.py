@@ -95,6 +95,7 @@ def _rows(dataset):
         yield from zip(split.images, split.labels, strict=True)
 
 
+@pytest.mark.slow
 def test_they_run_as_plugins_and_are_remembered(tmp_path):
     environment = {**os.environ, "JDD_CACHE_DIR": str(tmp_path / "cache")}
 

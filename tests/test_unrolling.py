@@ -217,6 +217,7 @@ def test_the_backward_plan_passes_every_step_once_with_the_right_parameters(step
         assert again < 2 * steps
 
 
+@pytest.mark.slow
 def test_teslas_gradient_holds_each_steps_parameters_constant():
     """Plain differentiation of θ_0 − α Σ ∇ℓ(θ_t, data), every θ_t behind a stop_gradient."""
 

@@ -15,6 +15,7 @@ FEW = shlex.split(
 )
 
 
+@pytest.mark.slow  # test_reproduce runs the same script
 def test_both_starts_are_made_once_and_compared(capfd, tmp_path):
     out = tmp_path / "out"
     code, result, _ = call(compare_starts.main, capfd, *FEW, "--out", out, "--json")

@@ -56,9 +56,8 @@ def plain_student(kind, params, loss, before, window):
     return params
 
 
-@pytest.mark.parametrize(
-    ("kind", "learned"), [("adam", False), pytest.param("sgd", True, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow  # the adjoint of each rule is tested in tests/test_unrolling_rules.py
+@pytest.mark.parametrize(("kind", "learned"), [("adam", False), ("sgd", True)])
 def test_two_updates_are_those_of_plain_differentiation(kind, learned):
     """All images in each step and in each real batch, so that nothing is left to chance."""
     of = small.digits(REAL)

@@ -76,7 +76,10 @@ def test_value_and_gradients(case):
         agree(jax.jit(lambda f=f: f(conv2d))(), jax.jit(lambda f=f: f(reference))())
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(c, marks=pytest.mark.slow if c == "wide, by rows" else ()) for c in CASES],
+)
 def test_second_derivatives(case):
     point, direction, options = arrays(case)
 
