@@ -63,7 +63,7 @@ class _Pool(NamedTuple):
 
 
 class _Progress(NamedTuple):
-    """What is resumed from beside the set."""
+    """What is resumed from, apart from the set."""
 
     moments: Any  # LAMB's, of storage and label logits
     pool: _Pool
@@ -148,7 +148,7 @@ def _fresh_pool(
 def _fresh(
     settings: FrepoSettings, network: NetworkLike, key: jax.Array, steps: jax.Array, like: jax.Array
 ) -> _Pool:
-    """A random network for images such as `like`, said to have taken so many steps."""
+    """A random network for images such as `like`, counted as having taken so many steps."""
     variables = matching.fresh_network(network, key, like)
     params, stats = variables["params"], variables.get("batch_stats", {})
     return _Pool(params, stats, optax.adam(settings.lr_net).init(params), steps)
@@ -200,9 +200,9 @@ def _regression_loss(
         images = jnp.concatenate([images, images[:, :, ::-1]])
         targets = jnp.concatenate([targets, targets])
     theirs = ops.microbatched_map(features, variables, real)
-    said = kernel_ridge_regression(features(variables, images), targets, theirs, settings.ridge)
-    correct = jnp.mean(jnp.argmax(said, -1) == jnp.argmax(wanted, -1))
-    return squared_error(said, wanted) + term, correct
+    predicted = kernel_ridge_regression(features(variables, images), targets, theirs, settings.ridge)
+    correct = jnp.mean(jnp.argmax(predicted, -1) == jnp.argmax(wanted, -1))
+    return squared_error(predicted, wanted) + term, correct
 
 
 def first_targets(labels: jax.Array, classes: int) -> jax.Array:
@@ -212,9 +212,9 @@ def first_targets(labels: jax.Array, classes: int) -> jax.Array:
     return centred * jnp.sqrt(10 / classes)
 
 
-def squared_error(said: jax.Array, targets: jax.Array) -> jax.Array:
+def squared_error(predicted: jax.Array, targets: jax.Array) -> jax.Array:
     """Half the squared distance `(n, classes)`, mean over examples."""
-    distance: jax.Array = jnp.sum(jnp.square(said - targets), axis=-1)
+    distance: jax.Array = jnp.sum(jnp.square(predicted - targets), axis=-1)
     return jnp.mean(distance) / 2
 
 
