@@ -200,7 +200,9 @@ def _regression_loss(
         images = jnp.concatenate([images, images[:, :, ::-1]])
         targets = jnp.concatenate([targets, targets])
     theirs = ops.microbatched_map(features, variables, real)
-    predicted = kernel_ridge_regression(features(variables, images), targets, theirs, settings.ridge)
+    predicted = kernel_ridge_regression(
+        features(variables, images), targets, theirs, settings.ridge
+    )
     correct = jnp.mean(jnp.argmax(predicted, -1) == jnp.argmax(wanted, -1))
     return squared_error(predicted, wanted) + term, correct
 
