@@ -70,14 +70,19 @@ def datadam(settings: DatadamSettings, network: NetworkLike) -> Method:
     return feature_matching(settings, network, describe, distance)
 
 
-_DATASETS = ("cifar10", "cifar100")
+_DATASETS = ("cifar10", "cifar100", "tiny_imagenet", "folder")
+_LARGE: Mapping[str, Row] = {  # the paper's "high resolution"
+    "mhist": {"balance": 0.02},
+    "tiny_imagenet": {"balance": 0.02, "depth": 4},
+    "folder": {"balance": 0.02, "depth": 5},
+}
 _FROM_51: Mapping[int, Row] = {1: {}, 10: {}, 50: {}, 51: {"lr_img": 10.0}}  # above 50
 _FROM_100: Mapping[int, Row] = {1: {}, 10: {}, 50: {}, 100: {"lr_img": 10.0}}
 _PAPER = Preset(
     dict.fromkeys(_DATASETS, _FROM_51),
     "cifar10",
     {"chunk": 50, "eval_every": 1000},
-    {"mhist": {"balance": 0.02}},
+    _LARGE,
 )
 _RELEASED = Preset(
     dict.fromkeys(_DATASETS, _FROM_100),
@@ -92,7 +97,7 @@ _RELEASED = Preset(
         "eval_batch": 64,
         "eval_every": 2000,
     },
-    {"mhist": {"balance": 0.02}},
+    _LARGE,
 )
 _QUICK = Preset(
     {

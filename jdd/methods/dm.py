@@ -39,7 +39,12 @@ def dm(settings: DmSettings, network: NetworkLike) -> Method:
 
 _COUNTS: Mapping[int, Row] = {1: {}, 10: {}, 50: {}, 100: {"lr_img": 10.0}}
 _PAPER = Preset(
-    {"mnist": _COUNTS, "cifar10": _COUNTS, "cifar100": {1: {}, 10: {}, 50: {}, 100: {}}},
+    {
+        "mnist": _COUNTS,
+        "cifar10": _COUNTS,
+        "cifar100": {1: {}, 10: {}, 50: {}, 100: {}},
+        "tiny_imagenet": {count: {"depth": 4} for count in (1, 10, 50)},
+    },
     "cifar10",
     {"chunk": 50, "eval_every": 2000},
 )

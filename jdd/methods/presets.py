@@ -84,11 +84,11 @@ def cell(name: str, preset: Preset, dataset: str, ipc: int) -> Cell:
     start = max((count for count in rows if count <= ipc), default=min(rows))
     quick = name == "quick"
     every, some = (_QUICK_ALL, _QUICK) if quick else (_PAPER_ALL, _PAPER)
-    shared = {**every, **some.get(dataset, {})}
+    shared = {**every, **some.get(kind, {})}
     row = dict(rows[start])
     if source != kind:
         row.pop("preprocessing", None)  # which belongs to the images
-    own = {**preset.all, **row, **preset.datasets.get(dataset, {})}
+    own = {**preset.all, **row, **preset.datasets.get(kind, {})}
     values, for_all = {**shared, **own}, frozenset(shared) - frozenset(own)
     if source == kind and start == ipc:
         return Cell(values, "", for_all)

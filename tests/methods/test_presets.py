@@ -75,6 +75,14 @@ def test_what_the_papers_give_for_matching_class_by_class():
         assert (ours.lr_img, ours.mom_img, ours.iterations, ours.dsa) == (rate, 0.5, 8000, True)
         assert (ours.power, ours.balance, ours.loss_scale) == (4.0, 0.01, 100.0)
     assert built("mhist", 10, method="datadam").method_settings.balance == 0.02
+    for dataset, depth, methods in [
+        ("tiny_imagenet", 4, ("dm", "datadam")),
+        ("folder:any", 5, ("datadam",)),
+    ]:
+        for method in methods:
+            large = built(dataset, 10, method=method)
+            assert (large.options["depth"], large.method_settings.lr_img) == (depth, 1.0)
+            assert getattr(large.method_settings, "balance", 0.02) == 0.02
     released = built("cifar10", 10, "released", method="datadam").method_settings
     assert (released.power, released.batch_real, released.iterations) == (1.0, 64, 20000)
     assert (released.balance, released.loss_scale) == (0.01, 100.0)
