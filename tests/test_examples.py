@@ -121,3 +121,15 @@ def test_they_run_as_plugins_and_are_remembered(tmp_path):
     assert result["options"] == {"hidden": 32}
     again = run("evaluate", tmp_path / "run", "--networks", 2)  # without naming the plugins
     np.testing.assert_allclose(again["accuracies"], result["accuracies"], atol=1e-6)
+
+
+def test_the_stand_in_for_mhist_has_its_layout_and_imbalance(tmp_path):
+    script, folder = ROOT / "examples" / "mhist_stand_in.py", tmp_path / "mhist"
+    command = [sys.executable, str(script), str(folder), "--divide", "45"]
+    assert subprocess.run(command, check=False, capture_output=True).returncode == 0
+    read = data.load("mhist", folder)
+    assert read.train.images.shape == (34 + 14, 128, 128, 3)
+    assert np.bincount(read.train.labels).tolist() == [34, 14]
+    assert np.bincount(read.test.labels).tolist() == [13, 8]
+    again = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert again.returncode == 2 and "exists already" in again.stderr
