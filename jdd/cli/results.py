@@ -12,6 +12,7 @@ from jdd.cli.program import Stopper, print_json, run_script
 if TYPE_CHECKING:
     from jdd.runs import RunResult
 
+_OVERVIEW = ("mnist", "cifar10")  # whose methods are drawn in one picture
 DESCRIPTION = (
     "Writes tables of finished runs from their result.json: accuracy, what the papers report, and "
     "the commands that make the same runs again."
@@ -38,7 +39,8 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     parser.add_argument(
         "--pictures",
         metavar="DIR",
-        help="also draw accuracy against time, a picture for each dataset and images per class",
+        help="also draw accuracy against time, a picture for each dataset and images per class, "
+        "and one of all methods against storage and minutes",
     )
     parser.add_argument(
         "--peer",
@@ -86,6 +88,10 @@ def _pictures(runs: "Sequence[RunResult]", place: Path, peer: str | None) -> lis
     for (dataset, ipc), of_cell in curves.cells(runs).items():
         paths.append(place / f"accuracy-{dataset}-ipc{ipc}.png")
         plots.save(paths[-1], curves.picture(of_cell, _ratios(peer, dataset, ipc)))
+    overview = curves.choice([run for run in runs if run.dataset in _OVERVIEW])
+    if overview is not None:
+        paths.append(place / "methods.png")
+        plots.save(paths[-1], overview)
     return paths
 
 

@@ -1,13 +1,17 @@
-"""Accuracy against time: a picture for each dataset and number of images per class."""
+"""Accuracy against time and against storage, as pictures."""
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from jdd.report import plots
+from jdd.report.results import grouped
 from jdd.runs.result import RunResult
 
 _BEST_OF = "validation accuracy so far, %"
+_STORED = "numbers stored"
+_MINUTES = "minutes of distilling, experts included"
 
 
 def cells(results: Sequence[RunResult]) -> dict[tuple[str, int], list[RunResult]]:
@@ -39,6 +43,28 @@ def picture(runs: Sequence[RunResult], peers: Mapping[str, float]) -> Figure:
     words = f"{first.dataset}, {first.ipc} image{'s' * (first.ipc > 1)} per class"
     light = f"; light: at PyTorch's speed (time × {_ratios(runs, peers)})" if peers else ""
     return plots.races(series, peers, _BEST_OF, f"{words}, {first.machine}{light}")
+
+
+def choice(results: Sequence[RunResult]) -> Figure | None:
+    """Test accuracy against what is stored and against minutes, a row for each dataset.
+
+    A point is a method at a number of images per class; one line joins a method's points. Returns
+    None where no run is known by its storage.
+    """
+    rows: dict[str, dict[str, dict[str, list[plots.Point]]]] = {}
+    for group in grouped(results):
+        first = group[0]
+        if not first.storage or first.init != "real" or first.choose != "validation":
+            continue
+        accuracy = 100 * float(np.mean([v for run in group for v in run.best.accuracy.values]))
+        minutes = max(run.minutes for run in group)
+        against = {_STORED: first.storage["numbers"], _MINUTES: minutes}
+        row = rows.setdefault(first.dataset, {_STORED: {}, _MINUTES: {}})
+        for what, x in against.items():
+            if x > 0:  # random images take no time, and a logarithm has no place for that
+                row[what].setdefault(first.method, []).append((float(x), accuracy))
+    title = "What a method reaches: one point for each number of images per class"
+    return plots.panels(rows, "test accuracy, %", title) if rows else None
 
 
 def _ratios(runs: Sequence[RunResult], peers: Mapping[str, float]) -> str:

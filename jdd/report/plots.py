@@ -136,6 +136,45 @@ def growths(rows: Mapping[str, Mapping[str, Growth]], title: str) -> Figure:
     return figure
 
 
+Point = tuple[float, float]
+
+
+def panels(
+    rows: Mapping[str, Mapping[str, Mapping[str, Sequence[Point]]]], ylabel: str, title: str
+) -> Figure:
+    """Named points, joined by lines, in panels with a logarithmic x axis.
+
+    Args:
+      rows: for each row of panels its name; for each panel what x is; the points (x, y) by name.
+        All rows have the same panels. A name has one colour and marker in all of them.
+      ylabel: what y is, with its unit.
+      title: of the whole.
+    """
+    columns = max(map(len, rows.values()))
+    names = sorted({name for row in rows.values() for panel in row.values() for name in panel})
+    size = (_SIZE[0] * 0.65 * columns, _SIZE[1] * len(rows) + 0.8)
+    figure = Figure(figsize=size, layout="constrained")
+    figure.suptitle(title, fontsize=11)
+    shown = {}
+    places = figure.subplots(len(rows), columns, squeeze=False, sharey="row")
+    for (row_name, row), row_axes in zip(rows.items(), places, strict=True):
+        row_axes[0].set_ylabel(f"{row_name}: {ylabel}")
+        for (xlabel, panel), axes in zip(row.items(), row_axes, strict=True):
+            _bare(axes)
+            axes.set_xlabel(xlabel)
+            axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            for name, points in panel.items():
+                k = names.index(name)
+                style = {"color": f"C{k % 10}", "marker": "os^Dv*"[k % 6]}
+                x, y = zip(*sorted(points), strict=True)
+                (shown[name],) = axes.plot(x, y, alpha=0.8, linewidth=1, markersize=5, **style)
+    handles = [shown[name] for name in names]
+    figure.legend(handles, names, loc="outside lower center", ncols=6, frameon=False)
+    return figure
+
+
 def logarithmic(axes: Any) -> None:
     """A logarithmic y axis, marked with plain numbers."""
     axes.set_yscale("log")

@@ -1,14 +1,17 @@
 """The runs behind the table: listed with the time to expect, made once, kept, and drawn."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from PIL import Image
 
 from jdd import files
 from jdd.cli import distill, measure_methods, results
+from jdd.report import curves
 from jdd.runs import RunResult
 from jdd.tasks import table
+from jdd.training import Accuracy
 from tests.cli.running import call
 
 _RC = {0: "done"}  # another exit code is a KeyError
@@ -105,3 +108,24 @@ def test_accuracy_is_drawn_against_time_with_the_peers_alongside(drawn, capfd):
     peer.write_text('{"cases": 3}')
     code, _, err = call(results.main, capfd, *arguments, "--peer", peer)
     assert code == 2 and "is not what" in err[-1]
+
+
+def test_methods_are_drawn_against_storage_and_minutes(drawn, capfd):
+    """A point for each number of images per class, where the result says what it stores."""
+    value = files.read_json(drawn / "run" / "result.json")
+    runs = []
+    for ipc, accuracy in ((1, 0.9), (10, 0.96)):
+        more = {"dataset": "mnist", "ipc": ipc, "storage": {"numbers": 7850 * ipc}}
+        run = RunResult.from_json({**value, **more})
+        best = replace(run.best, accuracy=Accuracy((accuracy,)))
+        runs.append(replace(run, best=best))
+    stored, minutes = curves.choice(runs).axes
+    (line,) = stored.lines
+    assert line.get_xydata().tolist() == [[7850, 90], [78500, 96]]
+    assert minutes.lines[0].get_xdata() == pytest.approx([run.minutes for run in runs])
+    assert curves.choice([RunResult.from_json(value)]) is None  # it does not say what it stores
+    (drawn / "run" / "result.json").write_text(json.dumps({**value, **more}))
+    pictures = drawn / "pictures"
+    arguments = [drawn / "run", "--out", drawn / "page.md", "--pictures", pictures, "--json"]
+    code, found, _ = call(results.main, capfd, *arguments)
+    assert code == 0 and found["pictures"][-1] == str(pictures / "methods.png")
