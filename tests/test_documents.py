@@ -19,6 +19,7 @@ from jdd.difficulty import DifficultySettings
 from jdd.evaluation import EvaluationSettings
 from jdd.experts import ExpertSettings
 from jdd.methods import registry
+from jdd.report import recommendation
 from jdd.runs.settings import LoopSettings
 from jdd.settings import defaults, helps
 from jdd.synthetic import StorageSettings
@@ -210,6 +211,30 @@ def presets_table():
     return lines
 
 
+def methods_table():
+    """The rows of `<!-- methods -->`: each method's best accuracy, and its minutes."""
+    cells = [(dataset, ipc) for dataset in ("mnist", "cifar10") for ipc in (1, 10)]
+    heads = [f"{dataset}, {10 * ipc} images" for dataset, ipc in cells]
+    lines = [f"| method | {' | '.join(heads)} |", f"| --- |{' --- |' * len(cells)}"]
+    best = {}
+    for row in sorted(recommendation.stored(), key=lambda row: row["accuracy"]):
+        best[row["method"], row["dataset"], row["ipc"]] = row
+    for name in registry.METHODS:
+        shown = [best.get((name, *cell)) for cell in cells]
+        words = [
+            f"{100 * row['accuracy']:.1f} ({row['minutes']:.1f} min)" if row else "–"
+            for row in shown
+        ]
+        lines.append(f"| [{name}]({page_of(name)}) | {' | '.join(words)} |")
+    return lines
+
+
+def page_of(method):
+    """Of the methods that share one, too."""
+    same = {"dsa": "dc", "random": "coresets", "herding": "coresets", "k_center": "coresets"}
+    return f"{same.get(method, method)}.md"
+
+
 def _rows(rows):
     same = {}
     for dataset, counts in rows.items():
@@ -217,11 +242,12 @@ def _rows(rows):
     return "; ".join(f"{', '.join(names)}: {counts}" for counts, names in same.items())
 
 
-_TABLE = re.compile(r"<!-- (settings: [a-z0-9_ ]+|presets) -->\n((?:\n?\|[^\n]*\n)*)")
+_TABLE = re.compile(r"<!-- (settings: [a-z0-9_ ]+|presets|methods) -->\n((?:\n?\|[^\n]*\n)*)")
 
 
 def table_of(mark):
-    return presets_table() if mark == "presets" else settings_table(mark.removeprefix("settings: "))
+    whole = {"presets": presets_table, "methods": methods_table}
+    return whole[mark]() if mark in whole else settings_table(mark.removeprefix("settings: "))
 
 
 @pages(TABLE_PAGES)
@@ -234,7 +260,11 @@ def test_tables_are_the_code_s(page):
 
 def test_every_method_has_a_page_with_its_settings():
     marks = [m for page in METHOD_PAGES for m, _ in _TABLE.findall(page.read_text())]
-    documented = {mark.split()[1] for mark in marks} | {"random", "k_center", "dsa"}
+    documented = {mark.split()[1] for mark in marks if mark != "methods"} | {
+        "random",
+        "k_center",
+        "dsa",
+    }
     assert documented == {*registry.METHODS, *GROUPS}
     assert registry.METHODS["dsa"].settings is registry.METHODS["dc"].settings
     assert registry.METHODS["k_center"].settings is registry.METHODS["herding"].settings
