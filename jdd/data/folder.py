@@ -9,56 +9,63 @@ import numpy as np
 
 from jdd.data.class_names import IMAGENET_SUBSETS
 from jdd.data.dataset import Split, checked
-from jdd.data.pictures import read_rgb
+from jdd.data.pictures import read as read_picture
+from jdd.data.splits import hold_out
 from jdd.errors import SettingError, UserError, unknown
 
-ENDINGS = (".png", ".jpg", ".jpeg")
+ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
+_FORMATS = ("PNG", "JPEG", "WEBP")
+TEST_FRACTION = 0.2  # drawn by class where there is no test split
 _Listed = list[tuple[Path, int]]  # images with their labels
 
 
 def read(
     place: Path, image_size: int | None, subset: str = ""
 ) -> tuple[Split, Split, tuple[str, ...]]:
-    """Train, test and class names of `train/CLASS/…` and `test/CLASS/…`, PNG or JPEG, at any depth.
+    """Train, test and class names of `train/CLASS/…` and `test/CLASS/…`, at any depth.
 
-    `val/` stands in for a missing `test/`. Classes are the folders of `train/` in alphabetical
-    order. All images are read as RGB. With an image size, each is scaled until its shorter side is
-    that long, and cut to the middle square, as torchvision's `Resize` and `CenterCrop` do.
+    Images are PNG, JPEG or WebP. `val/` stands in for a missing `test/`; where there is neither, or
+    the classes lie in `place` itself, `TEST_FRACTION` of each class is drawn for the test, the same
+    ones every time. Classes are the folders of `train/` in alphabetical order. Images have one
+    channel where all of them are grey, else three. With an image size, each is scaled until its
+    shorter side is that long, and cut to the middle square, as torchvision's `Resize` and
+    `CenterCrop` do.
 
     Args:
-      place: holds `train/` and `test/`.
+      place: holds `train/` and `test/`, or the classes.
       image_size: of the square that images are cut to; None: they are of one size.
       subset: one of the ten-class subsets of ImageNet, whose thousand folders are there then.
 
     Raises:
-      UserError: a folder that is missing, empty or of no class, or an image that is damaged.
+      UserError: a folder that is missing, empty or of no class, or damaged images, all of them
+        named.
       SettingError: images of several sizes, and no `image_size`.
     """
-    train = place / "train"
-    test = next((place / name for name in ("test", "val") if (place / name).is_dir()), None)
     if not place.is_dir():
         raise UserError(
             f"folder '{place}' does not exist: the path is relative to the data directory, where "
             "one is given, else to the current one"
         )
-    if not train.is_dir() or test is None:
-        missing = "train/" if not train.is_dir() else "test/ (or val/)"
-        raise UserError(f"'{place}' has no {missing}: a folder a class is looked for in both")
+    test = next((place / name for name in ("test", "val") if (place / name).is_dir()), None)
+    train = place / "train"
+    if not train.is_dir():
+        if test is not None:
+            raise UserError(f"'{place}' has no train/, but {test.name}/: the images to distil")
+        train = place
     names = _classes(train)
-    if unknown := sorted(set(_classes(test)) - set(names)):
+    if test is not None and (unknown := sorted(set(_classes(test)) - set(names))):
         raise UserError(f"{test / unknown[0]}: there is no such class in {train}")
     if subset:
         names = _subset(train, names, subset)
-    splits = [
-        _read(
-            [(path, label) for label, name in enumerate(names) for path in _images(split / name)],
-            len(names),
-            split,
-            image_size,
-        )
-        for split in (train, test)
-    ]
-    return _alike(splits[0], splits[1]), splits[1], names
+    places = [train] if test is None else [train, test]
+    splits = [_read(_listed(split, names), len(names), split, image_size) for split in places]
+    if test is None:
+        return *hold_out(splits[0], TEST_FRACTION, seed=0), names
+    return *_alike(splits[0], splits[1]), names
+
+
+def _listed(split: Path, names: Sequence[str]) -> _Listed:
+    return [(path, label) for label, name in enumerate(names) for path in _images(split / name)]
 
 
 def read_tiny_imagenet(
@@ -118,7 +125,14 @@ def _images(folder: Path) -> list[Path]:
 
 def _read(listed: _Listed, classes: int, origin: Path, size: int | None = None) -> Split:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        images = list(pool.map(lambda item: _image(item[0], size), listed))
+        results = list(pool.map(lambda item: _image(item[0], size), listed))
+    damaged = [str(result) for result in results if isinstance(result, UserError)]
+    if damaged:
+        count = f"{len(damaged)} of {len(listed)} images cannot be read: " * (len(damaged) > 1)
+        raise UserError(count + "; ".join(damaged))
+    images = [result for result in results if isinstance(result, np.ndarray)]
+    if any(image.shape[-1] == 3 for image in images):
+        images = [np.broadcast_to(image, (*image.shape[:2], 3)) for image in images]
     for (path, _), image in zip(listed, images, strict=True):
         if image.shape != images[0].shape:
             raise SettingError(
@@ -131,23 +145,30 @@ def _read(listed: _Listed, classes: int, origin: Path, size: int | None = None) 
     return checked(stacked, np.array([label for _, label in listed], np.int32), classes, origin)
 
 
-def _alike(train: Split, test: Split) -> Split:
+def _alike(train: Split, test: Split) -> tuple[Split, Split]:
+    """Both with three channels where one has, once they are of one size."""
     sizes = [f"{split.images.shape[2]}×{split.images.shape[1]}" for split in (train, test)]
     if sizes[0] != sizes[1]:
         raise SettingError(
             "image_size", "none", f"train/ has {sizes[0]} pixels, test/ {sizes[1]}: give one size"
         )
-    return train
+    channels = max(train.images.shape[-1], test.images.shape[-1])
+    grown = [np.repeat(s.images, channels // s.images.shape[-1], axis=-1) for s in (train, test)]
+    return Split(grown[0], train.labels), Split(grown[1], test.labels)
 
 
-def _image(path: Path, size: int | None) -> np.ndarray:
+def _image(path: Path, size: int | None) -> np.ndarray | UserError:
+    """The image `(h, w, 1 or 3)` uint8, or why it cannot be read."""
     from PIL.Image import Resampling
 
-    rgb = read_rgb(path)
-    if size is None:
-        return np.asarray(rgb)
-    scale = size / min(rgb.size)
-    width, height = (max(size, round(side * scale)) for side in rgb.size)
-    left, top = (width - size) // 2, (height - size) // 2
-    scaled = rgb.resize((width, height), Resampling.BILINEAR)
-    return np.asarray(scaled.crop((left, top, left + size, top + size)))
+    try:
+        picture = read_picture(path, _FORMATS)
+    except UserError as error:
+        return error
+    if size is not None:
+        scale = size / min(picture.size)
+        width, height = (max(size, round(side * scale)) for side in picture.size)
+        left, top = (width - size) // 2, (height - size) // 2
+        scaled = picture.resize((width, height), Resampling.BILINEAR)
+        picture = scaled.crop((left, top, left + size, top + size))
+    return np.atleast_3d(np.asarray(picture))

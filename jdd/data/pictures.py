@@ -10,11 +10,17 @@ from jdd.errors import UserError
 if TYPE_CHECKING:
     from PIL import Image
 
+_GREY = ("1", "L", "LA")
 MOST_PIXELS = 2**26  # of one picture: 8,192 × 8,192
 
 
 def read_rgb(path: Path, formats: Sequence[str] = ("PNG", "JPEG")) -> "Image.Image":
-    """The picture as RGB.
+    """The picture as RGB; see `read`."""
+    return read(path, formats).convert("RGB")
+
+
+def read(path: Path, formats: Sequence[str] = ("PNG", "JPEG")) -> "Image.Image":
+    """The picture, decoded: of mode L where it is grey, else RGB.
 
     Args:
       path: of the file.
@@ -32,7 +38,7 @@ def read_rgb(path: Path, formats: Sequence[str] = ("PNG", "JPEG")) -> "Image.Ima
         with Image.open(path, formats=list(formats)) as image:
             if image.width * image.height > MOST_PIXELS:
                 raise UserError(f"{path}: {image.width}×{image.height} pixels are too many")
-            return image.convert("RGB")
+            return image.convert("L" if image.mode in _GREY else "RGB")
     except FileNotFoundError:
         raise UserError(f"{path}: missing") from None
     # A damaged file makes Pillow's decoders raise nearly anything.

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from jdd import preprocessing as preprocess_lib
-from jdd.data import cifar, class_names, digits, folder, idx, mhist, svhn, tfds
+from jdd.data import arrays, cifar, class_names, digits, folder, idx, mhist, svhn, tfds
 from jdd.data.dataset import Dataset, Split, checked
 from jdd.data.resize import resize
 from jdd.errors import SettingError, UserError, nearest, unknown
@@ -93,7 +93,8 @@ _SOURCES: dict[str, Source] = {
         _IMAGENET,
     ),
 }
-FOLDER = "folder:"  # begins the name of a dataset that is a directory of the user's
+# What begins the name of a dataset of the user's: a directory, a file.
+FOLDER, ARRAYS = "folder:", "arrays:"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,21 +116,29 @@ def names() -> tuple[str, ...]:
 
 def is_known(name: str) -> bool:
     """Whether `load` knows the name."""
-    return name in names() or name.startswith(FOLDER)
+    return name in names() or name.startswith((FOLDER, ARRAYS))
 
 
 def check_name(name: str) -> None:
     """Raises `SettingError` naming the nearest for a dataset that is not known."""
     if not is_known(name):
-        raise SettingError("dataset", f"'{name}'", nearest(name, [*names(), f"{FOLDER}PATH"]))
+        path = Path(name).expanduser()
+        if path.is_dir():
+            raise SettingError("dataset", f"'{name}'", f"a directory of images is {FOLDER}{name}")
+        if path.suffix == ".npz":
+            raise SettingError("dataset", f"'{name}'", f"a file of arrays is {ARRAYS}{name}")
+        raise SettingError(
+            "dataset", f"'{name}'", nearest(name, [*names(), f"{FOLDER}PATH", f"{ARRAYS}FILE.npz"])
+        )
 
 
 def short_name(name: str) -> str:
     """The dataset's name as a file's name: `folder-pets` for `folder:/data/pets`."""
-    if not name.startswith(FOLDER):
+    if not name.startswith((FOLDER, ARRAYS)):
         return name
-    place, _, subset = name.removeprefix(FOLDER).partition("#")
-    return "-".join(filter(None, ("folder", Path(place).resolve().name, subset)))
+    kind, _, rest = name.partition(":")
+    place, _, subset = rest.partition("#")
+    return "-".join(filter(None, (kind, Path(place).resolve().stem, subset)))
 
 
 def register(
@@ -164,9 +173,10 @@ def load(
     """Finds, reads and prepares a dataset; the images themselves stay uint8.
 
     Args:
-      name: one of `names()`, or `folder:PATH` for images in `PATH/train/CLASS/` and
-        `PATH/test/CLASS/`, PNG or JPEG; PATH is relative to the data directory, where there is one.
-        `folder:PATH#imagenette` takes that subset of all of ImageNet's classes.
+      name: one of `names()`; or `folder:PATH` for images in `PATH/train/CLASS/` and
+        `PATH/test/CLASS/`, PNG, JPEG or WebP (`folder:PATH#imagenette` takes that subset of all of
+        ImageNet's classes); or `arrays:FILE.npz` for arrays `images` and `labels`. Paths are
+        relative to the data directory, where there is one.
       data_dir: the one directory to look into, by default `$JDD_DATA_DIR`: the files in it, in a
         folder named for the set, or in torchvision's layout, gzipped or not; else a TFDS set
         prepared there. Where neither is given: a TFDS set in TFDS's own directory, prepared or
@@ -197,9 +207,10 @@ def load(
         )
     elif name.startswith(FOLDER):
         place, _, subset = name.removeprefix(FOLDER).partition("#")
-        root = Path(data_dir or os.environ.get("JDD_DATA_DIR") or "") / Path(place).expanduser()
-        train, test, classes = folder.read(root, image_size, subset)
-        mean_std = _IMAGENET
+        train, test, classes = folder.read(_own_path(place, data_dir), image_size, subset)
+        mean_std = _IMAGENET if subset else None
+    elif name.startswith(ARRAYS):
+        train, test, classes = arrays.read(_own_path(name.removeprefix(ARRAYS), data_dir))
     else:
         source = _SOURCES[name]
         classes, mean_std = source.class_names, source.mean_std
@@ -209,9 +220,13 @@ def load(
         classes = found[2] if len(found) == 3 else classes
     if image_size is not None:
         train, test = resize(train, image_size), resize(test, image_size)
-    # digits and mhist have no published constants: theirs come from the training images.
+    # Without published constants, they come from the training images.
     preprocess = preprocess_lib.fit(preprocessing, train.images, mean_std)
     return Dataset(name, train, test, classes, preprocess)
+
+
+def _own_path(place: str, data_dir: str | os.PathLike[str] | None) -> Path:
+    return Path(data_dir or os.environ.get("JDD_DATA_DIR") or "") / Path(place).expanduser()
 
 
 def _read(

@@ -1,5 +1,7 @@
 """Images in folders of a class each, and Tiny ImageNet's layout, written small."""
 
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -35,7 +37,8 @@ def test_a_folder_a_class(pets, tmp_path, monkeypatch):
     np.testing.assert_array_equal(found.test.images[:, 3, 3], list(COLOURS.values()))
     difference = found.train.images[:, 3, 3].astype(int) - np.repeat(list(COLOURS.values()), 2, 0)
     assert np.abs(difference).max() <= 4  # what JPEG costs
-    np.testing.assert_allclose(found.preprocess.mean, (0.485, 0.456, 0.406))
+    computed = found.train.images.reshape(-1, 3) / 255
+    np.testing.assert_allclose(found.preprocess.mean, computed.mean(0), atol=1e-6)
     for named in (data.load("folder:pets", tmp_path), data.load("folder:pets/", tmp_path)):
         np.testing.assert_array_equal(named.train.images, found.train.images)
     monkeypatch.chdir(tmp_path)
@@ -64,8 +67,7 @@ def test_val_stands_in_for_test(pets):
 @pytest.mark.parametrize(
     ("harm", "words"),
     [
-        (lambda pets: (pets / "test").rename(pets / "tset"), r"has no test/ \(or val/\)"),
-        (lambda pets: (pets / "train").rename(pets / "tr"), "has no train/"),
+        (lambda pets: (pets / "train").rename(pets / "tr"), "has no train/, but test/"),
         (lambda pets: (pets / "test" / "fox").mkdir(), "test/fox: there is no such class in"),
         (
             lambda pets: (pets / "test" / "dog" / "x.png").write_text("x"),
@@ -79,6 +81,40 @@ def test_what_is_wrong_is_said(pets, harm, words):
     with pytest.raises(UserError, match=words) as raised:
         data.load(f"folder:{pets}")
     assert "\n" not in str(raised.value)
+
+
+def test_all_damaged_images_are_named(pets):
+    for place in ("cat/x.png", "dog/y.jpg"):
+        (pets / "train" / place).write_bytes(b"no picture")
+    with pytest.raises(UserError, match=r"2 of 8 images cannot .*cat/x.png.*; .*dog/y.jpg"):
+        data.load(f"folder:{pets}")
+
+
+@pytest.mark.parametrize("flat", [False, True])
+def test_a_test_split_is_drawn_by_class_where_there_is_none(pets, flat):
+    for name, colour in COLOURS.items():
+        for i in range(8):
+            picture(pets / "train" / name / f"{i}.webp", colour)
+    shutil.rmtree(pets / "test")
+    if flat:
+        for folder in [*(pets / "train").iterdir()]:
+            folder.rename(pets / folder.name)
+        (pets / "train").rmdir()
+    found, again = (data.load(f"folder:{pets}") for _ in range(2))
+    assert np.bincount(found.test.labels).tolist() == [2, 2, 2]
+    assert np.bincount(found.train.labels).tolist() == [8, 8, 8]
+    np.testing.assert_array_equal(found.test.images, again.test.images)
+
+
+def test_grey_images_have_one_channel_until_one_has_colour(pets):
+    for path in [*pets.rglob("*.png"), *pets.rglob("*.JPEG")]:
+        Image.new("L", (6, 6), 90).save(path)
+    found = data.load(f"folder:{pets}")
+    assert found.image_shape == (6, 6, 1) and found.train.images[0, 0, 0] == 90
+    picture(pets / "test" / "cat" / "c.png", COLOURS["cat"])
+    found = data.load(f"folder:{pets}")
+    assert found.image_shape == (6, 6, 3) and found.test.images[0, 0, 0].tolist() == [200, 0, 0]
+    np.testing.assert_allclose(found.train.images[0, 0, 0], 90, atol=1)
 
 
 def tiny(root):

@@ -1,0 +1,89 @@
+"""Images in the arrays of an `.npz` file: the user's own."""
+
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jdd.data.dataset import Split, checked
+from jdd.data.folder import TEST_FRACTION
+from jdd.data.splits import hold_out
+from jdd.errors import UserError
+
+_NAMES = ("images", "labels", "test_images", "test_labels", "class_names")
+
+
+def read(path: Path) -> tuple[Split, Split, tuple[str, ...]]:
+    """Train, test and class names of a file that `numpy.savez` wrote.
+
+    Its arrays are `images` `(n, h, w)` or `(n, h, w, c)` uint8 and `labels` `(n,)` integers and,
+    where they are there, `test_images`, `test_labels` and `class_names` (strings). Without a test
+    split, `TEST_FRACTION` of each class is drawn for it, the same ones every time. Without names,
+    classes are called by their numbers.
+
+    Raises:
+      UserError: the file is missing, damaged, or of other arrays.
+    """
+    arrays = _load(path)
+    for name in ("images", "labels"):
+        if name not in arrays:
+            there = ", ".join(sorted(arrays)) or "nothing"
+            raise UserError(f"{path}: no array '{name}' in it, but {there}")
+    if ("test_images" in arrays) != ("test_labels" in arrays):
+        raise UserError(f"{path}: test_images and test_labels go together")
+    names = _class_names(path, arrays)
+    train = _split(path, arrays, "", len(names))
+    if "test_images" not in arrays:
+        return *hold_out(train, TEST_FRACTION, seed=0), names
+    test = _split(path, arrays, "test_", len(names))
+    shapes = [split.images.shape[1:] for split in (train, test)]
+    if shapes[0] != shapes[1]:
+        raise UserError(f"{path}: images are {shapes[0]}, test_images {shapes[1]}")
+    return train, test, names
+
+
+def _load(path: Path) -> dict[str, np.ndarray[Any, Any]]:
+    try:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+            return {name: file[name] for name in _NAMES if name in file}
+    except FileNotFoundError:
+        raise UserError(f"{path}: missing") from None
+    except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: not an .npz of plain arrays ({str(error)[:120]})") from None
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, MemoryError) as error:
+        raise UserError(f"{path}: damaged ({str(error)[:120]})") from None
+
+
+def _class_names(path: Path, arrays: dict[str, np.ndarray[Any, Any]]) -> tuple[str, ...]:
+    labels = arrays["labels"]
+    if labels.dtype.kind not in "iu" or labels.ndim != 1 or not labels.size:
+        raise UserError(f"{path}: labels are {_shown(labels)}: whole numbers (n,) are needed")
+    if "class_names" not in arrays:
+        most = int(labels.max())
+        if not 0 <= most < 100_000:
+            raise UserError(f"{path}: the largest label is {most}: classes count from 0")
+        return tuple(map(str, range(most + 1)))
+    names = arrays["class_names"]
+    if names.dtype.kind != "U" or names.ndim != 1:
+        raise UserError(f"{path}: class_names are {_shown(names)}: strings are needed, one a class")
+    return tuple(map(str, names))
+
+
+def _split(path: Path, arrays: dict[str, np.ndarray[Any, Any]], kind: str, classes: int) -> Split:
+    images, labels = arrays[f"{kind}images"], arrays[f"{kind}labels"]
+    if images.ndim == 3:
+        images = images[..., np.newaxis]
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] not in (1, 3):
+        raise UserError(
+            f"{path}: {kind}images are {_shown(images)}: uint8 (n, h, w) or (n, h, w, 1 or 3) are"
+            " needed"
+        )
+    if labels.dtype.kind not in "iu" or labels.ndim != 1:
+        raise UserError(f"{path}: {kind}labels are {_shown(labels)}: whole numbers (n,) are needed")
+    return checked(images, labels, classes, f"{path}, {kind}labels")
+
+
+def _shown(array: np.ndarray[Any, Any]) -> str:
+    return f"{array.dtype} {array.shape}"
