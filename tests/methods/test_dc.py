@@ -66,7 +66,7 @@ def plain_training(network, variables, images, ipc, epochs, rate, velocity):
     return {"params": params}, velocity
 
 
-@pytest.mark.parametrize("ipc", [1, 3])
+@pytest.mark.parametrize("ipc", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_two_updates_are_those_of_plain_differentiation(ipc):
     of = small.digits(20)
     seen = small.two_updates(dc(SETTINGS, NETWORK), small.start(ipc), of)
@@ -105,7 +105,7 @@ def test_the_network_is_trained_on_the_set_between_the_images_updates():
     assert np.abs(other[1][0] - seen[1][0]).max() > 1e-3
 
 
-@pytest.mark.parametrize("share", [1.0, 0.1])
+@pytest.mark.parametrize("share", [pytest.param(1.0, marks=pytest.mark.slow), 0.1])
 def test_batch_norms_statistics_come_from_sixteen_real_images_a_class(share):
     """Set before the gradients are taken, then held: by hand on a network of one block."""
     network = networks.create("ConvNet", small.CLASSES, width=8, depth=1, norm="batch")
@@ -132,7 +132,7 @@ def moved(method, synthetic, of):
     return np.asarray(small.two_updates(method, synthetic, of)[1][0] - synthetic.images)
 
 
-@pytest.mark.parametrize("method", [dc, dsa])
+@pytest.mark.parametrize("method", [pytest.param(dc, marks=pytest.mark.slow), dsa])
 def test_classes_are_not_mixed(method):
     """Other real images of one class move that class's synthetic images alone."""
     made = method(SETTINGS, NETWORK)

@@ -62,8 +62,15 @@ def plain_loss(images, method, module, variables, of, ipc):
     return DAM.loss_scale * (total + DAM.balance * last)
 
 
-@pytest.mark.parametrize("norm", ["instance", "batch"])
-@pytest.mark.parametrize("method", [dm, datadam])
+@pytest.mark.parametrize(
+    ("method", "norm"),
+    [
+        (dm, "instance"),
+        (datadam, "batch"),
+        pytest.param(dm, "batch", marks=pytest.mark.slow),
+        pytest.param(datadam, "instance", marks=pytest.mark.slow),
+    ],
+)
 def test_two_updates_are_those_of_plain_differentiation(method, norm, monkeypatch):
     monkeypatch.setattr("jdd.ops.microbatch._PIXELS", 5 * 64)  # real images are described in parts
     module, of, ipc = network(norm), small.digits(20), 2
@@ -86,7 +93,7 @@ def test_every_iteration_has_a_network_of_its_own():
     assert abs(first - second) > 1e-2 * first
 
 
-@pytest.mark.parametrize("method", [dm, datadam])
+@pytest.mark.parametrize("method", [dm, pytest.param(datadam, marks=pytest.mark.slow)])
 def test_classes_are_not_mixed(method):
     made = method(dataclasses.replace(OURS[method], dsa=True), network())
     found = [
@@ -97,7 +104,10 @@ def test_classes_are_not_mixed(method):
     np.testing.assert_array_equal(found[0][2:], found[1][2:])
 
 
-@pytest.mark.parametrize(("method", "norm"), [(dm, "batch"), (datadam, "instance")])
+@pytest.mark.parametrize(
+    ("method", "norm"),
+    [(datadam, "instance"), pytest.param(dm, "batch", marks=pytest.mark.slow)],
+)
 def test_siamese_transforms_are_the_same_for_real_and_synthetic_images(method, norm):
     """A set of the real images themselves is matched already, however they are transformed."""
     of = small.digits(6)

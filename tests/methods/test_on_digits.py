@@ -52,9 +52,14 @@ def start(digits):
 @pytest.mark.parametrize(
     ("method", "settings", "better"),
     [
-        (dc, DcSettings(batch_real=30, iterations=40), 0.12),
+        pytest.param(dc, DcSettings(batch_real=30, iterations=40), 0.12, marks=pytest.mark.slow),
         (dm, DmSettings(batch_real=30, iterations=80, lr_img=10.0), 0.12),
-        (datadam, DatadamSettings(batch_real=30, iterations=80, lr_img=0.4), 0.08),
+        pytest.param(
+            datadam,
+            DatadamSettings(batch_real=30, iterations=80, lr_img=0.4),
+            0.08,
+            marks=pytest.mark.slow,
+        ),
         pytest.param(
             bptt,
             BpttSettings(
