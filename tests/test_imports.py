@@ -19,7 +19,16 @@ ROOT = Path(__file__).resolve().parents[1]
 FLOORS = (
     *("errors", "settings", "randomness", "distributed", "files", "_orbax", "checkpoints"),
     *("ops", "losses", "augment", "networks", "preprocessing", "sharding", "unrolling"),
-    *("data", "training", "synthetic", "evaluation", "difficulty", "experts", "methods"),
+    *(
+        "data",
+        "training",
+        "synthetic",
+        "evaluation",
+        "measures",
+        "difficulty",
+        "experts",
+        "methods",
+    ),
     *("cost", "plugins", "distillation", "report.console", "report.pictures", "runs"),
     *("tasks", "report", "interop", "benchmarks", "cli"),
 )

@@ -1,5 +1,6 @@
 """`evaluate.py RUN`: trains fresh networks on a stored set and tests them on real images."""
 
+import dataclasses
 import time
 from collections.abc import Sequence
 
@@ -34,13 +35,20 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
         help="quick: 300 epochs without augmentation; paper: 1,000 with DSA (default: neither, but "
         "the recipe that is written on the set)",
     )
+    parser.add_argument(
+        "--measures",
+        action="store_true",
+        help="also train on hard labels, without augmentation, on random real images and on all of "
+        "them, for the label- and the augmentation-robust score",
+    )
+    flags.add_count(parser, "--full-data-epochs", 30, "with --measures, epochs on all real images")
     flags.add_recipe_flags(parser)
     args = parser.parse_args(arguments)
 
-    from jdd import data, distributed, evaluation, randomness
+    from jdd import data, distributed, evaluation, measures, randomness
     from jdd.report import outcome
     from jdd.report.console import ProgressBar
-    from jdd.report.run import evaluated
+    from jdd.report.run import aligned, evaluated
     from jdd.runs.problem import create_network
 
     with flags.on_devices(args, stopper) as should_stop, ProgressBar("epochs") as bar:
@@ -48,8 +56,9 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
         preset = _preset(args.preset, dataset.name) if args.preset is not None else None
         recipe = flags.recipe_of(args, stored, preset)
         chosen_seed = stored.info.seed if args.seed is None else args.seed
+        network = create_network(recipe.network, dataset, **recipe.options)
         accuracy = evaluation.train_and_test(
-            create_network(recipe.network, dataset, **recipe.options),
+            network,
             recipe,
             stored.data(),
             data.to_device(dataset.test, dataset.preprocess),
@@ -58,9 +67,23 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
             flags.without_learned_rate(args, stored).learning_rate,
             bar.callback(should_stop),
         )
+        found = None
+        if args.measures:
+            how = evaluation.EvaluationSettings(full_data_epochs=args.full_data_epochs)
+            found = measures.measure(
+                stored.replace(info=dataclasses.replace(stored.info, recipe=recipe)),
+                dataset,
+                network,
+                how.full_data_recipe(recipe.network, recipe.options),
+                chosen_seed,
+                args.networks,
+                bar.callback(should_stop),
+            )
     if not distributed.is_primary():
         return
     print(evaluated(args.set, stored.info, recipe, accuracy, len(dataset.test)))
+    if found is not None:
+        print("\n".join(aligned(measures.in_words(found))))
     if args.json:
         result = {
             **outcome.stamp("evaluate", stored.info),
@@ -69,6 +92,7 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
             "resumed_from": 0,
             "devices": len(stored.labels.sharding.device_set),
             **accuracy.to_json(),
+            **({"measures": found.to_json()} if found is not None else {}),
             "recipe": recipe.to_json(),
             "seconds": round(time.monotonic() - began, 2),
         }

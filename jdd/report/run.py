@@ -30,7 +30,7 @@ def summary(result: RunResult, out: Path) -> str:
     return "\n".join(
         [
             f"test accuracy of fresh networks ({result.network}) trained on",
-            *_aligned(rows),
+            *aligned(rows),
             f"pictures: {out / 'images'}",
             f"set: {out / 'synthetic'}",
             f"{result.seconds:.0f} s in all",
@@ -64,7 +64,7 @@ def expected(costs: Mapping[str, Any]) -> str:
         f"{costs['method']} on {costs['dataset']}, {costs['ipc']} per class, preset "
         f"{costs['preset']}, on {costs['machine']}"
     )
-    return "\n".join([title, *filter(None, [costs["note"]]), *_aligned(rows)])
+    return "\n".join([title, *filter(None, [costs["note"]]), *aligned(rows)])
 
 
 def trained(directory: Path, accuracies: Sequence[float]) -> str:
@@ -85,7 +85,8 @@ def evaluated(
     )
 
 
-def _aligned(rows: Sequence[tuple[str, str]]) -> list[str]:
+def aligned(rows: Sequence[tuple[str, str]]) -> list[str]:
+    """Lines of two columns."""
     width = max(len(name) for name, _ in rows)
     return [f"  {name:<{width}}  {value}" for name, value in rows]
 

@@ -54,10 +54,22 @@ def test_evaluating_the_set_reproduces_the_runs_accuracy(finished, capfd):
     assert code == 0 and found.keys() >= PROMISED
     assert found["accuracies"] == stored(finished.out)["accuracies"]
     code, other, _ = call(
-        evaluate.main, capfd, finished.out, "--networks", 1, "--epochs", 1, "--json"
+        evaluate.main,
+        capfd,
+        finished.out,
+        "--networks",
+        1,
+        "--epochs",
+        1,
+        "--measures",
+        "--full-data-epochs",
+        1,
+        "--json",
     )
     assert code == 0 and other["recipe"]["epochs"] == 1
     assert other["accuracies"][0] != found["accuracies"][0]
+    assert other["measures"]["own"]["accuracies"] == other["accuracies"]
+    assert 0 < other["measures"]["lrs"] < 1 and "measures" not in found
 
 
 def test_a_finished_run_is_given_back(finished, copied, capfd):

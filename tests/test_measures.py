@@ -1,0 +1,61 @@
+"""Label- and augmentation-robust scores: the formula, and what goes into it, on the digits."""
+
+import dataclasses
+import math
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jdd import data, evaluation, measures, networks, synthetic
+from jdd.measures import Measures, score
+from jdd.synthetic import SetInfo, SyntheticSet
+from jdd.training import Accuracy, Recipe
+
+NETWORK = networks.create("MLP", 10, width=16)
+RECIPE = Recipe(network="MLP", options={"width": 16}, epochs=150, learning_rate=0.05)
+
+
+def test_the_score_is_0_to_1_and_rises():
+    assert score(-1) == 0 and score(1) == pytest.approx(1)
+    assert score(0) == pytest.approx((1 - 1 / math.e) / (math.e - 1 / math.e))
+    assert np.all(np.diff([score(gain) for gain in np.linspace(-1, 1, 9)]) > 0)
+
+
+def test_what_the_scores_are_made_of():
+    """By hand: α = ½ (0.7 − 0.5) − ½ (0.9 − 0.6), β = ½ (0.7 − 0.5) + ½ (0.55 − 0.45)."""
+    found = Measures(*(Accuracy((v,)) for v in (0.7, 0.6, 0.55, 0.5, 0.45)), full_data=0.9)
+    assert found.hard_label_recovery == pytest.approx(0.3)
+    assert found.improvement_over_random == pytest.approx(0.2)
+    assert found.lrs == pytest.approx(score(-0.05)) and found.ars == pytest.approx(score(0.15))
+    assert found.to_json()["lrs"] == found.lrs
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return data.load("digits")
+
+
+def made(digits, soft):
+    info = SetInfo("digits", digits.class_names, digits.preprocess.spec(), 1, recipe=RECIPE)
+    rng = np.random.default_rng(0)
+    images, labels = synthetic.from_real(digits.train, digits, 1, rng)
+    # Hard labels of these would be right; the soft ones say the next class.
+    logits = 9.0 * jnp.roll(jnp.eye(10), 1, axis=1)
+    return SyntheticSet(images, logits if soft else labels, None, info)
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_each_accuracy_is_of_what_it_says(digits, soft):
+    stored = made(digits, soft)
+    full = dataclasses.replace(RECIPE, epochs=10, batch_size=32)
+    found = measures.measure(stored, digits, NETWORK, full, networks=2)
+    plain = evaluation.evaluate(stored, digits, networks=2)
+    assert found.without_augmentation == plain
+    assert abs(found.hard.mean - found.own.mean) < 0.02  # as the labels are nearly hard
+    if soft:  # which are wrong, while those of random images are a good network's
+        assert found.own.mean < 0.3 < found.random.mean
+        assert found.improvement_over_random < -0.2
+    else:
+        assert abs(found.improvement_over_random) < 0.2  # random images against others
+    assert found.full_data > 0.85 > found.own.mean
