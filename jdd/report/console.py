@@ -21,6 +21,14 @@ def say(text: str) -> None:
     sys.stderr.flush()
 
 
+def duration(seconds: float) -> str:
+    """Such as "5 s", "12.3 min" or "3.1 hours"."""
+    for unit, length in (("days", 86400), ("hours", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:,.1f} {unit}"
+    return f"{seconds:,.0f} s"
+
+
 class ProgressBar:
     """A stretch of work of known length."""
 
@@ -28,6 +36,7 @@ class ProgressBar:
         self._title = title
         self._bar: tqdm | None = None
         self._said = time.monotonic()
+        self._first: tuple[int, float] | None = None  # what was done when work was first heard of
 
     def __enter__(self) -> "ProgressBar":
         return self
@@ -45,6 +54,9 @@ class ProgressBar:
         """`done` of `total` are done; `text` says how it goes."""
         if not is_primary():
             return
+        now = time.monotonic()
+        if self._first is None or done < self._first[0]:
+            self._first = (done, now)
         if sys.stderr.isatty():
             if self._bar is None:
                 self._bar = tqdm(
@@ -53,9 +65,18 @@ class ProgressBar:
             self._bar.n = done
             self._bar.set_postfix_str(text, refresh=False)
             self._bar.refresh()
-        elif time.monotonic() - self._said > LINE_SECONDS:
-            self._said = time.monotonic()
-            say(f"  {self._title} {done}/{total} {text}".rstrip())
+        elif now - self._said > LINE_SECONDS:
+            self._said = now
+            say("  " + ", ".join(filter(None, [self._rate(done, total, now), text])))
+
+    def _rate(self, done: int, total: int, now: float) -> str:
+        """Such as "updates 40/600, 0.12 s each, 67 s left"; a first step has no rate yet."""
+        first, since = self._first or (done, now)
+        words = f"{self._title} {done}/{total}"
+        if done <= first:
+            return words
+        each = (now - since) / (done - first)
+        return f"{words}, {each:.3g} s each, {duration(each * (total - done))} left"
 
     def callback(self, should_stop: Callable[[], bool]) -> Callable[[int, int], None]:
         """For work that reports (done, total): shows it, and ends it where it should stop.

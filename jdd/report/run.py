@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jdd.report.console import duration
 from jdd.runs.result import RunResult
 from jdd.synthetic import SetInfo
 from jdd.training import Accuracy, Recipe
@@ -49,16 +50,16 @@ def expected(costs: Mapping[str, Any]) -> str:
         rows += [
             ("memory of an update", f"{costs['peak_bytes'] / 2**20:,.0f} MiB"),
             ("time of an update", f"{costs['seconds_per_update']:.3g} s"),
-            (f"{costs['iterations']} updates", _duration(seconds["distilling"])),
+            (f"{costs['iterations']} updates", duration(seconds["distilling"])),
         ]
     if "experts_bytes" in costs:
         rows += [
-            ("training the experts, if there are none", _duration(seconds["experts"])),
+            ("training the experts, if there are none", duration(seconds["experts"])),
             ("  on disk", f"{costs['experts_bytes'] / 2**20:,.0f} MiB"),
         ]
     rows += [
-        ("evaluating", _duration(seconds["evaluating"])),
-        ("in all, without compiling", _duration(seconds["total"])),
+        ("evaluating", duration(seconds["evaluating"])),
+        ("in all, without compiling", duration(seconds["total"])),
     ]
     title = (
         f"{costs['method']} on {costs['dataset']}, {costs['ipc']} per class, preset "
@@ -89,10 +90,3 @@ def aligned(rows: Sequence[tuple[str, str]]) -> list[str]:
     """Lines of two columns."""
     width = max(len(name) for name, _ in rows)
     return [f"  {name:<{width}}  {value}" for name, value in rows]
-
-
-def _duration(seconds: float) -> str:
-    for unit, length in (("days", 86400), ("hours", 3600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:,.1f} {unit}"
-    return f"{seconds:,.0f} s"
