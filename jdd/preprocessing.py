@@ -60,14 +60,16 @@ class Preprocess:
         return _matmul(_flat(pixels) - self.zca.mean, self.zca.whiten).reshape(pixels.shape)
 
     def invert(self, images: jax.Array | np.ndarray) -> jax.Array:
-        """Preprocessed images (..., h, w, c) → float32 pixels in [0, 1], clipped, for pictures."""
+        """Preprocessed images (..., h, w, c) → float32 pixels in [0, 1], clipped."""
+        return jnp.clip(self.unclipped(images), 0.0, 1.0)
+
+    def unclipped(self, images: jax.Array | np.ndarray) -> jax.Array:
+        """As `invert`, but with what distilled images have outside [0, 1]."""
         images = jnp.asarray(images, jnp.float32)
         if self.zca is None:
-            pixels = images * self.std + self.mean
-        else:
-            flat = _matmul(_flat(images), self.zca.unwhiten) + self.zca.mean
-            pixels = flat.reshape(images.shape)
-        return jnp.clip(pixels, 0.0, 1.0)
+            return images * self.std + self.mean
+        flat = _matmul(_flat(images), self.zca.unwhiten) + self.zca.mean
+        return flat.reshape(images.shape)
 
     def spec(self) -> dict[str, Any]:
         """What identifies this preprocessing, JSON-able; compare two with `differences`."""

@@ -147,7 +147,11 @@ def _distil(
         )
     outcome.final.save(out / LAST)
     result = judge(problem, outcome, should_stop)
-    pictures.save_picture(out / "images" / "best.png", outcome.best, problem.dataset.preprocess)
+    shown = result.best.accuracy.mean
+    words = f"best, at iteration {outcome.best_iteration}: {100 * shown:.1f} % on test images"
+    preprocess = problem.dataset.preprocess
+    pictures.save_picture(out / "images" / "best.png", outcome.best, preprocess, words)
+    pictures.save_course(out / "images")
     return dataclasses.replace(
         result,
         expert_seconds=0.0 if store is None else store.seconds,
@@ -184,6 +188,9 @@ class _Watch(Listener):
         self, iteration: int, synthetic: SyntheticSet, accuracy: float, is_best: bool
     ) -> None:
         """Says the accuracy and makes the picture."""
+        words = f"iteration {iteration}"
         if accuracy == accuracy:  # NaN where sets are not judged
-            say(f"iteration {iteration}: {100 * accuracy:.1f} % on {self._judged_on}")
-        pictures.save_picture(self._images / f"{iteration:06d}.png", synthetic, self._preprocess)
+            words += f": {100 * accuracy:.1f} % on {self._judged_on}"
+            say(words)
+        path = self._images / f"{iteration:06d}.png"
+        pictures.save_picture(path, synthetic, self._preprocess, words)

@@ -42,9 +42,12 @@ def test_what_a_run_leaves(finished):
     made = SyntheticSet.load(finished.out)
     assert made.images.shape == (10, 8, 8, 1) and made.info.method == "mtt"
     names = {path.name for path in (finished.out / "images").iterdir()}
-    assert names == {"000000.png", "000020.png", "000040.png", "best.png"}
+    shown = {"000000.png", "000020.png", "000040.png", "best.png"}
+    assert names == {*shown, "start-and-best.png", "set.gif"}
     with Image.open(finished.out / "images" / "best.png") as picture:
-        assert picture.size == (10 * 68 + 4, 72)
+        assert picture.size == (10 * 100 + 4, 2 * 18 + 104)  # two lines of words
+    with Image.open(finished.out / "images" / "set.gif") as picture:
+        assert picture.n_frames == 3
     assert json.loads((finished.out / "settings.json").read_text())["ipc"] == 1
     assert not [p for p in finished.out.rglob(".*") if p.name != ".lock"]
 

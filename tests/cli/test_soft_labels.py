@@ -80,10 +80,10 @@ def test_the_picture_shows_each_label_below_its_image(made):
     with Image.open(made.run / "images" / "best.png") as opened:
         picture = np.asarray(opened)
     shares = np.asarray(jax.nn.softmax(SyntheticSet.load(made.run).labels))
-    side = 64  # one row of ten images of 8×8, eight times enlarged, a strip of 8 below each
-    assert picture.shape == (4 + side + 8 + 4, 4 + 10 * (side + 4))
+    side, words = 96, 2 * 18  # ten images of 8×8 in a row, enlarged, a strip of 8 below each
+    assert picture.shape == (words + 4 + side + 8 + 4, 4 + 10 * (side + 4))
     for i in range(10):
-        strip = picture[4 + side + 4, 4 + i * (side + 4) :][:side]
+        strip = picture[words + 4 + side + 4, 4 + i * (side + 4) :][:side]
         seen = 1 - strip[np.arange(10) * side // 10 + 3] / 255
         np.testing.assert_allclose(seen, shares[i], atol=0.01)
 
@@ -149,7 +149,7 @@ def test_difficulty_is_scored_stored_and_shown(capfd, tmp_path):
     code, found, _ = call(score_difficulty.main, capfd, *arguments, "--out", out)
     assert code == 0 and found["images"] == 200 and found["score"] == "el2n"
     assert 0 <= found["quantiles"][0] <= found["quantiles"][-1] <= 2**0.5
-    assert image_size(out / "easiest-and-hardest.png") == (4 + 17 * 68, 4 + 10 * 68)
+    assert image_size(out / "easiest-and-hardest.png") == (4 + 17 * 100, 4 + 10 * 100)
     code, again, err = call(score_difficulty.main, capfd, *arguments, "--out", out)
     assert code == 0 and again["quantiles"] == found["quantiles"]
     assert any("in " + str(out) in line for line in err)
