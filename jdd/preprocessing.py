@@ -114,6 +114,15 @@ def fit(
     return Preprocess(mean_array, std_array, None, "standard", shape)
 
 
+def from_spec(spec: Mapping[str, Any]) -> Preprocess | None:
+    """The preprocessing that `Preprocess.spec()` describes; None for ZCA, whose matrix it lacks."""
+    if spec["kind"] != "standard":
+        return None
+    mean, std = (jnp.asarray(spec[name], jnp.float32) for name in ("mean", "std"))
+    height, width, channels = spec["image_shape"]
+    return Preprocess(mean, std, None, "standard", (height, width, channels))
+
+
 def channel_mean_std(images: np.ndarray) -> tuple[list[float], list[float]]:
     """Mean and (population) standard deviation of each channel of (n, h, w, c) uint8, in [0, 1]."""
     means, stds = [], []

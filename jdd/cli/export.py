@@ -1,4 +1,4 @@
-"""`export.py RUN`: a stored set as an NPZ file or a folder of PNGs."""
+"""`export.py RUN`: a stored set in a format that other programs read."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,11 +7,12 @@ from jdd.cli import flags
 from jdd.cli.parser import Parser
 from jdd.cli.platform import tune_xla
 from jdd.cli.program import Stopper, print_json, run_script
-from jdd.errors import SettingError
+from jdd.errors import UserError
 
 DESCRIPTION = (
-    "Writes a stored set in a format that other programs read: one .npz file with everything in "
-    "it, or a folder of PNGs with labels.csv."
+    "Writes a stored set in a format that other programs read, with a README that says how to load "
+    "it and train on it, and a train.py for PyTorch. The real data is needed only for the pictures "
+    "of a set with ZCA."
 )
 
 
@@ -29,18 +30,33 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
         "--to",
         required=True,
         metavar="PATH",
-        help="a file that ends in .npz, or a folder that does not exist yet",
+        help="a file that ends in .npz or .safetensors, or a folder that does not exist yet",
+    )
+    parser.add_argument(
+        "--format",
+        metavar="NAME",
+        help="npz, safetensors, png (a folder of pictures), huggingface (a folder for its datasets "
+        "library) or pt (a folder of .pt files as published code has them) (default: by the ending "
+        "of --to, for a folder png)",
+    )
+    parser.add_argument(
+        "--which", default="best", metavar="best|last", help="set of the run (default: best)"
     )
     args = parser.parse_args(arguments)
 
-    from jdd.interop import to_folder, to_npz
+    from jdd import interop, preprocessing
+    from jdd.runs.directory import LAST
+    from jdd.runs.problem import dataset_of, read_set
 
-    stored, dataset = flags.load_set(args)
-    path = Path(args.to)
-    if path.suffix not in ("", ".npz") and not path.is_dir():
-        raise SettingError("to", path, "a file ends in .npz, and a new folder's name has no ending")
-    write = to_npz if path.suffix == ".npz" else to_folder
-    write(stored, dataset.preprocess, path)
+    if args.which not in ("best", "last"):
+        raise UserError(f"`which` '{args.which}': best or last")
+    flags.load_plugins(args)
+    place = Path(args.set) / LAST if args.which == "last" else args.set
+    stored = read_set(place)
+    preprocess = preprocessing.from_spec(stored.info.preprocessing)
+    if preprocess is None:
+        preprocess = dataset_of(stored, place, args.data_dir).preprocess
+    path = interop.export(stored, preprocess, Path(args.to), args.format)
     count = stored.images.shape[0]
     print(f"{count} images of {stored.info.dataset}: {path}")
     if args.json:

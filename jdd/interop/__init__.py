@@ -1,5 +1,5 @@
 """Other people's formats."""
 
-from jdd.interop.export import to_folder as to_folder
-from jdd.interop.export import to_npz as to_npz
+from jdd.interop.export import FORMATS as FORMATS
+from jdd.interop.export import export as export
 from jdd.interop.torch import params_from_torch as params_from_torch

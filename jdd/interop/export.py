@@ -1,68 +1,126 @@
-"""A synthetic set in formats that other programs read: one NPZ file, or a folder of PNGs."""
+"""A synthetic set in formats that other programs read."""
 
 import csv
+import io
 import json
 import os
 import re
+import shutil
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from PIL import Image
 
-from jdd.errors import UserError
+from jdd.errors import SettingError, UserError, nearest
 from jdd.files import atomic_replace
+from jdd.interop import guide
 from jdd.preprocessing import Preprocess
 from jdd.synthetic import IDENTITY, SyntheticSet
 
 
-def to_npz(synthetic: SyntheticSet, preprocess: Preprocess, path: Path) -> Path:
-    """Writes one compressed NumPy archive.
+class Format(NamedTuple):
+    """A way to write a set."""
 
-    Its arrays: `images` float32 `(n, h, w, c)` as networks see them, `pixels` uint8 of the same
-    shape, `labels` int32 `(n,)`, `label_logits` float32 `(n, classes)` where the set's labels are
-    soft, `learning_rate` where it has one, and `info`, the set's description as JSON text. Where
-    other than pixels is stored: `storage`, and `decoder`, what turns it into images, as JSON text.
+    write: Callable[[SyntheticSet, Preprocess, Path], None]
+    """into a place that does not exist"""
+    ending: str
+    """of the file; empty: a folder"""
+
+
+def export(
+    synthetic: SyntheticSet, preprocess: Preprocess, path: Path, kind: str | None = None
+) -> Path:
+    """Writes the set, how to load and train on it (README.md) and, for PyTorch, `train.py`.
+
+    In a folder, or next to a file under its name. Nothing that exists is replaced.
+
+    Args:
+      synthetic: the set.
+      preprocess: of its dataset.
+      path: a file or a folder that does not exist, or an empty folder.
+      kind: one of `FORMATS`; None: by the ending of `path`, without one a folder of PNGs.
 
     Raises:
-      UserError: the place cannot be written.
+      SettingError: the path exists or cannot be written, or is of no format.
+      UserError: the package that writes the format is not installed.
     """
-    arrays: dict[str, Any] = {
-        "images": np.asarray(synthetic.images),
-        "pixels": _pixels(synthetic, preprocess),
-        "labels": np.asarray(synthetic.hard_labels(), np.int32),
-        "info": np.array(json.dumps(synthetic.info.to_json())),
-    }
-    if synthetic.labels.ndim == 2:
-        arrays["label_logits"] = np.asarray(synthetic.labels)
-    if synthetic.learning_rate is not None:
-        arrays["learning_rate"] = np.asarray(synthetic.learning_rate)
-    if synthetic.decoder != IDENTITY:
-        arrays |= _stored(synthetic)
+    kind = _kind(path) if kind is None else kind
+    if kind not in FORMATS:
+        raise SettingError("format", f"'{kind}'", nearest(kind, FORMATS))
+    entry = FORMATS[kind]
+    if path.suffix != entry.ending and (entry.ending or path.suffix in _ENDINGS):
+        wanted = f"a file that ends in {entry.ending}" if entry.ending else "a folder"
+        raise SettingError("to", path, f"{kind} is {wanted}")
+    texts = guide.texts(synthetic, preprocess, path, kind)
+    if not entry.ending:
+
+        def fill(part: Path) -> None:
+            entry.write(synthetic, preprocess, part)
+            for name, text in texts.items():
+                (part / name).write_text(text, encoding="utf-8")
+
+        _new_folder(path, fill)
+        return path
+    beside = {path.with_name(f"{path.name}.{name}"): text for name, text in texts.items()}
+    for place in (path, *beside):
+        if place.exists():
+            raise SettingError("to", place, "it exists already, name another file")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_replace(path) as part, part.open("wb") as file:
-            np.savez_compressed(file, **arrays)
+        with atomic_replace(path) as part:
+            entry.write(synthetic, preprocess, part)
+        for place, text in beside.items():
+            place.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror})") from None
+        raise _unwritten(path, error) from None
     return path
 
 
-def to_folder(synthetic: SyntheticSet, preprocess: Preprocess, path: Path) -> Path:
-    """Writes one PNG an image into a folder for each class, `labels.csv` and `info.json`.
+def arrays(synthetic: SyntheticSet, preprocess: Preprocess) -> dict[str, np.ndarray[Any, Any]]:
+    """What a set is, as NumPy arrays.
 
-    Where other than pixels is stored, `storage.npz` has it, as `to_npz` does.
+    `images` float32 `(n, h, w, c)` as networks see them, `pixels` uint8 of the same shape, `labels`
+    int32 `(n,)`, `label_logits` float32 `(n, classes)` where the set's labels are soft, and
+    `learning_rate`, the one step size to train with. Where other than pixels is stored, `storage`.
+    """
+    recipe = synthetic.info.recipe
+    found = {
+        "images": np.asarray(synthetic.images),
+        "pixels": _pixels(synthetic, preprocess),
+        "labels": np.asarray(synthetic.hard_labels(), np.int32),
+        "learning_rate": np.asarray(recipe.step_size(synthetic.learning_rate), np.float32),
+    }
+    if synthetic.labels.ndim == 2:
+        found["label_logits"] = np.asarray(synthetic.labels)
+    if synthetic.decoder != IDENTITY:
+        found["storage"] = np.asarray(synthetic.storage)
+    return found
+
+
+def _npz(synthetic: SyntheticSet, preprocess: Preprocess, path: Path) -> None:
+    """The arrays, and the descriptions of set and decoder as JSON text."""
+    found: dict[str, Any] = arrays(synthetic, preprocess)
+    found |= {name: np.array(text) for name, text in _described(synthetic).items()}
+    with path.open("wb") as file:
+        np.savez_compressed(file, **found)
+
+
+def _safetensors(synthetic: SyntheticSet, preprocess: Preprocess, path: Path) -> None:
+    """The arrays; the descriptions are the file's metadata."""
+    save = guide.imported("safetensors.numpy", "safetensors").save
+    plain = {k: np.ascontiguousarray(v) for k, v in arrays(synthetic, preprocess).items()}
+    path.write_bytes(save(plain, metadata=_described(synthetic)))
+
+
+def _png(synthetic: SyntheticSet, preprocess: Preprocess, path: Path) -> None:
+    """One PNG an image in a folder for each class, `labels.csv` and `info.json`.
 
     `labels.csv` has a row for each image: its file, its class, and the probability that its label
-    gives each class, 0 or 1 where labels are hard. PNGs hold 8 bits and what lies in [0, 1]: values
-    outside, which distilled images have, are cut off; `to_npz` keeps them.
-
-    Raises:
-      UserError: the folder exists and is not empty, or cannot be written.
+    gives each class, 0 or 1 where labels are hard.
     """
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise UserError(f"`to` {path}: it exists already, name another folder")
     names = synthetic.info.class_names
     pixels, labels = _pixels(synthetic, preprocess), np.asarray(synthetic.hard_labels())
     probabilities = (
@@ -70,35 +128,124 @@ def to_folder(synthetic: SyntheticSet, preprocess: Preprocess, path: Path) -> Pa
         if synthetic.labels.ndim == 2
         else np.eye(len(names))[labels]
     )
+    with (path / "labels.csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["file", "class", *names])
+        for i, (image, label) in enumerate(zip(pixels, labels, strict=True)):
+            folder = f"{label:03d}-{re.sub(r'[^A-Za-z0-9]+', '-', names[label])}"
+            (path / folder).mkdir(exist_ok=True)
+            name = f"{folder}/{i:05d}.png"
+            (path / name).write_bytes(_encoded(image))
+            table.writerow([name, names[label], *(f"{p:.6g}" for p in probabilities[i])])
+    if synthetic.decoder != IDENTITY:
+        decoder = np.array(_described(synthetic)["decoder"])
+        stored = np.asarray(synthetic.storage)
+        np.savez_compressed(path / "storage.npz", storage=stored, decoder=decoder)
+    (path / "info.json").write_text(json.dumps(synthetic.info.to_json(), indent=2) + "\n")
+
+
+def _huggingface(synthetic: SyntheticSet, preprocess: Preprocess, path: Path) -> None:
+    """A folder for `datasets.load_dataset`: one Parquet file.
+
+    Columns: `image`, `label` and, as the pictures are cut to 8 bits, `values`, the image as
+    networks see it, row by row; `label_logits` where labels are soft.
+    """
+    arrow, parquet = (guide.imported(f"pyarrow{x}", "pyarrow") for x in ("", ".parquet"))
+    found, names = arrays(synthetic, preprocess), list(synthetic.info.class_names)
+    features: dict[str, Any] = {
+        "image": {"_type": "Image"},
+        "label": {"names": names, "_type": "ClassLabel"},
+    }
+    encoded = [{"bytes": _encoded(image), "path": None} for image in found["pixels"]]
+    columns = {
+        "image": arrow.array(
+            encoded, arrow.struct({"bytes": arrow.binary(), "path": arrow.string()})
+        ),
+        "label": arrow.array(found["labels"].astype(np.int64)),
+    }
+    for column, name in (("values", "images"), ("label_logits", "label_logits")):
+        if name in found:
+            rows = found[name].reshape(len(found["labels"]), -1).tolist()
+            columns[column] = arrow.array(rows, arrow.list_(arrow.float32()))
+            features[column] = {"feature": {"dtype": "float32", "_type": "Value"}, "_type": "List"}
+    table = arrow.table(columns).replace_schema_metadata(
+        {"huggingface": json.dumps({"info": {"features": features}}), **_described(synthetic)}
+    )
+    (path / "data").mkdir()
+    parquet.write_table(table, path / "data" / "train-00000-of-00001.parquet")
+
+
+def _pt(synthetic: SyntheticSet, preprocess: Preprocess, path: Path) -> None:
+    """`images_best.pt` (n, c, h, w), `labels_best.pt` and `lr_best.pt`, as published code has them.
+
+    Labels are int64 classes or, where soft, float32 logits, as the code of DATM stores them.
+    """
+    torch = guide.imported("torch", "torch")
+    found = arrays(synthetic, preprocess)
+    labels = found.get("label_logits", found["labels"].astype(np.int64))
+    channels_first = found["images"].transpose(0, 3, 1, 2)
+    torch.save(torch.from_numpy(np.array(channels_first)), path / "images_best.pt")
+    torch.save(torch.from_numpy(np.array(labels)), path / "labels_best.pt")
+    torch.save(torch.tensor(float(found["learning_rate"])), path / "lr_best.pt")
+    (path / "info.json").write_text(json.dumps(synthetic.info.to_json(), indent=2) + "\n")
+
+
+FORMATS = {
+    "npz": Format(_npz, ".npz"),
+    "safetensors": Format(_safetensors, ".safetensors"),
+    "png": Format(_png, ""),
+    "huggingface": Format(_huggingface, ""),
+    "pt": Format(_pt, ""),
+}
+"""The formats by name."""
+_ENDINGS = {entry.ending: name for name, entry in FORMATS.items() if entry.ending}
+
+
+def _kind(path: Path) -> str:
+    if path.suffix in _ENDINGS or not path.suffix or path.is_dir():
+        return _ENDINGS.get(path.suffix, "png")
+    endings = " or ".join(_ENDINGS)
+    raise SettingError(
+        "to", path, f"a file ends in {endings}, and a new folder's name has no ending"
+    )
+
+
+def _new_folder(path: Path, fill: Callable[[Path], None]) -> None:
+    """Makes a folder whole or not at all."""
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise SettingError("to", path, "it exists already, name another folder")
     part = path.with_name(f".{path.name}.part-{os.getpid()}")
     try:
         part.mkdir(parents=True)
-        with (part / "labels.csv").open("w", newline="") as file:
-            table = csv.writer(file)
-            table.writerow(["file", "class", *names])
-            for i, (image, label) in enumerate(zip(pixels, labels, strict=True)):
-                folder = f"{label:03d}-{re.sub(r'[^A-Za-z0-9]+', '-', names[label])}"
-                (part / folder).mkdir(exist_ok=True)
-                name = f"{folder}/{i:05d}.png"
-                Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(part / name)
-                table.writerow([name, names[label], *(f"{p:.6g}" for p in probabilities[i])])
-        if synthetic.decoder != IDENTITY:
-            np.savez_compressed(part / "storage.npz", **_stored(synthetic))
-        (part / "info.json").write_text(json.dumps(synthetic.info.to_json(), indent=2) + "\n")
+        fill(part)
         if path.exists():
             path.rmdir()
         part.replace(path)
     except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror})") from None
-    return path
+        raise _unwritten(path, error) from None
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
-def _stored(synthetic: SyntheticSet) -> dict[str, Any]:
-    """What is stored, where that is not the images, and how it decodes to them."""
-    decoder = np.array(json.dumps(synthetic.decoder.to_json()))
-    return {"storage": np.asarray(synthetic.storage), "decoder": decoder}
+def _unwritten(path: Path, error: OSError) -> UserError:
+    return SettingError("to", path, f"it cannot be written ({error.strerror}), name another")
 
 
-def _pixels(synthetic: SyntheticSet, preprocess: Preprocess) -> np.ndarray:
+def _described(synthetic: SyntheticSet) -> dict[str, str]:
+    """The set's description and, where other than pixels is stored, the decoder's, as JSON text."""
+    texts = {"info": json.dumps(synthetic.info.to_json())}
+    if synthetic.decoder != IDENTITY:
+        texts["decoder"] = json.dumps(synthetic.decoder.to_json())
+    return texts
+
+
+def _encoded(image: np.ndarray[Any, Any]) -> bytes:
+    """A PNG of (h, w, c) uint8."""
+    file = io.BytesIO()
+    Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(file, format="PNG")
+    return file.getvalue()
+
+
+def _pixels(synthetic: SyntheticSet, preprocess: Preprocess) -> np.ndarray[Any, Any]:
     levels = np.asarray(preprocess.invert(synthetic.images)) * 255
     return np.asarray(np.rint(np.clip(levels, 0, 255)), np.uint8)

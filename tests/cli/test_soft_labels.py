@@ -111,7 +111,7 @@ def test_export_keeps_soft_labels(made, capfd, tmp_path):
         with Image.open(tmp_path / "folder" / row["file"]) as opened:
             image = np.asarray(opened)
         expected = np.clip(pixels[i, ..., 0], 0, 1) * 255
-        np.testing.assert_allclose(image, expected, atol=0.51)
+        np.testing.assert_allclose(image, expected, atol=0.52)  # mean and std have 4 digits
     code, _, err = call(export.main, capfd, made.run, "--to", tmp_path / "folder")
     assert code == 2 and "exists already" in err[0] and len(err) == 1
     code, _, err = call(export.main, capfd, made.run, "--to", tmp_path / "set.npy")
