@@ -1,6 +1,7 @@
 # make demo: distils scikit-learn's digits.  make test: lint, types, tests.  make test-all: the long
-# proofs too.  make results: the runs behind RESULTS.md, hours; it resumes, and takes more flags, as
-# in make results RESULTS="--data-dir DIR --minutes 60".  All of them make .venv first.
+# proofs too.  make docs: the documentation as a site.  make results: the runs behind RESULTS.md,
+# hours; it resumes, and takes more flags, as in make results RESULTS="--data-dir DIR --minutes 60".
+# All of them make .venv first.
 
 PYTHON ?= python3
 VENV := .venv
@@ -8,7 +9,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 
-.PHONY: demo results test test-all lint types check check-all clean
+.PHONY: demo docs results test test-all lint types check check-all clean
 
 demo: $(INSTALLED)
 	$(BIN)/python bin/distill.py --method mtt --dataset digits --overwrite
@@ -21,6 +22,10 @@ results: $(INSTALLED)
 test: lint types check
 
 test-all: lint types check-all
+
+docs: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	$(BIN)/mkdocs build --strict
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -96,6 +96,12 @@ def test_words(page):
         assert found is None, f"{found[0]!r}: see the design's names"
 
 
+def test_the_site_has_every_page():
+    pages = re.findall(r": (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
+    there = [path.relative_to(ROOT / "docs") for path in (ROOT / "docs").rglob("*.md")]
+    assert sorted(pages) == sorted(str(path) for path in there if path.parts[0] != "results")
+
+
 def test_the_readme_is_short():
     assert len(README.read_text().splitlines()) < 120
 
