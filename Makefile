@@ -1,7 +1,7 @@
 # make demo: distils scikit-learn's digits.  make test: lint, types, tests.  make test-all: the long
 # proofs too.  make docs: the documentation as a site.  make results: the runs behind RESULTS.md,
 # hours; it resumes, and takes more flags, as in make results RESULTS="--data-dir DIR --minutes 60".
-# All of them make .venv first.
+# make test-pages: reports in Chromium, which is to be installed.  All of them make .venv first.
 
 PYTHON ?= python3
 VENV := .venv
@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 
-.PHONY: demo docs results test test-all lint types check check-all clean
+.PHONY: demo docs results test test-all test-pages lint types check check-all clean
 
 demo: $(INSTALLED)
 	$(BIN)/python bin/distill.py --method mtt --dataset digits --overwrite
@@ -35,7 +35,10 @@ types: $(INSTALLED)
 	$(BIN)/mypy
 
 check: $(INSTALLED)
-	$(PYTEST) -m "not slow" --durations=15
+	$(PYTEST) -m "not slow and not pages" --durations=15
+
+test-pages: $(INSTALLED)
+	$(BIN)/python -m pytest -m pages
 
 check-all: $(INSTALLED)
 	$(PYTEST) --durations=40

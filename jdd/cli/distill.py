@@ -57,6 +57,7 @@ def _work(words: Sequence[str], stopper: Stopper) -> None:
 
     from jdd import distributed
     from jdd.report.run import summary
+    from jdd.report.web import up_to_date
     from jdd.runs import run
 
     out = Path(args.out or selection.default_out(settings))
@@ -74,6 +75,7 @@ def _work(words: Sequence[str], stopper: Stopper) -> None:
         )
     if distributed.is_primary():
         print(summary(result, out))
+        print(f"report: {up_to_date(out)}")
         if args.json:
             print_json(result.to_json())
 

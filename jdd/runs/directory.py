@@ -16,7 +16,7 @@ LAST = "last"  # the folder of the last set, where the best is in the run's own
 
 # In the order they are taken away: what says that the rest is a run's comes last.
 ENTRIES = (
-    *("synthetic", LAST, "state", "metrics.jsonl", "images", "tasks", "result.json"),
+    *("synthetic", LAST, "state", "metrics.jsonl", "images", "tasks", "result.json", "report.html"),
     "settings.json",
 )
 

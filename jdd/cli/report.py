@@ -1,0 +1,50 @@
+"""`report.py RUN …`: runs as an HTML page that needs no network."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from jdd.cli import flags
+from jdd.cli.parser import Parser
+from jdd.cli.program import Stopper, print_json, run_script
+
+DESCRIPTION = (
+    "Writes a page in HTML, of one file. Of one run: report.html in its directory, with the set as "
+    "it grew, curves, settings and where each came from, cost and commands; distill.py leaves it "
+    "there, too. Of several runs: a table to sort, accuracy against time and against storage."
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the script and returns its exit code."""
+    return run_script(lambda stopper: _work(arguments, stopper))
+
+
+def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
+    del stopper
+    parser = Parser(prog="report.py", description=DESCRIPTION)
+    parser.add_argument(
+        "runs",
+        metavar="RUN",
+        nargs="+",
+        help="a run's directory; for several, also a result.json or a directory to look in",
+    )
+    parser.add_argument(
+        "--out",
+        metavar="FILE",
+        help="of several runs; replaced (default: report.html in the current directory)",
+    )
+    flags.add_json(parser)
+    args = parser.parse_args(arguments)
+
+    from jdd.report import results, web
+    from jdd.runs import RunResult
+
+    single = Path(args.runs[0])
+    if len(args.runs) == 1 and (single / "result.json").is_file():
+        path = web.write_run(single)
+    else:
+        found = [RunResult.load(path) for path in results.find(args.runs)]
+        path = web.write_several(found, Path(args.out or web.NAME))
+    print(path)
+    if args.json:
+        print_json({"path": str(path)})
