@@ -36,8 +36,8 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
         "--format",
         metavar="NAME",
         help="npz, safetensors, png (a folder of pictures), huggingface (a folder for its datasets "
-        "library) or pt (a folder of .pt files as published code has them) (default: by the ending "
-        "of --to, for a folder png)",
+        "library), pt (a folder of .pt files as published code has them) or jdd (the set as jdd "
+        "stores it) (default: by the ending of --to, for a folder png)",
     )
     parser.add_argument(
         "--which", default="best", metavar="best|last", help="set of the run (default: best)"
@@ -45,6 +45,7 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     args = parser.parse_args(arguments)
 
     from jdd import interop, preprocessing
+    from jdd.runs import RunResult
     from jdd.runs.directory import LAST
     from jdd.runs.problem import dataset_of, read_set
 
@@ -56,7 +57,10 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     preprocess = preprocessing.from_spec(stored.info.preprocessing)
     if preprocess is None:
         preprocess = dataset_of(stored, place, args.data_dir).preprocess
-    path = interop.export(stored, preprocess, Path(args.to), args.format)
+    result = None
+    if args.which == "best" and (Path(args.set) / "result.json").is_file():
+        result = RunResult.load(Path(args.set) / "result.json")
+    path = interop.export(stored, preprocess, Path(args.to), args.format, result)
     count = stored.images.shape[0]
     print(f"{count} images of {stored.info.dataset}: {path}")
     if args.json:

@@ -110,7 +110,7 @@ def add_set_flags(parser: argparse.ArgumentParser, several: bool = False) -> Non
 
     With `several`, any number of sets: `sets` in the namespace, not `set`.
     """
-    words = "a run's directory, or its synthetic/ folder"
+    words = "a run's directory, or its synthetic/ folder, or a ready set's name (mnist/dm-ipc1)"
     if several:
         parser.add_argument("sets", metavar="RUN", nargs="+", help=words)
     else:
@@ -156,6 +156,8 @@ def task_directory(args: argparse.Namespace, place: str | None = None) -> Path:
     """
     run = Path(args.set if place is None else place)
     run = run.parent if run.resolve().name == "synthetic" else run
+    if not run.exists():  # a ready set's name
+        run = Path("checkpoints") / run
     directory = run / "tasks" if args.out is None else Path(args.out)
     existing = next(p for p in (directory, *directory.absolute().parents) if p.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK):

@@ -18,6 +18,7 @@ from jdd.errors import SettingError, UserError, nearest
 from jdd.files import atomic_replace
 from jdd.interop import guide
 from jdd.preprocessing import Preprocess
+from jdd.runs.result import RunResult
 from jdd.synthetic import IDENTITY, SyntheticSet
 
 
@@ -31,7 +32,11 @@ class Format(NamedTuple):
 
 
 def export(
-    synthetic: SyntheticSet, preprocess: Preprocess, path: Path, kind: str | None = None
+    synthetic: SyntheticSet,
+    preprocess: Preprocess,
+    path: Path,
+    kind: str | None = None,
+    result: RunResult | None = None,
 ) -> Path:
     """Writes the set, how to load and train on it (README.md) and, for PyTorch, `train.py`.
 
@@ -41,6 +46,7 @@ def export(
       synthetic: the set.
       preprocess: of its dataset.
       path: a file or a folder that does not exist, or an empty folder.
+      result: of the run, for the README; the best set's figures are taken.
       kind: one of `FORMATS`; None: by the ending of `path`, without one a folder of PNGs.
 
     Raises:
@@ -54,7 +60,7 @@ def export(
     if path.suffix != entry.ending and (entry.ending or path.suffix in _ENDINGS):
         wanted = f"a file that ends in {entry.ending}" if entry.ending else "a folder"
         raise SettingError("to", path, f"{kind} is {wanted}")
-    texts = guide.texts(synthetic, preprocess, path, kind)
+    texts = guide.texts(synthetic, preprocess, path, kind, result)
     if not entry.ending:
 
         def fill(part: Path) -> None:
@@ -190,7 +196,14 @@ def _pt(synthetic: SyntheticSet, preprocess: Preprocess, path: Path) -> None:
     (path / "info.json").write_text(json.dumps(synthetic.info.to_json(), indent=2) + "\n")
 
 
+def _jdd(synthetic: SyntheticSet, preprocess: Preprocess, path: Path) -> None:
+    """The set as a run stores it, without the rest of the run."""
+    del preprocess
+    synthetic.save(path)
+
+
 FORMATS = {
+    "jdd": Format(_jdd, ""),
     "npz": Format(_npz, ".npz"),
     "safetensors": Format(_safetensors, ".safetensors"),
     "png": Format(_png, ""),

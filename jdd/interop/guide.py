@@ -8,11 +8,22 @@ import numpy as np
 
 from jdd.errors import UserError
 from jdd.preprocessing import Preprocess
+from jdd.runs.result import RunResult
 from jdd.synthetic import SyntheticSet
 
+_LICENCES = {
+    "digits": "CC BY 4.0 (UCI, Optical Recognition of Handwritten Digits)",
+    "mnist": "CC BY-SA 3.0 (LeCun, Cortes, Burges)",
+    "cifar10": "none stated; its authors ask to be cited (Krizhevsky 2009)",
+}
 _TEMPLATE = Path(__file__).with_name("train.py.txt")
 # The lines that read `images` (n, h, w, c) and `labels`, by format; @FILE@ is the file's name.
 _READ = {
+    "jdd": """import jdd
+
+synthetic = jdd.SyntheticSet.load(HERE)
+images = np.asarray(synthetic.images)
+labels = np.asarray(synthetic.labels, np.int64 if synthetic.labels.ndim == 1 else np.float32)""",
     "npz": """with np.load(HERE / "@FILE@") as file:
     images = file["images"]
     labels = file["label_logits"] if "label_logits" in file else file["labels"].astype(np.int64)""",
@@ -55,7 +66,13 @@ def imported(module: str, package: str) -> Any:
         raise UserError(f"this format needs {package}: pip install {package}") from None
 
 
-def texts(synthetic: SyntheticSet, preprocess: Preprocess, path: Path, kind: str) -> dict[str, str]:
+def texts(
+    synthetic: SyntheticSet,
+    preprocess: Preprocess,
+    path: Path,
+    kind: str,
+    result: RunResult | None = None,
+) -> dict[str, str]:
     """The text of README.md and, where plain PyTorch can train on the set, of train.py, by name.
 
     Args:
@@ -63,13 +80,16 @@ def texts(synthetic: SyntheticSet, preprocess: Preprocess, path: Path, kind: str
       preprocess: of its dataset.
       path: of the file or folder.
       kind: of `jdd.interop.export.FORMATS`.
+      result: of the run that made the set.
     """
     is_file = bool(path.suffix)
     read = _READ[kind].replace("@FILE@", path.name)
     read = read.replace("@SHAPE@", str(tuple(synthetic.images.shape[1:])))
     script = f"{path.name}.train.py" if is_file else "train.py"
-    found = {"README.md": _readme(synthetic, preprocess, read, script)}
-    if _can_train(synthetic, preprocess):
+    found = {"README.md": _readme(synthetic, preprocess, read, script, result)}
+    if kind == "jdd":
+        found["README.md"] = found["README.md"].replace(_run_words(script), "")
+    elif _can_train(synthetic, preprocess):
         found["train.py"] = _train(synthetic, preprocess, read, script)
     return found
 
@@ -102,7 +122,30 @@ def _train(synthetic: SyntheticSet, preprocess: Preprocess, read: str, script: s
     return text
 
 
-def _readme(synthetic: SyntheticSet, preprocess: Preprocess, read: str, script: str) -> str:
+def _run_words(script: str) -> str:
+    return f"\n`python {script} --test TEST.npz` trains on it with PyTorch.\n"
+
+
+def _made(result: RunResult) -> str:
+    """How good the set is, and what made it."""
+    rows = [f"Test accuracy: {result.best.accuracy}, {len(result.best.accuracy.values)} networks."]
+    if result.plain is not None:
+        rows.append(f"With hard labels and without augmentation: {result.plain}.")
+    if result.random is not None:
+        rows.append(f"Random real images in the same storage: {result.random}.")
+    if result.command:
+        rows.append(f"Made in {result.minutes:.1f} minutes on {result.machine}, by\n\n"
+                    f"```\n{result.command}\n```")  # fmt: skip
+    return "\n".join(rows) + "\n\n"
+
+
+def _readme(
+    synthetic: SyntheticSet,
+    preprocess: Preprocess,
+    read: str,
+    script: str,
+    result: RunResult | None,
+) -> str:
     info, recipe = synthetic.info, synthetic.info.recipe
     n, height, width, channels = synthetic.images.shape
     soft = synthetic.labels.ndim == 2
@@ -134,10 +177,13 @@ def _readme(synthetic: SyntheticSet, preprocess: Preprocess, read: str, script: 
         ("epochs, batch", f"{recipe.epochs}, at most {recipe.batch_size}"),
         ("augmentation", recipe.augmentation),
     ]  # fmt: skip
-    run = f"\n`python {script} --test TEST.npz` trains on it with PyTorch.\n"
+    run = _run_words(script)
+    licence = _LICENCES.get(info.dataset, "that of the dataset")
     return (
         f"# {info.dataset}, distilled: {info.method}, {info.ipc} per class\n\n"
-        f"Made by jdd {info.version}, seed {info.seed}.\n\n| | |\n| --- | --- |\n"
+        f"Made by jdd {info.version}, seed {info.seed}. Licence of the data: {licence}.\n\n"
+        + ("" if result is None else _made(result))
+        + "| | |\n| --- | --- |\n"
         + "".join(f"| {name} | {value} |\n" for name, value in rows)
         + (run if _can_train(synthetic, preprocess) else "")
         + f"\n## NumPy\n\n```python\n{_head(read, preprocess)}{read}\n```\n"

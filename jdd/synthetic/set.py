@@ -15,6 +15,7 @@ import jdd
 from jdd import preprocessing
 from jdd.data import Dataset, DeviceData
 from jdd.errors import UserError
+from jdd.synthetic import ready
 from jdd.synthetic.decoders import IDENTITY, Decoder, decoder_from_json
 from jdd.training import Recipe
 
@@ -142,7 +143,8 @@ class SyntheticSet:
         """Reads a stored set.
 
         Args:
-          path: a run's directory, or its `synthetic/` folder.
+          path: a run's directory, or its `synthetic/` folder, or the name of a ready set, such as
+            "mnist/dm-ipc1" (`jdd.synthetic.ready.names`).
           dataset: where given, the set must be of this dataset and preprocessing.
 
         Raises:
@@ -151,7 +153,7 @@ class SyntheticSet:
         """
         from jdd import checkpoints
 
-        folder = Path(path)
+        folder = ready.resolve(path)
         if checkpoints.resolve_directory(folder / FOLDER).is_dir():
             folder = folder / FOLDER
         elif (folder / "store.json").exists():

@@ -111,6 +111,6 @@ def test_what_cannot_be_is_one_line(run, capfd, arguments, words):
 
 
 def test_a_set_of_another_dataset_is_not_compared(run, capfd):
-    other = "checkpoints/sets/mnist-mtt-ipc1"
+    other = "mnist/mtt-ipc1"
     code, _, err = call(cross_architecture.main, capfd, run, other)
     assert code == 2 and f"{other} is a set of 'mnist', {run} one of 'digits'" in err[-1]

@@ -1,0 +1,40 @@
+"""Ready sets: by name, each with a card, small, and worth what its card says it is a set of."""
+
+from pathlib import Path
+
+import pytest
+
+from jdd import SyntheticSet
+from jdd.errors import UserError
+from jdd.synthetic import ready
+
+NAMES = ready.names()
+
+
+def test_there_are_some():
+    assert {"mnist/mtt-ipc1", "digits/dm-ipc10"} <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_is_loaded_by_name(name):
+    stored = SyntheticSet.load(name)
+    dataset, method, ipc = *name.partition("-")[0].split("/"), int(name.rpartition("ipc")[2])
+    assert (stored.info.dataset, stored.info.method, stored.info.ipc) == (dataset, method, ipc)
+    folder = ready.resolve(name)
+    card = (folder / "README.md").read_text()
+    assert "Test accuracy: " in card and "Licence of the data: " in card
+    assert f"--method {method}" in card and f"--dataset {dataset}" in card
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 400_000
+
+
+def test_what_is_no_ready_set(tmp_path, monkeypatch):
+    with pytest.raises(UserError, match="no ready set: did you mean 'mnist/mtt-ipc1'"):
+        SyntheticSet.load("mnist/mtt-ipc2")
+    monkeypatch.chdir(tmp_path)
+    Path("mnist/mtt-ipc1").mkdir(parents=True)  # a directory of the user's comes first
+    with pytest.raises(UserError, match="mnist/mtt-ipc1"):
+        SyntheticSet.load("mnist/mtt-ipc1")
+    monkeypatch.setattr(ready, "SETS", tmp_path / "site-packages" / "checkpoints")
+    with pytest.raises(UserError, match="installed from a wheel has no ready sets"):
+        SyntheticSet.load("mnist/dm-ipc1")
