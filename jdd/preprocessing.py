@@ -11,13 +11,13 @@ import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jdd import files
+from jdd import files, records
 from jdd.errors import UserError, unknown
 
 Kind = Literal["standard", "zca"]
@@ -125,6 +125,23 @@ def channel_mean_std(images: np.ndarray) -> tuple[list[float], list[float]]:
         # A constant channel has nothing to scale, and its standard deviation no digits to trust.
         stds.append(variance**0.5 if np.count_nonzero(counts) > 1 else 1.0)
     return means, stds
+
+
+class _Spec(NamedTuple):
+    kind: str
+    image_shape: tuple[int, int, int] | None = None
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    zca: str | None = None
+
+
+def check_spec(value: Mapping[str, Any]) -> None:
+    """Raises `ValueError` where a stored `Preprocess.spec()` cannot be one; it says why."""
+    spec = records.build(_Spec, value, "preprocessing.")
+    if spec.kind not in KINDS:
+        raise ValueError(f"'preprocessing.kind' is {spec.kind!r:.40}: {' or '.join(KINDS)}")
+    if spec.image_shape is not None and min(spec.image_shape) < 1:
+        raise ValueError(f"'preprocessing.image_shape' is {spec.image_shape}")
 
 
 def differences(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:

@@ -27,7 +27,7 @@ def ready_experts(problem: Problem, directory: Path, should_stop: Stop) -> Exper
     """
     spec = problem.expert_spec
     wanted, epochs = spec.settings.num_experts, spec.settings.train_epochs
-    store = open_compatible(directory, spec)
+    store = open_compatible(directory, spec, problem.network)
     if store is not None and store.complete >= wanted:
         say(f"experts: {wanted} in {directory}")
         return store

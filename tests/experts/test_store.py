@@ -113,10 +113,11 @@ def test_a_damaged_epoch_is_refused_and_the_others_are_read(tmp_path, damage):
         ("store.json", '{"format_version": 1}', "store.json is damaged"),
         ("store.json", "[]", "store.json is damaged"),
         ("store.json", '{"format_version": 7}', "format version 7, this jdd reads version 1"),
-        ("progress.json", "{}", r"progress\.json is damaged; remove"),
+        ("progress.json", "{}", r"progress\.json is damaged: 'accuracies' is missing; remove"),
         ("progress.json", None, "does not exist; remove"),
-        ("parameters/zarr.json", "{", "cannot be opened"),
-        ("parameters/zarr.json", None, "cannot be opened"),
+        ("parameters/zarr.json", "{", "cannot be read as JSON"),
+        ("parameters/zarr.json", "[]", r"zarr\.json describes another array"),
+        ("parameters/zarr.json", None, r"zarr\.json does not exist; remove"),
     ],
 )
 def test_a_damaged_description_is_refused_in_one_line(tmp_path, file, content, words):
