@@ -79,8 +79,8 @@ def read_bytes(path: Path, most: int = _MOST_BYTES) -> bytes:
     """The content of a file.
 
     Raises:
-      UserError: it is missing, larger than `most` bytes, or cannot be read; or it is a directory, or
-        a pipe or a device, which might never end.
+      UserError: it is missing, larger than `most` bytes, or cannot be read; or it is a directory, a
+        pipe or a device, of which the last two might never end.
     """
     try:
         # A pipe would wait for who writes into it.

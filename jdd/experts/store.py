@@ -241,4 +241,5 @@ def shapes_of(params: Any) -> Shapes:
 
 
 def _checksum(stored: np.ndarray) -> str:
-    return hashlib.blake2b(np.ascontiguousarray(stored).view(np.uint8), digest_size=16).hexdigest()
+    content = np.ascontiguousarray(stored).view(np.uint8).data
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
