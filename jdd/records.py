@@ -5,6 +5,7 @@ the wrong kind is refused where it is read, by its name, and not where it is use
 """
 
 import dataclasses
+import functools
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -65,6 +66,7 @@ def build(kind: type[T], value: Mapping[str, Any], at: str = "") -> T:
     return kind(**{name: convert(hints[name], each, at + name) for name, each in value.items()})
 
 
+@functools.cache
 def _fields(kind: Any) -> tuple[dict[str, Any], set[str]]:
     """The annotation of each field, and the fields that have defaults."""
     hints = get_type_hints(kind)
@@ -114,6 +116,8 @@ def convert(hint: Any, value: Any, at: str) -> Any:
         return value
     if isinstance(value, hint):
         return value
+    if isinstance(value, list) and len(value) <= len(names := getattr(hint, "_fields", ())):
+        value = dict(zip(names, value, strict=False))  # a named tuple, which JSON has as a list
     if not isinstance(value, Mapping):
         raise ValueError(f"'{at}' is {_shown(value)}, fields are needed")
     if hasattr(hint, "from_json"):

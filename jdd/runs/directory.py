@@ -4,9 +4,9 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from jdd import checkpoints, distributed, files
+from jdd import checkpoints, distributed, files, records
 from jdd.distillation import Listener, Progress, Saved
 from jdd.errors import UserError
 from jdd.runs.result import RunResult
@@ -45,7 +45,7 @@ def check(
             f"{directory} holds {', '.join(present)} but no settings.json of a run: choose another "
             "`out`, or move them away"
         )
-    stored = _read_settings(directory / "settings.json")
+    stored = read_settings(directory / "settings.json")
     if overwrite:
         return None
     if not resume:
@@ -145,8 +145,8 @@ class RunFiles(Listener):
         saved = None
         if found is not None:
             arrays, header = found
-            iteration = header["iteration"]
-            saved = Saved(iteration, arrays, Progress(**header["progress"]))
+            iteration, progress = records.parse(header, _StateHeader, self._states.directory)[:2]
+            saved = Saved(iteration, arrays, progress)
             arrays[2].save(self._directory)  # what is there may be newer than the state, or damaged
         files.filter_lines(self._lines, lambda line: line["iteration"] <= iteration)
         return saved
@@ -177,8 +177,29 @@ class RunFiles(Listener):
         self._states.save(state.iteration, state.arrays, header)
 
 
-def _read_settings(path: Path) -> Mapping[str, Any]:
+class _StateHeader(NamedTuple):
+    """What is written on a state."""
+
+    iteration: int
+    progress: Progress
+    format_version: int
+
+
+class _Marks(NamedTuple):
+    """What every `settings.json` has that this module reads by name; the rest is compared."""
+
+    method_settings: Mapping[str, Any]
+    plugins: tuple[Mapping[str, str], ...] = ()
+    version: str = ""
+
+
+def read_settings(path: Path) -> Mapping[str, Any]:
+    """A run's `settings.json`; raises `UserError` where it is damaged, or not a run's."""
     value = files.read_json(path)
     if not isinstance(value, Mapping) or "method_settings" not in value:
         raise UserError(f"{path} is not a run's: choose another `out`, or move it away")
+    marks = {name: value[name] for name in _Marks._fields if name in value}
+    records.parse(marks, _Marks, path)
+    if not all("sha256" in plugin for plugin in marks.get("plugins", ())):
+        raise UserError(f"{path} is damaged: a plugin has no 'sha256'")
     return value
