@@ -46,7 +46,11 @@ def replace_directory(new: Path, target: Path) -> None:
 
 
 def resolve_directory(path: Path) -> Path:
-    """`path`, or the copy aside where a replacement of it was interrupted."""
+    """`path`, or the copy aside where a replacement of it was interrupted.
+
+    Raises `UserError` for a path that nothing can lie at.
+    """
+    files.check_path(path)
     old = _replaced(path)
     return old if not path.exists() and old.exists() else path
 

@@ -75,6 +75,22 @@ def write_text(path: Path, text: str) -> None:
         part.write_text(text, encoding="utf-8")
 
 
+def check_path(path: Path) -> None:
+    """Raises `UserError` for a path that nothing can lie at: a NUL in it, or a name too long."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise UserError(f"{_short(path)} is no path ({why})") from None
+
+
+def _short(path: Path) -> str:
+    text = str(path)
+    return repr(text if len(text) <= 80 else f"{text[:80]}…")
+
+
 def read_bytes(path: Path, most: int = _MOST_BYTES) -> bytes:
     """The content of a file.
 
@@ -88,9 +104,10 @@ def read_bytes(path: Path, most: int = _MOST_BYTES) -> bytes:
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
     except OSError as error:
+        check_path(path)
         raise UserError(f"{path} cannot be read ({error.strerror or error})") from None
     except ValueError:  # a NUL in the name
-        raise UserError(f"{str(path)!r} is no path") from None
+        raise UserError(f"{_short(path)} is no path") from None
     try:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):

@@ -10,7 +10,7 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from jdd import files
 from jdd.errors import UserError
@@ -56,7 +56,7 @@ def build(kind: type[T], value: Mapping[str, Any], at: str = "") -> T:
     Raises:
       ValueError: a field is wrong, missing or not known; the message names it.
     """
-    hints, optional = _fields(kind)
+    hints, optional = _fields(cast(Any, kind))
     for name in value:
         if name not in hints:
             raise ValueError(f"{_shown(at + name)} is not known")

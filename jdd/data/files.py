@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jdd.errors import UserError
+from jdd.files import read_bytes
 
 MOST_BYTES = 2**30  # of one file, unpacked; the largest that is read here has 225 million
 
@@ -48,7 +49,7 @@ def read(path: Path) -> bytes:
     """
     try:
         if path.suffix != ".gz":
-            return path.read_bytes()
+            return read_bytes(path, MOST_BYTES)
         with gzip.open(path) as file:
             content = file.read(MOST_BYTES + 1)
         if len(content) > MOST_BYTES:

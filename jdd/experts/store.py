@@ -11,7 +11,7 @@ import numpy as np
 import tensorstore as ts
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from jdd import distributed
+from jdd import distributed, files
 from jdd.errors import SettingError, UserError
 from jdd.experts import description
 from jdd.experts.description import Header, Progress, Shapes
@@ -69,6 +69,7 @@ class ExpertStore:
           UserError: there is one, but damaged or of another format version; or the directory holds
             something else.
         """
+        files.check_path(directory / "store.json")
         if not (directory / "store.json").exists():
             if directory.exists() and not directory.is_dir():
                 raise SettingError("experts", directory, "a file: give a directory")

@@ -33,6 +33,7 @@ def check(
       UserError: it holds a run and neither `resume` nor `overwrite` is set; or `resume` is and the
         run there differs, which the message says; or what is there is no run's.
     """
+    files.check_path(directory)
     if directory.exists() and not directory.is_dir():
         raise UserError(f"`out` {directory}: it is a file, name a directory")
     if (directory / "store.json").exists():
@@ -100,7 +101,7 @@ def remove(directory: Path) -> None:
     """Takes what runs write out of the directory, and nothing else."""
     for name in ENTRIES:
         path = directory / name
-        if path.is_dir():
+        if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
