@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from jdd.distributed import is_primary
-from jdd.errors import UserError
+from jdd.errors import UserError, shortened
 
 _MOST_BYTES = 2**28  # of a log, which has some 100 bytes an update
 _MOST_JSON = 2**26
@@ -83,12 +83,7 @@ def check_path(path: Path) -> None:
         return
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
-        raise UserError(f"{_short(path)} is no path ({why})") from None
-
-
-def _short(path: Path) -> str:
-    text = str(path)
-    return repr(text if len(text) <= 80 else f"{text[:80]}…")
+        raise UserError(f"{shortened(repr(str(path)))} is no path ({why})") from None
 
 
 def read_bytes(path: Path, most: int = _MOST_BYTES) -> bytes:
@@ -107,7 +102,7 @@ def read_bytes(path: Path, most: int = _MOST_BYTES) -> bytes:
         check_path(path)
         raise UserError(f"{path} cannot be read ({error.strerror or error})") from None
     except ValueError:  # a NUL in the name
-        raise UserError(f"{_short(path)} is no path") from None
+        raise UserError(f"{shortened(repr(str(path)))} is no path") from None
     try:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
@@ -115,7 +110,7 @@ def read_bytes(path: Path, most: int = _MOST_BYTES) -> bytes:
         if status.st_size > most:
             raise UserError(f"{path} has {status.st_size:,} bytes, at most {most:,} are read")
         with os.fdopen(handle, "rb", closefd=False) as file:
-            return file.read(most)
+            return file.read(status.st_size)
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror or error})") from None
     finally:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from jdd import files
-from jdd.errors import UserError
+from jdd.errors import UserError, shortened
 
 T = TypeVar("T")
 _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
@@ -33,7 +33,7 @@ def parse(value: Any, kind: type[T], where: object) -> T:
     """JSON that came from `where`, as `kind`; see `load`."""
     try:
         if not isinstance(value, Mapping):
-            raise ValueError(f"{_shown(value)} where fields are needed")
+            raise ValueError(f"{shortened(repr(value))} where fields are needed")
         made: T = getattr(kind, "from_json", lambda fields: build(kind, fields))(value)
         return made
     except KeyError as error:
@@ -59,7 +59,7 @@ def build(kind: type[T], value: Mapping[str, Any], at: str = "") -> T:
     hints, optional = _fields(cast(Any, kind))
     for name in value:
         if name not in hints:
-            raise ValueError(f"{_shown(at + name)} is not known")
+            raise ValueError(f"{shortened(repr(at + name))} is not known")
     for name in hints:
         if name not in value and name not in optional:
             raise ValueError(f"'{at}{name}' is missing")
@@ -95,11 +95,11 @@ def convert(hint: Any, value: Any, at: str) -> Any:
         return convert(hint, value, at)
     if origin is not None and issubclass(origin, Mapping):
         if not isinstance(value, Mapping):
-            raise ValueError(f"'{at}' is {_shown(value)}, fields are needed")
+            raise ValueError(f"'{at}' is {shortened(repr(value))}, fields are needed")
         return {name: convert(args[1], each, f"{at}.{name}") for name, each in value.items()}
     if origin is not None and issubclass(origin, Sequence):
         if not isinstance(value, (list, tuple)):
-            raise ValueError(f"'{at}' is {_shown(value)}, a list is needed")
+            raise ValueError(f"'{at}' is {shortened(repr(value))}, a list is needed")
         if origin is tuple and Ellipsis not in args and len(value) != len(args):
             raise ValueError(f"'{at}' has {len(value)} entries, {len(args)} are needed")
         kinds = [args[0]] * len(value) if Ellipsis in args or origin is not tuple else args
@@ -110,7 +110,7 @@ def convert(hint: Any, value: Any, at: str) -> Any:
     if hint in _WORDS:
         accepted = (int, float) if hint is float else hint
         if not isinstance(value, accepted) or (isinstance(value, bool) and hint is not bool):
-            raise ValueError(f"'{at}' is {_shown(value)}, {_WORDS[hint]} is needed")
+            raise ValueError(f"'{at}' is {shortened(repr(value))}, {_WORDS[hint]} is needed")
         if hint is float:
             float(value)  # raises for a whole number that is too large
         return value
@@ -119,12 +119,7 @@ def convert(hint: Any, value: Any, at: str) -> Any:
     if isinstance(value, list) and len(value) <= len(names := getattr(hint, "_fields", ())):
         value = dict(zip(names, value, strict=False))  # a named tuple, which JSON has as a list
     if not isinstance(value, Mapping):
-        raise ValueError(f"'{at}' is {_shown(value)}, fields are needed")
+        raise ValueError(f"'{at}' is {shortened(repr(value))}, fields are needed")
     if hasattr(hint, "from_json"):
         return hint.from_json(value)
     return build(hint, value, f"{at}.")
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else f"{text[:40]}…"

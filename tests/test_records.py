@@ -56,7 +56,7 @@ def test_lists_and_objects_become_what_the_annotations_say():
         ({"words": []}, r"'words' is \[\], fields are needed"),
         ({"scale": "8"}, "'scale' is '8', a number is needed"),
         ({"colour": 1}, "'colour' is not known"),
-        ({"name": ["x" * 99]}, r"'name' is \['x{38}…, a text"),
+        ({"name": ["x" * 99]}, r"'name' is \['x{58}…, a text"),
     ],
 )
 def test_what_does_not_fit_is_named(tmp_path, changes, words):

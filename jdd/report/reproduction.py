@@ -63,7 +63,8 @@ def page(out: Path, jobs: Sequence[Job], outcomes: Sequence[str]) -> str:
 
 def _results(out: Path, job: Job) -> list[str]:
     """What a step's own page says, without its title, and its pictures."""
-    text = (job.directory / f"{job.step.script}.md").read_text(encoding="utf-8")
+    content = files.read_bytes(job.directory / f"{job.step.script}.md")
+    text = content.decode("utf-8", errors="replace")
     lines = [line for line in text.splitlines() if not line.startswith("# ")]
     for picture in sorted(job.directory.glob("*.png")):
         lines += ["", f"![{job.step.title}]({picture.relative_to(out).as_posix()})"]

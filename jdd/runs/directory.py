@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from jdd import checkpoints, distributed, files, records
 from jdd.distillation import Listener, Progress, Saved
-from jdd.errors import UserError
+from jdd.errors import UserError, shortened
 from jdd.runs.result import RunResult
 from jdd.synthetic import SyntheticSet
 
@@ -119,10 +119,10 @@ def differences(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str
             if kept[0] != kept[1]:
                 found.append("the plugins, or what is in them, differ")
         elif before != after:
-            called = (
-                name if name == "set" else f"`{name}`"
-            )  # which a search is given without a flag
-            found.append(f"{called} is {before} there, {after} here")
+            called = name if name == "set" else f"`{name}`"  # a search has no flag for its set
+            if not name.isidentifier() or len(name) > 40:  # of a damaged file
+                called = shortened(name)
+            found.append(f"{called} is {shortened(before)} there, {shortened(after)} here")
     return found
 
 
