@@ -146,7 +146,9 @@ def _find_prepared(name: str, root: Path | None) -> Any | None:
             Exception
         ) as error:  # of JSON, Protobuf, TFDS: whatever damaged files make them raise
             place = name if root is None else root / name
-            raise UserError(f"TFDS set {place} cannot be opened ({files.first_line(error)})") from error
+            raise UserError(
+                f"TFDS set {place} cannot be opened ({files.first_line(error)})"
+            ) from error
 
 
 def _check_files(place: Path) -> None:
@@ -196,7 +198,9 @@ def _download(dataset: str, name: str) -> Any:
         with _quiet():
             builder.download_and_prepare()
     except Exception as error:  # whatever the network, the disk or TensorFlow raise
-        raise UserError(f"{tried} failed ({files.first_line(error)}); try again, {instead}") from error
+        raise UserError(
+            f"{tried} failed ({files.first_line(error)}); try again, {instead}"
+        ) from error
     return builder
 
 

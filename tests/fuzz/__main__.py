@@ -6,18 +6,18 @@ The input that a reader fell over is kept in tests/fixtures/fuzz, where `make te
 
 import argparse
 import collections
-import faulthandler
 import hashlib
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from tests.fuzz.mutations import Change, changed, changes, files_of
-from tests.fuzz.one import Fault, attempt
+from tests.fuzz.mutations import Change, changed, changes, files_of, put
+from tests.fuzz.one import Fault, attempt, limited
 from tests.fuzz.readers import READERS
 
 CORPUS = Path(__file__).resolve().parents[1] / "fixtures" / "fuzz"
@@ -51,13 +51,13 @@ def _child(name: str, inputs: int, seed: int, place: Path) -> int:
         print(f"{done.stdout.strip()}, {time.monotonic() - began:.0f} s", flush=True)
         return 0
     print(f"{name}: FAULT (exit code {done.returncode})\n{done.stdout}{done.stderr[-3000:]}")
-    last = place / "last"
-    for path in (path for path in last.rglob("*") if path.is_file() and not path.is_symlink()):
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
-        kept = CORPUS / name / digest / path.relative_to(last)
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, kept)
-        print(f"kept in {kept}", flush=True)
+    whole = files_of(place / "original")
+    for path, content in files_of(place / "input").items():
+        if whole.get(path) != content:
+            kept = CORPUS / name / hashlib.sha256(content).hexdigest()[:8] / path
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            kept.write_bytes(content)
+            print(f"kept in {kept}", flush=True)
     return 1
 
 
@@ -67,12 +67,14 @@ def _fuzz(name: str, inputs: int, seed: int, temporary: Path) -> int:
     from jdd import files as jdd_files
 
     jdd_files.flush = lambda path: None  # ten milliseconds each, and no power fails here
-    reader, place, last = READERS[name], temporary / "input", temporary / "last"
+    reader, place = READERS[name], temporary / "input"
     place.mkdir()
     reader.make(place)
     original = reader.read(place)
+    shutil.copytree(place, temporary / "original")
     contents = files_of(place)
     outcomes: collections.Counter[str] = collections.Counter()
+    change: Change = ("", b"")
 
     @hypothesis.seed(seed)
     @hypothesis.settings(
@@ -84,21 +86,19 @@ def _fuzz(name: str, inputs: int, seed: int, temporary: Path) -> int:
         print_blob=False,
     )
     @hypothesis.given(changes(contents))
-    def reads_or_refuses(change: Change) -> None:
-        shutil.rmtree(last, ignore_errors=True)
-        if isinstance(change[1], bytes):
-            (last / change[0]).parent.mkdir(parents=True, exist_ok=True)
-            (last / change[0]).write_bytes(change[1])
-        faulthandler.dump_traceback_later(_HANGS, exit=True)
+    def reads_or_refuses(drawn: Change) -> None:
+        nonlocal change
+        change = drawn
+        signal.alarm(_HANGS)  # what waits in a library's own code hears of nothing else
         with changed(place, change, contents):
             outcomes[attempt(reader, place, original)] += 1
 
     try:
-        reads_or_refuses()
-    except Fault as fault:
-        print(f"{fault}\n  {[*getattr(fault, '__notes__', ())]}")
+        with limited():
+            reads_or_refuses()
+    except Fault:
+        put(place / change[0], change[1], contents)  # for the parent, who keeps it
         raise
-    faulthandler.cancel_dump_traceback_later()
     total = sum(outcomes.values())
     print(f"{name}: {total:,} inputs, {outcomes['refused']:,} refused, {outcomes['read']:,} read")
     return 0

@@ -134,13 +134,14 @@ def changed(place: Path, change: Change, files: dict[str, bytes]) -> Iterator[No
     name, new = change
     path = place / name
     try:
-        _put(path, new, files)
+        put(path, new, files)
         yield
     finally:
         _restore(place, files)
 
 
-def _put(path: Path, new: bytes | str, files: dict[str, bytes]) -> None:
+def put(path: Path, new: bytes | str, files: dict[str, bytes]) -> None:
+    """Makes a change to the file at `path`, one of `files`."""
     if isinstance(new, bytes):
         path.write_bytes(new)
         return

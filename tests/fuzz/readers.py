@@ -382,13 +382,14 @@ READERS = {
     "run": Reader(_make_run, _read_run),
     "search": Reader(_make_search, _read_search),
     "reproduction": Reader(_make_reproduction, _read_reproduction),
-    "trusted plugins": Reader(_make_trusted, _read_trusted),
+    "plugins": Reader(_make_trusted, _read_trusted),
     "peer": Reader(_make_peer, _read_peer),
 }
 
 # Which reader goes through each place in jdd that opens a file, or why none has to.
 _WRITES = "- it writes"
 _BELOW = "- called by the readers of this list"
+_ELSEWHERE = "- it reads nothing itself"
 _OURS = "- a file that jdd comes with"
 OPENED_BY = {
     "jdd._orbax.restore": "set",
@@ -404,9 +405,12 @@ OPENED_BY = {
     "jdd.data.pictures.read_rgb": "folder",
     "jdd.data.tfds._find_prepared": "tfds",
     "jdd.data.tfds._check_files": "tfds",
+    "jdd.difficulty.load": "scores",
+    "jdd.distillation._Run.go": _ELSEWHERE,
     "jdd.experts.description.check_zarr": "experts",
     "jdd.experts.description._unsealed": "experts",
     "jdd.experts.store.ExpertStore._open": "experts",
+    "jdd.experts.train.open_compatible": _ELSEWHERE,
     "jdd.files.flush": _WRITES,
     "jdd.files.read_bytes": _BELOW,
     "jdd.files.read_json": _BELOW,
@@ -418,7 +422,7 @@ OPENED_BY = {
     "jdd.interop.export.to_npz": _WRITES,
     "jdd.interop.export.to_folder": _WRITES,
     "jdd.plugins._source": "- code that the user has named, or loaded before by its checksum",
-    "jdd.plugins._trusted": "trusted plugins",
+    "jdd.plugins._trusted": "plugins",
     "jdd.preprocessing._read": "whitening",
     "jdd.records.load": "run",
     "jdd.report.recommendation.stored": _OURS,
