@@ -32,25 +32,27 @@ def restore(path: Path, target: Any) -> Any:
         return checkpointer.restore(path, arguments)["arrays"]
 
 
-def restore_info(path: Path) -> dict[str, Any]:
-    """The JSON header in `path`."""
-    with _checkpointer() as checkpointer:
-        return dict(
-            checkpointer.restore(path, ocp.args.Composite(info=ocp.args.JsonRestore()))["info"]
-        )
+def shapes(path: Path) -> Any:
+    """The arrays in `path` by shape and type alone; none of their numbers is read."""
+    handler = ocp.StandardCheckpointHandler(multiprocessing_options=_alone())
+    return handler.metadata(path / "arrays").tree
 
 
 def _checkpointer() -> ocp.Checkpointer:
     """Orbax's, for this process alone: arrays are replicated, so it need not wait for others."""
-    if not jax.distributed.is_initialized():
-        return ocp.Checkpointer(ocp.CompositeCheckpointHandler())
-    here = jax.process_index()
-    alone = ocp.options.MultiprocessingOptions(
-        primary_host=here, active_processes={here}, barrier_sync_key_prefix=f"process{here}"
-    )
+    alone = _alone()
     handler = ocp.CompositeCheckpointHandler(
         composite_options=ocp.CompositeOptions(multiprocessing_options=alone),
         arrays=ocp.StandardCheckpointHandler(multiprocessing_options=alone),
         info=ocp.JsonCheckpointHandler(multiprocessing_options=alone),
     )
     return ocp.Checkpointer(handler, multiprocessing_options=alone)
+
+
+def _alone() -> ocp.options.MultiprocessingOptions:
+    if not jax.distributed.is_initialized():
+        return ocp.options.MultiprocessingOptions()
+    here = jax.process_index()
+    return ocp.options.MultiprocessingOptions(
+        primary_host=here, active_processes={here}, barrier_sync_key_prefix=f"process{here}"
+    )

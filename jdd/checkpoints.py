@@ -1,7 +1,9 @@
 """Checkpoints: pytrees of arrays with a JSON header, stored by Orbax and verified when read."""
 
 import hashlib
+import math
 import shutil
+import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,13 @@ from jdd.errors import UserError
 from jdd.files import first_line
 
 FORMAT_VERSION = 1
+_MOST_BYTES = 2**32  # of a checkpoint's arrays, where nothing else says how many they are
 _CHECKSUMS = "checksums.json"
+_HEADER = "info/metadata"  # where Orbax puts it
+
+
+class Damaged(UserError):
+    """A checkpoint is not as it was written."""
 
 
 def replace_directory(new: Path, target: Path) -> None:
@@ -38,7 +46,11 @@ def replace_directory(new: Path, target: Path) -> None:
 
 
 def resolve_directory(path: Path) -> Path:
-    """`path`, or the copy aside where a replacement of it was interrupted."""
+    """`path`, or the copy aside where a replacement of it was interrupted.
+
+    Raises `UserError` for a path that nothing can lie at.
+    """
+    files.check_path(path)
     old = _replaced(path)
     return old if not path.exists() and old.exists() else path
 
@@ -84,14 +96,15 @@ def load_tree(path: Path, like: Any = None) -> tuple[Any, dict[str, Any]]:
 
     Args:
       path: the checkpoint's directory.
-      like: a pytree of arrays whose structure the result takes; None gives plain dictionaries and
-        lists.
+      like: a pytree of arrays whose structure, shapes and types the result has; None gives plain
+        dictionaries and lists.
 
     Returns:
       The arrays, as NumPy's, and the header.
 
     Raises:
-      UserError: no checkpoint, one of another format version, or a damaged one.
+      UserError: no checkpoint, or one of another format version.
+      Damaged: it is not as it was written, or its arrays are not as `like` has them.
     """
     from jdd import _orbax
 
@@ -100,36 +113,59 @@ def load_tree(path: Path, like: Any = None) -> tuple[Any, dict[str, Any]]:
     # Before Orbax opens them: its threads print tracebacks of their own about damaged files.
     _verify(path, "arrays")
     try:
+        _check_arrays(_orbax.shapes(path), like)
         target = None if like is None else jax.tree.map(_empty, like)
         arrays = _orbax.restore(path, target)
-    except Exception as error:
+    except Exception as error:  # Orbax and TensorStore raise many kinds
         raise _damaged(path, error) from None
     return arrays, info
 
 
+def _check_arrays(stored: Any, like: Any) -> None:
+    """Raises `ValueError` where arrays are not as `like` has them, or too large to be read."""
+
+    def kinds(tree: Any) -> list[tuple[tuple[int, ...], np.dtype]]:
+        return [(tuple(leaf.shape), np.dtype(leaf.dtype)) for leaf in jax.tree.leaves(tree)]
+
+    if like is None:
+        size = sum(math.prod(shape) * dtype.itemsize for shape, dtype in kinds(stored))
+        if size > _MOST_BYTES:
+            raise ValueError(f"arrays of {size:,} bytes, at most {_MOST_BYTES:,} are read")
+    elif sorted(kinds(stored), key=repr) != sorted(kinds(like), key=repr):
+        raise ValueError("arrays of other shapes or types")
+
+
 def _checksums(path: Path, folders: Sequence[str] = ("arrays", "info")) -> dict[str, str]:
     digests = {}
-    for file in sorted(p for folder in folders for p in (path / folder).rglob("*") if p.is_file()):
+    roots = [path / folder for folder in folders]
+    for file in sorted(entry for root in roots for entry in (root, *root.rglob("*"))):
+        mode = file.lstat().st_mode
+        if stat.S_ISDIR(mode):
+            continue
+        name = file.relative_to(path).as_posix()
+        if not stat.S_ISREG(mode):
+            raise _damaged(path, f"{name} is a link, a pipe or a device")
         with file.open("rb") as opened:
-            digest = hashlib.file_digest(opened, "sha256").hexdigest()
-        digests[file.relative_to(path).as_posix()] = digest
+            digests[name] = hashlib.file_digest(opened, "sha256").hexdigest()
     return digests
 
 
 def _verify(path: Path, folder: str) -> None:
-    """Raises `UserError` where a file of the folder is not as it was written."""
+    """Raises `Damaged` where a file of the folder is not as it was written."""
     if not (path / _CHECKSUMS).exists():
         raise _damaged(path, f"{_CHECKSUMS} is missing")
     stored = files.read_json(path / _CHECKSUMS)
-    if not isinstance(stored, dict):
+    if not isinstance(stored, dict) or any(
+        not name.startswith(("arrays/", "info/")) for name in stored
+    ):
         raise _damaged(path, f"{_CHECKSUMS} is not as it was written")
     stored = {name: digest for name, digest in stored.items() if name.startswith(f"{folder}/")}
+    actual = _checksums(path, [folder])
     if folder == "info" and not stored:
         return  # jdd 0.1 has none of the description
-    actual = _checksums(path, [folder])
     for name in sorted({*stored, *actual}):
         if stored.get(name) != actual.get(name):
-            raise _damaged(path, f"{name} is not as it was written")
+            raise _damaged(path, f"{name[:80]!r} is not as it was written")
 
 
 def _empty(leaf: Any) -> np.ndarray:
@@ -142,8 +178,6 @@ def load_info(path: Path) -> dict[str, Any]:
     Raises:
       UserError: see `load_tree`.
     """
-    from jdd import _orbax
-
     path = resolve_directory(Path(path).absolute())
     if not path.is_dir():
         raise UserError(f"{path} does not exist: give a run's directory or its synthetic/ folder")
@@ -153,17 +187,19 @@ def load_info(path: Path) -> dict[str, Any]:
             "it again"
         )
     try:
-        info = _orbax.restore_info(path)
-    except Exception as error:  # Orbax raises many kinds for a damaged file
+        info = files.read_json(path / _HEADER)
+    except UserError as error:
         raise _damaged(path, error) from None
-    version = info.get("format_version")
-    if version != FORMAT_VERSION:
+    version = info.get("format_version") if isinstance(info, dict) else None
+    if isinstance(version, int) and version != FORMAT_VERSION:
         raise UserError(
             f"{path} has format version {version}, this jdd reads version {FORMAT_VERSION}: "
             "load it with the jdd that wrote it, or make it again"
         )
     _verify(path, "info")
-    return info
+    if version != FORMAT_VERSION:
+        raise _damaged(path, f"{_HEADER} has no format version")
+    return dict(info)
 
 
 class StateCheckpoints:
@@ -186,7 +222,7 @@ class StateCheckpoints:
         """The iterations that a state is stored of, ascending."""
         if not self.directory.is_dir():
             return []
-        return sorted(int(p.name) for p in self.directory.iterdir() if p.name.isdigit())
+        return sorted(int(p.name) for p in self.directory.iterdir() if p.name.isdecimal())
 
     def newest(
         self, like: Any, having: Mapping[str, Any] | None = None
@@ -220,8 +256,6 @@ class StateCheckpoints:
         barrier(f"cleared {self.directory}")
 
 
-def _damaged(path: Path, why: BaseException | str) -> UserError:
+def _damaged(path: Path, why: BaseException | str) -> Damaged:
     what = why if isinstance(why, str) else first_line(why)
-    return UserError(
-        f"{path} is damaged or was cut off while being written ({what}): make it again"
-    )
+    return Damaged(f"{path} is damaged or was cut off while being written ({what}): make it again")

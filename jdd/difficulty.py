@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jdd import checkpoints, training
+from jdd.checkpoints import Damaged
 from jdd.data import DeviceData
 from jdd.errors import SettingError, UserError
 from jdd.losses import cross_entropy
@@ -239,11 +240,12 @@ def load(directory: Path, spec: DifficultySpec, labels: np.ndarray) -> np.ndarra
     """The scores in `directory`, float32 `(n,)`, or None where none are stored.
 
     Raises:
-      UserError: they are damaged, or were made from something else.
+      Damaged: they are not as they were written.
+      UserError: they were made from something else.
     """
     if not checkpoints.resolve_directory(directory).is_dir():
         return None
-    arrays, header = checkpoints.load_tree(directory)
+    header = checkpoints.load_info(directory)
     stored = header.get("difficulty")
     if stored != json.loads(json.dumps(spec.to_json())):
         asked = spec.to_json()
@@ -256,6 +258,10 @@ def load(directory: Path, spec: DifficultySpec, labels: np.ndarray) -> np.ndarra
             f"the scores in {directory} were made from something else ({', '.join(differing)}): "
             "choose another directory"
         )
+    arrays, _ = checkpoints.load_tree(directory)
     if not np.array_equal(arrays["labels"], labels):
         raise UserError(f"the scores in {directory} are of other images: remove them")
-    return np.asarray(arrays["scores"], np.float32)
+    scores = np.asarray(arrays["scores"])
+    if scores.shape != labels.shape or scores.dtype != np.float32 or not np.isfinite(scores).all():
+        raise Damaged(f"the scores in {directory} are no numbers, one an image")
+    return scores

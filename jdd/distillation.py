@@ -143,8 +143,10 @@ def distill(
 
     Raises:
       Interrupted: `hooks.should_stop()` said so; the state is saved.
-      UserError: too many updates in a row were dropped, or the listener's state is too far on.
+      UserError: nothing can be trained on the set, too many updates in a row were dropped, or the
+        listener's state is too far on.
     """
+    synthetic.check()
     return _Run(method, loop, hooks or Hooks(), synthetic.info).go(synthetic, data, key)
 
 

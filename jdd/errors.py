@@ -13,8 +13,15 @@ class UserError(ValueError):
     """What the user asked for cannot be done; the message is one line that says what to do.
 
     Scripts turn it into that line on standard error and exit code 2; anything else is a bug and
-    keeps its traceback.
+    keeps its traceback. What a damaged file holds may stand in the message: line breaks and other
+    letters that a terminal would act on are written as escapes.
     """
+
+    def __init__(self, message: str) -> None:
+        if not message.isprintable():
+            escaped = (c if c.isprintable() else repr(c)[1:-1] for c in message)
+            message = "".join(escaped)
+        super().__init__(message)
 
 
 class SettingError(UserError):
@@ -29,6 +36,12 @@ class SettingError(UserError):
     def __init__(self, field: str, value: Any, problem: str) -> None:
         super().__init__(f"`{field}` {value}: {problem}")
         self.field, self.value, self.problem = field, value, problem
+
+
+def shortened(value: Any) -> str:
+    """A value as text, cut to a length that leaves a message one line."""
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:60]}…"
 
 
 class Interrupted(Exception):

@@ -134,8 +134,10 @@ def evaluate(
         overrides the recipe's.
 
     Raises:
-      UserError: the set is not of this dataset as loaded, or the network does not fit it.
+      UserError: the set is not of this dataset as loaded, or nothing can be trained on it, or the
+        network does not fit it.
     """
+    synthetic.check()
     synthetic.check_fits(dataset)
     recipe = synthetic.info.recipe if recipe is None else recipe
     if key is None:

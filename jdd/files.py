@@ -8,6 +8,7 @@ import fcntl
 import json
 import math
 import os
+import stat
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from jdd.distributed import is_primary
-from jdd.errors import UserError
+from jdd.errors import UserError, shortened
+
+_MOST_BYTES = 2**28  # of a log, which has some 100 bytes an update
+_MOST_JSON = 2**26
+_MOST_NESTING = 32
 
 
 def cache_dir() -> Path:
@@ -70,14 +75,84 @@ def write_text(path: Path, text: str) -> None:
         part.write_text(text, encoding="utf-8")
 
 
-def read_json(path: Path) -> Any:
-    """Reads JSON; raises `UserError` naming the file where it is missing or not JSON."""
+def check_path(path: Path) -> None:
+    """Raises `UserError` for a path that nothing can lie at: a NUL in it, or a name too long."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise UserError(f"{shortened(repr(str(path)))} is no path ({why})") from None
+
+
+def read_bytes(path: Path, most: int = _MOST_BYTES) -> bytes:
+    """The content of a file.
+
+    Raises:
+      UserError: it is missing, larger than `most` bytes, or cannot be read; or it is a directory, a
+        pipe or a device, of which the last two might never end.
+    """
+    try:
+        # A pipe would wait for who writes into it.
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        check_path(path)
+        raise UserError(f"{path} cannot be read ({error.strerror or error})") from None
+    except ValueError:  # a NUL in the name
+        raise UserError(f"{shortened(repr(str(path)))} is no path") from None
+    try:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
+            raise UserError(f"{path} is a directory, a pipe or a device: a file is needed")
+        if status.st_size > most:
+            raise UserError(f"{path} has {status.st_size:,} bytes, at most {most:,} are read")
+        with os.fdopen(handle, "rb", closefd=False) as file:
+            return file.read(status.st_size)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror or error})") from None
+    finally:
+        os.close(handle)
+
+
+def read_json(path: Path) -> Any:
+    """Reads JSON; raises `UserError` naming the file where it is missing or not JSON of ours."""
+    content = read_bytes(path, _MOST_JSON)
+    try:
+        return _parsed(content.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read as JSON ({first_line(error)})") from None
+
+
+def read_lines(path: Path) -> Iterator[tuple[str, Any]]:
+    """Each whole JSON line of a file, as text and value; damaged ones and such as were cut off are
+    passed over. Raises `UserError` as `read_bytes` does."""
+    for text in read_bytes(path).decode("utf-8", errors="replace").split("\n"):
+        with contextlib.suppress(ValueError, RecursionError):
+            yield text, _parsed(text)
+
+
+def _parsed(text: str) -> Any:
+    """JSON, nested no deeper than code that walks through it can follow, its texts printable."""
+    value = json.loads(text)
+    level = [value]
+    for _ in range(_MOST_NESTING):
+        inner: list[Any] = []
+        for each in level:
+            if isinstance(each, str):
+                each.encode()  # raises for half a surrogate, which no file can hold
+                if "\0" in each:
+                    raise ValueError("a text with a NUL")
+            elif isinstance(each, dict):
+                inner += [*each, *each.values()]
+            elif isinstance(each, list):
+                inner += each
+        if not inner:
+            return value
+        level = inner
+    raise ValueError(f"nested more than {_MOST_NESTING} deep")
 
 
 def append_line(path: Path, value: Mapping[str, Any]) -> None:
@@ -101,9 +176,9 @@ def filter_lines(path: Path, keep: Callable[[Any], bool]) -> None:
     if not is_primary() or not path.exists():
         return
     lines = []
-    for text in path.read_bytes().decode("utf-8", errors="replace").splitlines():
-        with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
-            if keep(json.loads(text)):
+    for text, value in read_lines(path):
+        with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
+            if keep(value):
                 lines.append(text)
     write_text(path, "".join(text + "\n" for text in lines))
 

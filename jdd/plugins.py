@@ -8,13 +8,12 @@ where the user has loaded that very file before: a stored set never runs code by
 
 import hashlib
 import importlib.metadata
-import json
 import sys
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from jdd import files
+from jdd import files, records
 from jdd.errors import UserError
 
 GROUP = "jdd.plugins"
@@ -66,7 +65,7 @@ def load_installed() -> None:
             raise UserError(f"plugin {point.value}: {type(error).__name__}: {error}") from error
 
 
-def load_again(plugins: Iterable[Mapping[str, str]]) -> None:
+def load_again(plugins: Sequence[Mapping[str, str]]) -> None:
     """Loads the plugins that a run or a set was made with, as `loaded` gave them.
 
     One whose file name is that of a plugin loaded already is not loaded: the user has named it.
@@ -74,9 +73,12 @@ def load_again(plugins: Iterable[Mapping[str, str]]) -> None:
     Raises:
       UserError: one is not there, has changed, or was never loaded by this user.
     """
-    for plugin in plugins:
-        if not isinstance(plugin, Mapping):
-            raise UserError(f"{plugin!r} is no plugin: what it was made with is damaged")
+    try:
+        kind = tuple[Mapping[str, str], ...]
+        named: tuple[Mapping[str, str], ...] = records.convert(kind, plugins, "plugins")
+    except ValueError as error:
+        raise UserError(f"what it was made with is damaged: {error}") from None
+    for plugin in named:
         path, digest = plugin.get("path", ""), plugin.get("sha256", "")
         if digest in _LOADED.values() or Path(path).name in map(_name, _LOADED):
             continue
@@ -98,9 +100,9 @@ def loaded() -> tuple[dict[str, str], ...]:
 
 def _source(path: Path) -> bytes:
     try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(f"plugin {path} cannot be read ({error.strerror})") from None
+        return files.read_bytes(path)
+    except UserError as error:
+        raise UserError(f"plugin {error}") from None
 
 
 def _digest(source: bytes) -> str:
@@ -117,7 +119,9 @@ def _store() -> Path:
 
 def _trusted() -> dict[str, str]:
     try:
-        value = json.loads(_store().read_text())
-    except (OSError, ValueError):
+        value: dict[str, str] = records.convert(
+            Mapping[str, str], files.read_json(_store()), "plugins"
+        )
+    except ValueError:  # none, or damaged: nothing is trusted then
         return {}
-    return value if isinstance(value, dict) else {}
+    return value

@@ -8,22 +8,22 @@ import dataclasses
 import hashlib
 import os
 import tempfile
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jdd import files
+from jdd import files, records
 from jdd.errors import UserError, unknown
 
 Kind = Literal["standard", "zca"]
 KINDS: tuple[Kind, ...] = ("standard", "zca")
 
 ZCA_EPSILON = 0.1  # what the published code of trajectory matching and its followers uses
+_DIGEST = 32  # bytes
 _CHUNK = 4096  # images whose float64 copy is held at once: 100 MB at 32×32×3
 
 
@@ -138,6 +138,23 @@ def channel_mean_std(images: np.ndarray) -> tuple[list[float], list[float]]:
     return means, stds
 
 
+class _Spec(NamedTuple):
+    kind: str
+    image_shape: tuple[int, int, int] | None = None
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    zca: str | None = None
+
+
+def check_spec(value: Mapping[str, Any]) -> None:
+    """Raises `ValueError` where a stored `Preprocess.spec()` cannot be one; it says why."""
+    spec = records.build(_Spec, value, "preprocessing.")
+    if spec.kind not in KINDS:
+        raise ValueError(f"'preprocessing.kind' is {spec.kind!r:.40}: {' or '.join(KINDS)}")
+    if spec.image_shape is not None and min(spec.image_shape) < 1:
+        raise ValueError(f"'preprocessing.image_shape' is {spec.image_shape}")
+
+
 def differences(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
     """How two `Preprocess.spec()` differ, in words; empty when they are the same."""
     if stored.get("kind") != asked.get("kind"):
@@ -182,17 +199,11 @@ def fit_zca(train_images: np.ndarray, epsilon: float = ZCA_EPSILON) -> Zca:
 def _cached_zca(train_images: np.ndarray) -> Zca:
     key = hashlib.sha256(repr((train_images.shape, ZCA_EPSILON)).encode())
     key.update(np.ascontiguousarray(train_images).data)
-    path = files.cache_dir() / f"zca-{key.hexdigest()[:32]}.npz"
-    dimensions = int(np.prod(train_images.shape[1:]))
-    # A file that is absent, cut short or of another layout is computed anew and written over.
-    with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        # Opened here: NumPy leaves a file open that is cut short.
-        with path.open("rb") as file, np.load(file) as stored:
-            arrays = [stored[name] for name in ("mean", "whiten", "unwhiten")]
-        square = (dimensions, dimensions)
-        fits = [a.shape for a in arrays] == [(dimensions,), square, square]
-        if fits and all(a.dtype == np.float32 and np.isfinite(a).all() for a in arrays):
-            return Zca(*(jnp.asarray(a, jnp.float32) for a in arrays))
+    path = files.cache_dir() / f"zca-{key.hexdigest()[:32]}.f32"
+    # A file that is absent or damaged is computed anew and written over.
+    with contextlib.suppress(UserError):
+        if (stored := _read(path, int(np.prod(train_images.shape[1:])))) is not None:
+            return stored
     computed = fit_zca(train_images)
     # A cache that cannot be written costs the next run some seconds; it is no reason to stop.
     with contextlib.suppress(OSError):
@@ -200,15 +211,36 @@ def _cached_zca(train_images: np.ndarray) -> Zca:
     return computed
 
 
+def _read(path: Path, dimensions: int) -> Zca | None:
+    """The whitening in a cache file, None where it is not as it was written.
+
+    It holds a SHA-256 of the rest, then the arrays in the order of `Zca`, so that all there is to
+    read follows from the images: no header says how much.
+    """
+    sizes = [dimensions, dimensions**2, dimensions**2]
+    length = _DIGEST + 4 * sum(sizes)
+    content = files.read_bytes(path, length)
+    if len(content) != length or hashlib.sha256(content[_DIGEST:]).digest() != content[:_DIGEST]:
+        return None
+    numbers = np.frombuffer(content, "<f4", offset=_DIGEST)
+    if not np.isfinite(numbers).all():
+        return None
+    mean, whiten, unwhiten = np.split(numbers, np.cumsum(sizes)[:-1])
+    square = (dimensions, dimensions)
+    return Zca(jnp.asarray(mean), *(jnp.asarray(m.reshape(square)) for m in (whiten, unwhiten)))
+
+
 def _write(path: Path, zca: Zca) -> None:
+    arrays = (np.asarray(getattr(zca, f.name), "<f4") for f in dataclasses.fields(zca))
+    content = b"".join(array.tobytes() for array in arrays)
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".tmp")
     temporary = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            arrays = {f.name: np.asarray(getattr(zca, f.name)) for f in dataclasses.fields(zca)}
-            np.savez(file, **cast(dict[str, Any], arrays))
+            file.write(hashlib.sha256(content).digest() + content)
         temporary.replace(path)
+        path.with_suffix(".npz").unlink(missing_ok=True)  # of jdd 0.1, which held no checksum
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -107,6 +107,58 @@ def test_a_changed_description_is_noticed(saved, tmp_path, change):
             read(copy)
 
 
+@pytest.mark.parametrize("place", ["info/metadata", "arrays/manifest.ocdbt", "arrays/d", "arrays"])
+def test_links_out_of_a_checkpoint_are_refused(saved, tmp_path, place):
+    """The same content, elsewhere: what is there tomorrow is another's to say."""
+    copy = shutil.copytree(saved, tmp_path / "copy")
+    (copy / place).rename(tmp_path / "elsewhere")
+    (copy / place).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match=f"'?{place}'? is a link, a pipe or a device"):
+        checkpoints.load_tree(copy)
+    (copy / place).unlink()
+    os.mkfifo(copy / place)
+    with pytest.raises(UserError, match=r"a pipe or a device|holds no checkpoint"):
+        checkpoints.load_tree(copy)
+
+
+@pytest.mark.parametrize("name", ["../../elsewhere", "/etc/passwd", "arrays/../../elsewhere"])
+def test_a_checksum_of_a_file_elsewhere_is_refused(saved, tmp_path, name):
+    copy = shutil.copytree(saved, tmp_path / "copy")
+    checksums = json.loads((copy / "checksums.json").read_text())
+    (copy / "checksums.json").write_text(json.dumps({**checksums, name: "0"}))
+    with pytest.raises(UserError, match="is not as it was written"):
+        checkpoints.load_tree(copy)
+
+
+@pytest.mark.parametrize("change", ["shape", "type", "more", "fewer"])
+def test_arrays_that_are_not_what_is_asked_for_are_refused_unread(saved, change, monkeypatch):
+    from jdd import _orbax
+
+    monkeypatch.setattr(_orbax, "restore", lambda *_: pytest.fail("read"))
+    like = dict(ARRAYS)
+    if change == "shape":
+        like["labels"] = np.zeros(4, np.int32)
+    elif change == "type":
+        like["labels"] = np.zeros(3, np.float32)
+    elif change == "more":
+        like["another"] = np.zeros(3)
+    else:
+        del like["labels"]
+    with pytest.raises(checkpoints.Damaged, match="arrays of other shapes or types"):
+        checkpoints.load_tree(saved, like)
+    monkeypatch.setattr(checkpoints, "_MOST_BYTES", 100)
+    with pytest.raises(checkpoints.Damaged, match="at most 100 are read"):
+        checkpoints.load_tree(saved)
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "a\0b"])
+def test_a_path_that_is_none_is_said_in_one_line(tmp_path, name):
+    for read in (checkpoints.load_tree, checkpoints.load_info):
+        with pytest.raises(UserError, match="is no path") as caught:
+            read(tmp_path / name)
+        assert len(str(caught.value)) < 200
+
+
 def test_a_full_disk_leaves_the_older_checkpoint_and_nothing_half_written(
     saved, tmp_path, monkeypatch
 ):

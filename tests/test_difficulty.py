@@ -11,6 +11,7 @@ from jdd import data, difficulty, networks
 from jdd.data import DeviceData
 from jdd.difficulty import DifficultySettings, DifficultySpec
 from jdd.errors import UserError
+from jdd.runs.experts import difficulty_of
 
 NETWORK = networks.create("ConvNet", 4, width=6, depth=2)
 
@@ -112,6 +113,29 @@ def test_scores_are_stored_with_what_they_were_made_from(tmp_path):
     with pytest.raises(UserError, match="of other images"):
         difficulty.load(tmp_path / "scores", spec, labels[::-1])
     assert spec.fingerprint() != other.fingerprint()
+
+
+@pytest.mark.parametrize("damage", ["a byte", "not finite", "too few"])
+def test_damaged_scores_are_made_again(tmp_path, capsys, damage):
+    digits = data.load("digits")
+    images = data.subset(digits.train, 20, seed=0)
+    settings = DifficultySettings(score="el2n", score_networks=1, score_epochs=0)
+    spec = DifficultySpec("digits", digits.preprocess.spec(), "MLP", {}, 0.1, 20, settings)
+
+    def scores():
+        network = networks.create("MLP", 10, width=8)
+        return difficulty_of(tmp_path / "s", spec, network, digits, images, lambda: False)
+
+    expected = scores()
+    if damage == "a byte":
+        (file,) = (tmp_path / "s" / "arrays" / "d").iterdir()
+        file.write_bytes(file.read_bytes()[:-1] + b"?")
+    else:
+        wrong = np.full(20, np.nan) if damage == "not finite" else expected[:-1]
+        difficulty.save(tmp_path / "s", spec, wrong, images.labels)
+    np.testing.assert_array_equal(scores(), expected)
+    assert "are damaged, they are made again" in capsys.readouterr().err
+    np.testing.assert_array_equal(difficulty.load(tmp_path / "s", spec, images.labels), expected)
 
 
 @pytest.mark.parametrize(

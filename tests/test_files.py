@@ -1,6 +1,7 @@
 """Files that are old or new, lines of JSON, directories with one writer, where the cache is."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,53 @@ def test_what_replaces_a_file_is_on_the_disk_first(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "replace", lambda a, b: (order.append("replaced"), replace(a, b))[1])
     files.write_text(tmp_path / "text", "a")
     assert order[1:] == ["replaced", tmp_path] and order[0].name.startswith(".text.part")
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "directory", "NUL", "long", "loop", "missing"])
+def test_what_is_no_file_is_named_at_once(tmp_path, kind):
+    path = tmp_path / "file"
+    words = "is a directory, a pipe or a device"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "directory":
+        path.mkdir()
+    elif kind == "device":
+        path = Path("/dev/zero")
+    elif kind == "loop":
+        path.symlink_to(path)
+        words = "cannot be read"
+    else:
+        path = tmp_path / {"NUL": "a\0b", "long": "a" * 300, "missing": "none"}[kind]
+        words = "does not exist" if kind == "missing" else "is no path"
+    for read in (files.read_bytes, files.read_json, lambda path: list(files.read_lines(path))):
+        with pytest.raises(UserError, match=words) as caught:
+            read(path)
+        assert len(str(caught.value)) < 250 and "\n" not in str(caught.value)
+
+
+def test_no_more_is_read_than_is_allowed(tmp_path):
+    (tmp_path / "file").write_bytes(b"12345")
+    assert files.read_bytes(tmp_path / "file", 5) == b"12345"
+    with pytest.raises(UserError, match="has 5 bytes, at most 4 are read"):
+        files.read_bytes(tmp_path / "file", 4)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"[" * 40 + b"]" * 40, "nested more than 32 deep"),
+        (b"[" * 10**5, "recursion|nested"),
+        (rb'{"a": ["\ud800"]}', "surrogates not allowed"),
+        (rb'{"a\u0000": 1}', "a text with a NUL"),
+        (b'{"a": "\xff"}', "can't decode byte 0xff"),
+        (b"1" * 5000, "4300 digits"),
+        (b"", "Expecting value"),
+    ],
+)
+def test_json_that_no_code_could_handle_is_refused(tmp_path, content, words):
+    (tmp_path / "file").write_bytes(content)
+    with pytest.raises(UserError, match=f"file cannot be read as JSON .*({words})"):
+        files.read_json(tmp_path / "file")
 
 
 def test_a_directory_has_one_writer(tmp_path):

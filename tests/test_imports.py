@@ -17,7 +17,16 @@ ROOT = Path(__file__).resolve().parents[1]
 # From the ground up; a file imports only from floors below its own, or from its own. What a run
 # shows on its way stands below it, the pages that are made of its result above.
 FLOORS = (
-    *("errors", "settings", "randomness", "distributed", "files", "_orbax", "checkpoints"),
+    *(
+        "errors",
+        "settings",
+        "randomness",
+        "distributed",
+        "files",
+        "records",
+        "_orbax",
+        "checkpoints",
+    ),
     *("ops", "losses", "augment", "networks", "preprocessing", "sharding", "unrolling"),
     *(
         "data",

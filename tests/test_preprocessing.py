@@ -1,6 +1,8 @@
 """Preprocessing against closed forms: the formula of mean/std, ZCA's effect on a covariance."""
 
+import hashlib
 import json
+import os
 
 import jax
 import numpy as np
@@ -93,31 +95,41 @@ def test_unknown_kind_names_the_nearest():
 def test_zca_is_read_from_the_cache(cache, monkeypatch):
     images = correlated_images()
     first = preprocessing.fit("zca", images)
-    assert [path.suffix for path in cache.iterdir()] == [".npz"]
+    assert [path.suffix for path in cache.iterdir()] == [".f32"]
     monkeypatch.setattr(preprocessing, "fit_zca", lambda _: pytest.fail("computed again"))
     second = preprocessing.fit("zca", images)
     np.testing.assert_array_equal(first.zca.whiten, second.zca.whiten)
 
 
-@pytest.mark.parametrize("damage", ["cut", "empty", "flipped", "other shape"])
+def test_the_cache_is_a_checksum_and_the_numbers(cache):
+    fitted = _zca(correlated_images())
+    (path,) = cache.iterdir()
+    digest, content = path.read_bytes()[:32], path.read_bytes()[32:]
+    assert hashlib.sha256(content).digest() == digest
+    numbers = np.concatenate([np.ravel(a) for a in (fitted.mean, fitted.whiten, fitted.unwhiten)])
+    np.testing.assert_array_equal(np.frombuffer(content, "<f4"), numbers)
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "flipped", "longer", "a pipe", "a link to it"])
 def test_a_broken_cache_file_is_computed_anew(cache, damage):
     images = correlated_images()
     expected = preprocessing.fit("zca", images)
     (path,) = cache.iterdir()
-    content = bytearray(path.read_bytes())
-    if damage == "cut":
-        path.write_bytes(content[: len(content) // 2])
-    elif damage == "empty":
-        path.write_bytes(b"")
-    elif damage == "flipped":
-        content[len(content) // 2] ^= 0xFF
-        path.write_bytes(content)
-    else:
-        np.savez(path, mean=np.zeros(2), whiten=np.eye(2), unwhiten=np.eye(2))
+    whole = path.read_bytes()
+    content = bytearray(whole)
+    if damage == "flipped":
+        content[len(content) // 2] ^= 1
+    damaged = {"cut": content[:-1], "empty": b"", "longer": content + b"0"}
+    path.write_bytes(damaged.get(damage, content))
+    if damage == "a pipe":
+        path.unlink()
+        os.mkfifo(path)
+    if damage == "a link to it":
+        path.unlink()
+        path.symlink_to(path)
     again = preprocessing.fit("zca", images)
     np.testing.assert_array_equal(expected.zca.whiten, again.zca.whiten)
-    with np.load(path) as stored:
-        assert stored["whiten"].shape == (DIMENSIONS, DIMENSIONS)
+    assert path.read_bytes() == whole and not path.is_symlink()
 
 
 def test_a_cache_that_cannot_be_written_is_no_error(tmp_path, monkeypatch):

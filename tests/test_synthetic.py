@@ -219,7 +219,7 @@ def test_another_version_and_another_checkpoint_are_refused(digits, tmp_path):
     ]:
         file.write_text(json.dumps({**header, **change}))
         if change != {"format_version": 2}:
-            with pytest.raises(UserError, match="info/metadata is not as it was written"):
+            with pytest.raises(UserError, match="info/metadata' is not as it was written"):
                 SyntheticSet.load(tmp_path)
         files.write_json(folder / "checksums.json", checkpoints._checksums(folder))
         with pytest.raises(UserError, match=words):

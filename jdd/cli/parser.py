@@ -57,6 +57,8 @@ class Parser(argparse.ArgumentParser):
 
     def parse_args(self, *arguments: Any) -> argparse.Namespace:  # type: ignore[override]
         """Parses, naming the flag that one which is not known may stand for."""
+        if any("\0" in word for word in (arguments and arguments[0]) or ()):
+            raise UserError("an argument holds a NUL; --help lists the flags")
         args: argparse.Namespace
         args, rest = self.parse_known_args(*arguments)
         if rest:

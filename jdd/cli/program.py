@@ -15,7 +15,10 @@ from jdd.errors import Interrupted, UserError
 
 USER_ERROR = 2
 _STANDARD_OUTPUT, _STANDARD_ERROR = 1, 2  # file descriptors
-_MENDABLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
+_MENDABLE = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS),
+    *(errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENXIO),
+)
 
 
 class Stopper:

@@ -111,7 +111,9 @@ def _ratios(peer: str | None, dataset: str, ipc: int) -> dict[str, float]:
                 distance = abs(int(size) - ipc)
                 if distance < ratios.get(method, (10**9, 0.0))[0]:
                     ratios[method] = (distance, float(case["peer"]["ratio"]))
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        if isinstance(error, UserError):
+            raise
         raise UserError(f"{peer} is not what `benchmark.py --peer torch --json` prints") from None
     found = {method: ratio for method, (_, ratio) in ratios.items()}
     # The benchmark has no case of its own for these: their steps are those of the others.

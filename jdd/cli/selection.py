@@ -193,7 +193,8 @@ def _whose(flag: str, chosen: "Selection") -> str | None:
 
 def _from_stored(named: argparse.Namespace) -> None:
     """What a stored set to start from, or a run to resume, settles: plugins, images per class."""
-    from jdd import files, plugins
+    from jdd import plugins
+    from jdd.runs import directory
     from jdd.synthetic import SyntheticSet
 
     ipc = 1
@@ -207,5 +208,5 @@ def _from_stored(named: argparse.Namespace) -> None:
     named.ipc = ipc if named.ipc is None else named.ipc
     if named.resume:
         stored = Path(named.out or default_out(named)) / "settings.json"
-        value = files.read_json(stored) if stored.exists() else None
-        plugins.load_again(value.get("plugins", ()) if isinstance(value, Mapping) else ())
+        if stored.exists():
+            plugins.load_again(directory.read_settings(stored).get("plugins", ()))

@@ -1,5 +1,6 @@
 """Images in the arrays of an `.npz` file: the user's own."""
 
+import io
 import zipfile
 import zlib
 from pathlib import Path
@@ -7,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from jdd import files
 from jdd.data.dataset import Split, checked
 from jdd.data.folder import TEST_FRACTION
 from jdd.data.splits import hold_out
 from jdd.errors import UserError
 
+_MOST_BYTES = 2**36  # of all arrays, unpacked
 _NAMES = ("images", "labels", "test_images", "test_labels", "class_names")
 
 
@@ -45,11 +48,14 @@ def read(path: Path) -> tuple[Split, Split, tuple[str, ...]]:
 
 
 def _load(path: Path) -> dict[str, np.ndarray[Any, Any]]:
+    content = io.BytesIO(files.read_bytes(path))
     try:
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+        with zipfile.ZipFile(content) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+        if unpacked > _MOST_BYTES:
+            raise UserError(f"{path}: {unpacked / 2**30:,.0f} GiB of arrays are too many")
+        with np.load(content, allow_pickle=False) as file:
             return {name: file[name] for name in _NAMES if name in file}
-    except FileNotFoundError:
-        raise UserError(f"{path}: missing") from None
     except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: not an .npz of plain arrays ({str(error)[:120]})") from None
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, MemoryError) as error:

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jdd.errors import UserError
+from jdd.files import read_bytes
 
-MOST_BYTES = 2**30  # of one file, unpacked; the largest that is read here has 225 million
+MOST_BYTES = 2**28  # of one file, unpacked; the largest that is read here has 225 million
+_CHUNK = 2**20
 
 
 def find(directory: Path, name: str) -> Path | None:
@@ -40,7 +42,7 @@ def find_all(directories: Sequence[Path], names: Sequence[str]) -> list[Path] | 
     return None
 
 
-def read(path: Path) -> bytes:
+def read(path: Path) -> bytes | bytearray:
     """The content of a file, unpacked when its name ends in .gz.
 
     Raises:
@@ -48,11 +50,13 @@ def read(path: Path) -> bytes:
     """
     try:
         if path.suffix != ".gz":
-            return path.read_bytes()
+            return read_bytes(path, MOST_BYTES)
+        content = bytearray()
         with gzip.open(path) as file:
-            content = file.read(MOST_BYTES + 1)
-        if len(content) > MOST_BYTES:
-            raise UserError(f"{path}: it unpacks to more than {MOST_BYTES:,} bytes")
+            while chunk := file.read(_CHUNK):
+                content += chunk
+                if len(content) > MOST_BYTES:
+                    raise UserError(f"{path}: it unpacks to more than {MOST_BYTES:,} bytes")
         return content
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise UserError(f"{path}: not a complete gzip file ({error}); download it again") from error

@@ -12,6 +12,7 @@ from jdd.data.dataset import Split, checked
 from jdd.data.pictures import read as read_picture
 from jdd.data.splits import hold_out
 from jdd.errors import SettingError, UserError, unknown
+from jdd.files import check_path, read_bytes
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 _FORMATS = ("PNG", "JPEG", "WEBP")
@@ -41,6 +42,7 @@ def read(
         named.
       SettingError: images of several sizes, and no `image_size`.
     """
+    check_path(place)
     if not place.is_dir():
         raise UserError(
             f"folder '{place}' does not exist: the path is relative to the data directory, where "
@@ -80,17 +82,21 @@ def read_tiny_imagenet(
       UserError: a class or table that is missing or damaged.
     """
     for root in directories:
-        if not (root / "wnids.txt").is_file():
+        classes = root / "wnids.txt"
+        if not classes.is_file():
             continue
-        names = sorted((root / "wnids.txt").read_text().split())
+        names = sorted(_name(name, classes) for name in _text(classes).split())
         label = {name: i for i, name in enumerate(names)}
         train = [(path, label[name]) for name in names for path in _images(root / "train" / name)]
         table = root / "val" / "val_annotations.txt"
         try:
-            rows = [line.split("\t")[:2] for line in table.read_text().splitlines()]
-            test = [(root / "val" / "images" / image, label[name]) for image, name in rows]
-        except (OSError, KeyError, ValueError) as error:
-            raise UserError(f"{table}: missing or damaged ({error!r})") from None
+            rows = [line.split("\t")[:2] for line in _text(table).splitlines()]
+            place = root / "val" / "images"
+            test = [(place / _name(image, table), label[name]) for image, name in rows]
+        except UserError:
+            raise
+        except (KeyError, ValueError) as error:
+            raise UserError(f"{table}: damaged ({error!r:.120})") from None
         splits = [_read(train, len(names), root / "train"), _read(test, len(names), root / "val")]
         words = _words(root / "words.txt")
         return splits[0], splits[1], tuple(words.get(name, name) for name in names)
@@ -108,8 +114,21 @@ def _subset(train: Path, names: tuple[str, ...], subset: str) -> tuple[str, ...]
 def _words(table: Path) -> dict[str, str]:
     if not table.is_file():
         return {}
-    rows = (line.partition("\t") for line in table.read_text().splitlines())
+    rows = (line.partition("\t") for line in _text(table).splitlines())
     return {name: words.partition(",")[0] for name, _, words in rows}
+
+
+def _name(text: str, table: Path) -> str:
+    if Path(text).name != text or text == ".." or "\0" in text:
+        raise UserError(f"{table}: {text[:80]!r} is no name of a file or folder")
+    return text
+
+
+def _text(path: Path) -> str:
+    try:
+        return read_bytes(path).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: cannot be read ({error})") from None
 
 
 def _classes(place: Path) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 _HEADER = 128
-_MOST_BYTES = 2**30  # of one array, unpacked
+_MOST_BYTES = 2**28  # of one array, unpacked
 _MATRIX, _COMPRESSED = 14, 15
 _DTYPES = {
     1: "i1",
@@ -39,7 +39,7 @@ class _Element(NamedTuple):
     data: memoryview
 
 
-def read_arrays(content: bytes, names: tuple[str, ...]) -> dict[str, np.ndarray]:
+def read_arrays(content: bytes | bytearray, names: tuple[str, ...]) -> dict[str, np.ndarray]:
     """The arrays of these names.
 
     Args:
@@ -49,7 +49,7 @@ def read_arrays(content: bytes, names: tuple[str, ...]) -> dict[str, np.ndarray]
     Raises:
       ValueError: a variable is missing, or is no real numeric array, or the file is damaged.
     """
-    order = {b"IM": "<", b"MI": ">"}.get(content[_HEADER - 2 : _HEADER])
+    order = {b"IM": "<", b"MI": ">"}.get(bytes(content[_HEADER - 2 : _HEADER]))
     if order is None:
         raise ValueError("no MATLAB file of level 5")
     found: dict[str, np.ndarray] = {}

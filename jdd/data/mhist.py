@@ -1,6 +1,7 @@
 """MHIST: histopathology images of colorectal polyps, a CSV of labels and a folder of PNGs."""
 
 import csv
+import io
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ from jdd.data.class_names import MHIST
 from jdd.data.dataset import Split, checked
 from jdd.data.pictures import read_rgb
 from jdd.errors import UserError
+from jdd.files import read_bytes
 
 _IMAGE, _LABEL, _PARTITION = "Image Name", "Majority Vote Label", "Partition"
 
@@ -38,14 +40,14 @@ def read(directories: Sequence[Path]) -> tuple[Split, Split] | None:
 
 def _rows(annotations: Path) -> list[dict[str, str]]:
     try:
-        with annotations.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            missing = {_IMAGE, _LABEL, _PARTITION} - set(reader.fieldnames or ())
-            if missing:
-                raise UserError(f"{annotations}: no column '{sorted(missing)[0]}'")
-            rows = list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        text = read_bytes(annotations).decode("utf-8-sig")
+        reader = csv.DictReader(io.StringIO(text, newline=""))
+        missing = {_IMAGE, _LABEL, _PARTITION} - set(reader.fieldnames or ())
+        rows = list(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{annotations}: cannot be read ({error})") from error
+    if missing:
+        raise UserError(f"{annotations}: no column '{sorted(missing)[0]}'")
     for number, row in enumerate(rows, start=2):
         name = row[_IMAGE] or ""
         if not name or "\0" in name or Path(name).name != name:

@@ -1,11 +1,13 @@
 """Pictures in files: decoded by Pillow, of few formats and within bounds."""
 
+import io
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jdd.errors import UserError
+from jdd.files import read_bytes
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -32,15 +34,14 @@ def read(path: Path, formats: Sequence[str] = ("PNG", "JPEG")) -> "Image.Image":
     """
     from PIL import Image
 
+    content = read_bytes(path)
     # Pillow's own bound is wider, and a line on standard error.
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     try:
-        with Image.open(path, formats=list(formats)) as image:
+        with Image.open(io.BytesIO(content), formats=list(formats)) as image:
             if image.width * image.height > MOST_PIXELS:
                 raise UserError(f"{path}: {image.width}×{image.height} pixels are too many")
             return image.convert("L" if image.mode in _GREY else "RGB")
-    except FileNotFoundError:
-        raise UserError(f"{path}: missing") from None
     # A damaged file makes Pillow's decoders raise nearly anything.
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError) as error:
         kinds = " or ".join(formats)

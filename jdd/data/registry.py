@@ -10,6 +10,7 @@ from jdd.data import arrays, cifar, class_names, digits, folder, idx, mhist, svh
 from jdd.data.dataset import Dataset, Split, checked
 from jdd.data.resize import resize
 from jdd.errors import SettingError, UserError, nearest, unknown
+from jdd.files import check_path
 
 Splits = tuple[Split, Split]
 NamedSplits = tuple[Split, Split, tuple[str, ...]]
@@ -241,6 +242,7 @@ def _read(
             )
         return tfds.read_or_download(name, source.tfds_name, len(source.class_names))
     root = Path(directory).expanduser()
+    check_path(root)
     try:
         if not root.is_dir():
             why = "is a file, not a directory" if root.exists() else "does not exist"

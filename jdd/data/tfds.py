@@ -92,7 +92,7 @@ def read_prepared(builder: Any, num_classes: int) -> tuple[Split, Split]:
                 images, labels = read(builder, split)
         except Exception as error:  # TFDS, ArrayRecord, Protobuf and Pillow each raise their own
             raise UserError(
-                f"{origin}: split '{split}' cannot be read ({_first_line(error)})"
+                f"{origin}: split '{split}' cannot be read ({files.first_line(error)})"
             ) from error
         splits.append(checked(images, labels, num_classes, f"{origin}, split '{split}'"))
     return splits[0], splits[1]
@@ -136,7 +136,7 @@ def _find_prepared(name: str, root: Path | None) -> Any | None:
         import tensorflow_datasets as tfds
         from tensorflow_datasets.core import constants, read_only_builder
 
-        _check_features((Path(constants.DATA_DIR) if root is None else root) / name)
+        _check_files((Path(constants.DATA_DIR) if root is None else root) / name)
         where = {} if root is None else {"data_dir": str(root)}
         try:
             return read_only_builder.builder_from_files(name, **where)
@@ -146,15 +146,23 @@ def _find_prepared(name: str, root: Path | None) -> Any | None:
             Exception
         ) as error:  # of JSON, Protobuf, TFDS: whatever damaged files make them raise
             place = name if root is None else root / name
-            raise UserError(f"TFDS set {place} cannot be opened ({_first_line(error)})") from error
+            raise UserError(
+                f"TFDS set {place} cannot be opened ({files.first_line(error)})"
+            ) from error
 
 
-def _check_features(place: Path) -> None:
-    """Raises `UserError` for a set whose metadata name other classes than our sets have.
+def _check_files(place: Path) -> None:
+    """Raises `UserError` for a set whose metadata name other classes than our sets have, or of
+    which a file is none.
 
-    TFDS imports what they name: a module from wherever Python finds one, whose code would run.
+    TFDS imports what they name: a module from wherever Python finds one, whose code would run. And
+    it would wait for a pipe.
     """
-    for path in sorted(place.expanduser().rglob("features.json")):
+    entries = sorted(place.expanduser().rglob("*"))
+    for path in entries:
+        if not (path.is_file() or path.is_dir()):
+            raise UserError(f"{path} is a pipe, a device or a link to nowhere: a file is needed")
+    for path in (entry for entry in entries if entry.name == "features.json"):
         stack: list[Any] = [files.read_json(path)]
         while stack:
             value = stack.pop()
@@ -190,7 +198,9 @@ def _download(dataset: str, name: str) -> Any:
         with _quiet():
             builder.download_and_prepare()
     except Exception as error:  # whatever the network, the disk or TensorFlow raise
-        raise UserError(f"{tried} failed ({_first_line(error)}); try again, {instead}") from error
+        raise UserError(
+            f"{tried} failed ({files.first_line(error)}); try again, {instead}"
+        ) from error
     return builder
 
 
@@ -234,8 +244,3 @@ def _quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from jdd import preprocessing, records
 from jdd.difficulty import DifficultySettings, DifficultySpec
 from jdd.errors import SettingError
 from jdd.settings import RENAMED, Settings, renamed, seed, setting
@@ -152,14 +153,10 @@ class ExpertSpec:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "ExpertSpec":
         """The inverse of `to_json`."""
-        difficulty = value.get("difficulty")
-        return cls(
-            **{
-                **value,
-                "settings": ExpertSettings(**renamed(value["settings"])),
-                "difficulty": difficulty and DifficultySettings(**difficulty),
-            }
-        )
+        settings = records.build(ExpertSettings, renamed(value["settings"]), "settings.")
+        spec = records.build(cls, {**value, "settings": settings})
+        preprocessing.check_spec(spec.preprocessing)
+        return spec
 
     def difficulty_spec(self) -> DifficultySpec | None:
         """What the scores that the curriculum goes by are made from; None where it does not."""
@@ -180,8 +177,6 @@ class ExpertSpec:
 
         More experts than asked for do no harm, and fewer are added to.
         """
-        from jdd import preprocessing
-
         differing = []
         if stored.dataset != self.dataset:
             differing.append(f"stored for dataset {stored.dataset}, asked for {self.dataset}")

@@ -1,5 +1,9 @@
 """Expert trajectories on disk: one array, of which one (expert, epoch) is read by itself."""
 
+import hashlib
+import math
+import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -7,11 +11,14 @@ import numpy as np
 import tensorstore as ts
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from jdd import checkpoints, distributed, files
+from jdd import distributed, files
 from jdd.errors import SettingError, UserError
+from jdd.experts import description
+from jdd.experts.description import Header, Progress, Shapes
 from jdd.experts.settings import ExpertSpec
 
 _CACHE_BYTES = 1_000_000_000
+_CHECKSUM_BYTES = 4  # at the end of each chunk: TensorStore's own
 _UNFINISHED = (
     "parameters",
     "difficulty",
@@ -30,29 +37,25 @@ class ExpertStore:
 
     `parameters/` is a Zarr array `(experts, epochs + 1, parameters)`, one chunk with a checksum for
     each (expert, epoch), written by TensorStore. Entry 0 of the middle axis is the initialisation.
+    `progress.json` has a checksum of each chunk too, which knows its place.
     """
 
-    def __init__(self, directory: Path, header: dict[str, Any]) -> None:
+    def __init__(self, directory: Path, header: Header) -> None:
         self.directory = directory
-        self.spec = ExpertSpec.from_json(header["spec"])
-        self._shapes = {tuple(name): tuple(shape) for name, shape in header["parameters"]}
+        self.spec = header.spec
+        self._header = header
+        self._checksums: tuple[tuple[str, ...], ...] = ()
         self._array: Any = None
 
     @classmethod
     def create(cls, directory: Path, spec: ExpertSpec, params: Any) -> "ExpertStore":
         """Starts a store for experts whose parameters look like `params`."""
-        shapes = [[list(k), list(v.shape)] for k, v in sorted(flatten_dict(params).items())]
-        header = {
-            "format_version": checkpoints.FORMAT_VERSION,
-            "spec": spec.to_json(),
-            "parameters": shapes,
-        }
-        store = cls(directory, header)
+        store = cls(directory, Header(spec, shapes_of(params)))
         if distributed.is_primary():
             directory.mkdir(parents=True, exist_ok=True)
             store._open(create=True)
-            files.write_json(directory / "progress.json", {"accuracies": []})
-            files.write_json(directory / "store.json", header)
+            description.write_progress(directory / "progress.json", Progress(()))
+            description.write_header(directory / "store.json", store._header)
         distributed.barrier(f"created {directory}")
         if not distributed.is_primary():
             store._open(create=False)
@@ -66,6 +69,7 @@ class ExpertStore:
           UserError: there is one, but damaged or of another format version; or the directory holds
             something else.
         """
+        files.check_path(directory / "store.json")
         if not (directory / "store.json").exists():
             if directory.exists() and not directory.is_dir():
                 raise SettingError("experts", directory, "a file: give a directory")
@@ -82,21 +86,18 @@ class ExpertStore:
                     f"({(foreign or ['parameters'])[0]}): choose another `experts` directory"
                 )
             return None
-        header = files.read_json(directory / "store.json")
-        if not isinstance(header, dict):
-            raise UserError(f"{directory / 'store.json'} is damaged: train them again")
-        version = header.get("format_version")
-        if version != checkpoints.FORMAT_VERSION:
-            raise UserError(
-                f"the experts in {directory} have format version {version}, this jdd reads version "
-                f"{checkpoints.FORMAT_VERSION}: train them again in another directory"
-            )
-        try:
-            store = cls(directory, header)
-        except (KeyError, TypeError, ValueError):
-            raise UserError(f"{directory / 'store.json'} is damaged: train them again") from None
+        store = cls(directory, description.read_header(directory / "store.json"))
         store._open(create=False)
+        store._checksums = store._progress().checksums
         return store
+
+    def check_network(self, params: Any) -> None:
+        """Raises `UserError` where the experts are no networks whose parameters look like these."""
+        if shapes_of(params) != self._header.parameters:
+            raise UserError(
+                f"the experts in {self.directory} have other parameters than {self.spec.network} "
+                "here: choose another `experts` directory"
+            )
 
     def extend(self, experts: int) -> None:
         """Makes room for `experts` experts in all."""
@@ -115,38 +116,48 @@ class ExpertStore:
     @property
     def accuracies(self) -> list[float]:
         """Validation accuracy of each complete expert, fractions of 1."""
-        path = self.directory / "progress.json"
-        try:
-            return [float(value) for value in files.read_json(path)["accuracies"]]
-        except (KeyError, TypeError, ValueError) as error:
-            why = f": {error}" if isinstance(error, UserError) else " is damaged"
-            raise UserError(
-                f"{path}{why}; remove {self.directory} and train its experts again"
-            ) from None
+        return list(self._progress().accuracies)
 
     @property
     def seconds(self) -> float:
         """What training them took, scores of difficulty included; 0 where it is not known."""
-        return float(files.read_json(self.directory / "progress.json").get("seconds", 0.0))
+        return self._progress().seconds
 
     def spent(self, seconds: float) -> None:
         """Adds to `seconds`."""
         if distributed.is_primary():
-            progress = {"accuracies": self.accuracies, "seconds": round(self.seconds + seconds, 2)}
-            files.write_json(self.directory / "progress.json", progress)
+            progress = self._progress()
+            total = round(progress.seconds + seconds, 2)
+            description.write_progress(self._progress_file, progress._replace(seconds=total))
 
     def finish(self, accuracies: list[float]) -> None:
-        """Marks further experts, as many as there are accuracies, as complete."""
-        progress = {"accuracies": self.accuracies + accuracies, "seconds": self.seconds}
-        files.write_json(self.directory / "progress.json", progress)
+        """Marks further experts, as many as there are accuracies, as complete.
+
+        Raises:
+          UserError: an epoch of theirs is missing or damaged.
+        """
+        if distributed.is_primary():
+            progress = self._progress()
+            first, epochs = len(progress.accuracies), self.spec.settings.train_epochs + 1
+            known = (*progress.checksums, *[()] * (first - len(progress.checksums)))
+            new = tuple(
+                tuple(_checksum(self._read(expert, epoch)) for epoch in range(epochs))
+                for expert in range(first, first + len(accuracies))
+            )
+            complete = Progress(
+                (*progress.accuracies, *accuracies), progress.seconds, (*known, *new)
+            )
+            description.write_progress(self._progress_file, complete)
         distributed.barrier(f"finished experts of {self.directory}")
+        self._checksums = self._progress().checksums
 
     def write(self, expert: int, epoch: int, params: Any) -> None:
         """Stores the parameters of one (expert, epoch)."""
         if not distributed.is_primary():
             return
         flat = flatten_dict(params)
-        vector = np.concatenate([np.asarray(flat[name]).reshape(-1) for name in self._shapes])
+        names = [name for name, _ in self._header.parameters]
+        vector = np.concatenate([np.asarray(flat[name]).reshape(-1) for name in names])
         try:
             self._array[expert, epoch].write(vector.astype(self._array.dtype.numpy_dtype)).result()
         except (ValueError, OSError) as error:
@@ -158,55 +169,78 @@ class ExpertStore:
         Raises:
           UserError: they are not there, or damaged.
         """
-        try:
-            vector = self._array[expert, epoch].read().result()
-        except (ValueError, OSError) as error:
-            raise UserError(
-                f"the experts in {self.directory} are damaged at expert {expert}, epoch {epoch} "
-                f"({str(error)[:120]}): remove the directory and train them again"
-            ) from None
-        vector = np.asarray(vector, np.float32)
-        if not np.isfinite(vector).all():  # a chunk that is not there reads as NaN
-            raise UserError(
-                f"the experts in {self.directory} lack expert {expert}, epoch {epoch}: remove the "
-                "directory and train them again"
-            )
-        sizes = [int(np.prod(shape)) for shape in self._shapes.values()]
-        parts = np.split(vector, np.cumsum(sizes)[:-1])
+        stored = self._read(expert, epoch)
+        known = self._checksums[expert] if expert < len(self._checksums) else ()
+        if known and known[epoch : epoch + 1] != (_checksum(stored),):
+            raise self._unreadable(expert, epoch, "not as it was written")
+        vector = np.asarray(stored, np.float32)
+        if not np.isfinite(vector).all():
+            raise self._unreadable(expert, epoch, "not finite")
+        shapes = [shape for _, shape in self._header.parameters]
+        parts = np.split(vector, np.cumsum([math.prod(shape) for shape in shapes])[:-1])
+        names = [name for name, _ in self._header.parameters]
         return unflatten_dict(
-            {n: p.reshape(s) for (n, s), p in zip(self._shapes.items(), parts, strict=True)}
+            {n: part.reshape(s) for n, s, part in zip(names, shapes, parts, strict=True)}
         )
 
+    def _read(self, expert: int, epoch: int) -> np.ndarray:
+        """The chunk of one (expert, epoch), of the stored type; a file of its length, in place."""
+        root = os.path.realpath(self.directory / "parameters")
+        chunk = f"{root}/c/{expert}/{epoch}/0"
+        length = self._header.size * self._array.dtype.numpy_dtype.itemsize + _CHECKSUM_BYTES
+        try:
+            status = os.lstat(chunk)
+            if os.path.realpath(chunk) != chunk or not stat.S_ISREG(status.st_mode):
+                raise self._unreadable(expert, epoch, "a link or a pipe in the place of a file")
+            if status.st_size != length:
+                raise self._unreadable(expert, epoch, f"{status.st_size} bytes of {length}")
+            return np.asarray(self._array[expert, epoch].read().result())
+        except FileNotFoundError:
+            raise self._unreadable(expert, epoch, "missing") from None
+        except UserError:
+            raise
+        except (ValueError, OSError) as error:
+            raise self._unreadable(expert, epoch, str(error)[:120]) from None
+
+    def _unreadable(self, expert: int, epoch: int, why: str) -> UserError:
+        return UserError(
+            f"the experts in {self.directory} are damaged at expert {expert}, epoch {epoch} "
+            f"({why}): remove the directory and train them again"
+        )
+
+    @property
+    def _progress_file(self) -> Path:
+        return self.directory / "progress.json"
+
+    def _progress(self) -> Progress:
+        return description.read_progress(self._progress_file)
+
     def _open(self, create: bool) -> None:
-        settings = self.spec.settings
-        size = sum(int(np.prod(shape)) for shape in self._shapes.values())
+        place = self.directory / "parameters"
         spec: dict[str, Any] = {
             "driver": "zarr3",
-            "kvstore": {"driver": "file", "path": str((self.directory / "parameters").absolute())},
+            "kvstore": {"driver": "file", "path": str(place.absolute())},
             "context": {"cache_pool": {"total_bytes_limit": _CACHE_BYTES}},
             "recheck_cached_data": False,
         }
         if create:
-            spec["metadata"] = {
-                "shape": [settings.num_experts, settings.train_epochs + 1, size],
-                "data_type": settings.expert_dtype,
-                "chunk_grid": {
-                    "name": "regular",
-                    "configuration": {"chunk_shape": [1, 1, size]},
-                },
-                "codecs": [
-                    {"name": "bytes", "configuration": {"endian": "little"}},
-                    {"name": "crc32c"},
-                ],
-                # A chunk that is not there must not pass for parameters.
-                "fill_value": "NaN",
-            }
+            experts = self.spec.settings.num_experts
+            spec["metadata"] = description.zarr_metadata(experts, self._header)
+        else:
+            description.check_zarr(place / "zarr.json", self._header)
         try:
             self._array = ts.open(
                 spec, create=create, delete_existing=create, open=not create
             ).result()
         except (ValueError, OSError) as error:
-            raise UserError(
-                f"the experts in {self.directory} cannot be opened ({str(error)[:120]}): remove "
-                "the directory and train them again"
-            ) from None
+            raise UserError(f"{place} cannot be opened ({str(error)[:120]})") from None
+
+
+def shapes_of(params: Any) -> Shapes:
+    """Name and shape of each parameter of a pytree in Flax layout."""
+    return tuple((name, tuple(leaf.shape)) for name, leaf in sorted(flatten_dict(params).items()))
+
+
+def _checksum(stored: np.ndarray) -> str:
+    content = np.ascontiguousarray(stored).view(np.uint8).data
+    return hashlib.blake2b(content, digest_size=16).hexdigest()

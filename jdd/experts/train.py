@@ -24,20 +24,26 @@ Progress = Callable[[int, int, str], None]
 """called with expert epochs done, expert epochs in all, and a line about the newest"""
 
 
-def open_compatible(directory: Path, spec: ExpertSpec) -> ExpertStore | None:
+def open_compatible(
+    directory: Path, spec: ExpertSpec, network: NetworkLike | None = None
+) -> ExpertStore | None:
     """The store in `directory`, or None where there is none; nothing is written.
 
     Raises:
-      UserError: there is one that does not fit `spec`, or settings that no expert can be trained
-        with; the message names the difference.
+      UserError: there is one that does not fit `spec`, or whose parameters are not those of
+        `network`; the message names the difference.
     """
     store = ExpertStore.open(directory)
-    differing = spec.differences(store.spec) if store is not None else []
+    if store is None:
+        return None
+    differing = spec.differences(store.spec)
     if differing:
         raise UserError(
             f"the experts in {directory} do not fit: {'; '.join(differing)}; "
             "choose another `experts` directory or the stored settings"
         )
+    if network is not None:
+        store.check_network(_param_shapes(network, spec))
     return store
 
 
@@ -47,15 +53,18 @@ def open_or_create(directory: Path, spec: ExpertSpec, network: NetworkLike) -> E
     Raises:
       UserError: see `open_compatible`.
     """
-    store = open_compatible(directory, spec)
+    store = open_compatible(directory, spec, network)
     distributed.barrier(f"looked into {directory}")  # before the first of us makes one
     if store is None:
-        shape = tuple(spec.preprocessing["image_shape"])
-        images = jax.ShapeDtypeStruct((1, *shape), np.float32)
-        variables = jax.eval_shape(network.init, jax.random.key(0), images)
-        store = ExpertStore.create(directory, spec, variables["params"])
+        store = ExpertStore.create(directory, spec, _param_shapes(network, spec))
     store.extend(spec.settings.num_experts)
     return store
+
+
+def _param_shapes(network: NetworkLike, spec: ExpertSpec) -> Any:
+    """Shapes of the network's parameters on images as `spec` has them."""
+    images = jax.ShapeDtypeStruct((1, *spec.preprocessing["image_shape"]), np.float32)
+    return jax.eval_shape(network.init, jax.random.key(0), images)["params"]
 
 
 def train_experts(

@@ -26,19 +26,24 @@ POOLINGS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "none": lambda x: x,
 }
 NORMS = ("instance", "batch", "layer", "group", "none")
+_MOST = 2**14  # channels, or blocks
 PER_IMAGE = ("instance", "group")  # norms that know a factor and a summand a channel of an image
 
 
 def check_choice(option: str, value: str, choices: Collection[str]) -> None:
     """Raises `SettingError` naming the nearest choice unless `value` is one of `choices`."""
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise SettingError(option, f"'{value}'", nearest(str(value), choices))
 
 
 def check_count(option: str, value: int) -> None:
-    """Raises `SettingError` unless `value` is at least 1."""
+    """Raises `SettingError` unless `value` is a whole number from 1 to 16,384."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise SettingError(option, repr(value), "a whole number is needed")
     if value < 1:
         raise SettingError(option, value, "at least 1 is needed")
+    if value > _MOST:  # far more, and their number overflows inside JAX, which ends the process
+        raise SettingError(option, value, f"at most {_MOST}")
 
 
 def fan_in_uniform(fan_in: int) -> Callable[..., jax.Array]:

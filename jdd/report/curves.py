@@ -54,11 +54,12 @@ def choice(results: Sequence[RunResult]) -> Figure | None:
     rows: dict[str, dict[str, dict[str, list[plots.Point]]]] = {}
     for group in grouped(results):
         first = group[0]
-        if not first.storage or first.init != "real" or first.choose != "validation":
+        numbers = first.stored()
+        if numbers is None or first.init != "real" or first.choose != "validation":
             continue
         accuracy = 100 * float(np.mean([v for run in group for v in run.best.accuracy.values]))
         minutes = max(run.minutes for run in group)
-        against = {_STORED: first.storage["numbers"], _MINUTES: minutes}
+        against = {_STORED: numbers, _MINUTES: minutes}
         row = rows.setdefault(first.dataset, {_STORED: {}, _MINUTES: {}})
         for what, x in against.items():
             if x > 0:  # random images take no time, and a logarithm has no place for that

@@ -1,5 +1,6 @@
 """A synthetic set as a picture."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from jdd.data import Split
+from jdd.data.pictures import read as read_picture
+from jdd.errors import UserError
 from jdd.files import atomic_replace
 from jdd.preprocessing import Preprocess
 from jdd.synthetic import MultiFormation, SyntheticSet
@@ -155,15 +158,21 @@ def save_picture(
 def save_course(folder: Path) -> None:
     """From a run's pictures at each evaluation: `start-and-best.png` and the animation `set.gif`.
 
+    Neither is made where a picture is damaged or missing, or cannot be replaced: a run's result is
+    worth more.
+
     Args:
       folder: holds `best.png` and one picture for each evaluation, named by its iteration.
     """
     paths = sorted(path for path in folder.glob("*.png") if path.stem.isdigit())
-    if not paths:
-        return
+    if paths:
+        with contextlib.suppress(UserError, OSError):
+            _save_course(folder, paths)
+
+
+def _save_course(folder: Path, paths: list[Path]) -> None:
     chosen = [paths[i] for i in np.unique(np.linspace(0, len(paths) - 1, _MOST_FRAMES).astype(int))]
-    frames = [_opened(path) for path in chosen]
-    best = _opened(folder / "best.png")
+    *frames, best = (read_picture(path) for path in (*chosen, folder / "best.png"))
     width = max(frame.width for frame in (*frames, best))
     both = Image.new(best.mode, (width, frames[0].height + _GAP + best.height), "white")
     both.paste(frames[0], (0, 0))
@@ -179,11 +188,6 @@ def save_course(folder: Path) -> None:
             even[0].save(
                 part, format="GIF", save_all=True, append_images=even[1:], duration=times, loop=0
             )
-
-
-def _opened(path: Path) -> Image.Image:
-    with Image.open(path) as picture:
-        return picture.copy()
 
 
 def _save(picture: Image.Image, path: Path) -> None:

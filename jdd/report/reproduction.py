@@ -1,10 +1,10 @@
 """RESULTS.md of a reproduction: the course projects' figures with ours, then each task's page."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from jdd import files, records
+from jdd.errors import UserError
 from jdd.report.outcome import percent, table
 from jdd.tasks.reproduction import Job
 
@@ -63,7 +63,8 @@ def page(out: Path, jobs: Sequence[Job], outcomes: Sequence[str]) -> str:
 
 def _results(out: Path, job: Job) -> list[str]:
     """What a step's own page says, without its title, and its pictures."""
-    text = (job.directory / f"{job.step.script}.md").read_text(encoding="utf-8")
+    content = files.read_bytes(job.directory / f"{job.step.script}.md")
+    text = content.decode("utf-8", errors="replace")
     lines = [line for line in text.splitlines() if not line.startswith("# ")]
     for picture in sorted(job.directory.glob("*.png")):
         lines += ["", f"![{job.step.title}]({picture.relative_to(out).as_posix()})"]
@@ -83,9 +84,9 @@ def _compared(jobs: Sequence[Job]) -> str:
 def _figure(job: Job, way: str) -> str:
     """A figure of a step's result; a dash where there is none (yet)."""
     try:
-        value: Any = json.loads((job.directory / f"{job.step.script}.json").read_text())
+        value = files.read_json(job.directory / f"{job.step.script}.json")
         for part in way.split("."):
             value = value[int(part)] if isinstance(value, list) else value[part]
-        return percent(value)
-    except (FileNotFoundError, KeyError, IndexError, TypeError):
+        return percent(records.convert(float, value, way))
+    except (UserError, KeyError, IndexError, TypeError, ValueError, OverflowError):
         return "–"

@@ -1,7 +1,6 @@
 """A run, or several, as one HTML page that needs no network: `report.html`."""
 
 import base64
-import json
 import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,9 +13,11 @@ from jdd.errors import UserError
 from jdd.methods import registry
 from jdd.report.charts import Point, chart
 from jdd.report.console import duration
+from jdd.runs.directory import read_settings
 from jdd.runs.result import RunResult
 
 NAME = "report.html"
+_LOSS = ("iteration", "loss")
 _MOST_FRAMES, _MOST_POINTS = 40, 300
 
 
@@ -34,7 +35,7 @@ def write_run(out: Path) -> Path:
       UserError: the run is not finished, or the page cannot be written.
     """
     result = RunResult.load(out / "result.json")
-    settings = files.read_json(out / "settings.json")
+    settings = dict(read_settings(out / "settings.json"))
     charts = [
         chart(
             [
@@ -99,7 +100,7 @@ def write_several(results: Sequence[RunResult], path: Path) -> Path:
             points(lambda r: 60 * r.minutes), "seconds of distilling", "test accuracy, %", **scatter
         ),
         chart(
-            points(lambda r: r.storage.get("numbers", 0)),
+            points(lambda r: r.stored() or 0),
             "numbers stored",
             "test accuracy, %",
             **scatter,
@@ -153,19 +154,16 @@ def _frames(folder: Path, result: RunResult) -> list[Frame]:
 
 
 def _embedded(path: Path) -> str:
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+    return "data:image/png;base64," + base64.b64encode(files.read_bytes(path)).decode()
 
 
 def _losses(path: Path) -> list[Point]:
     """Loss by iteration from `metrics.jsonl`, thinned out; damaged lines are passed over."""
     found = {}
-    if path.is_file():
-        for line in path.read_bytes().splitlines():
-            try:
-                row = json.loads(line)
-                found[int(row["iteration"])] = float(row["loss"])
-            except (ValueError, KeyError, TypeError, RecursionError):
-                continue
+    for _, row in files.read_lines(path) if path.exists() else ():
+        iteration, loss = (row.get(k) if isinstance(row, dict) else None for k in _LOSS)
+        if isinstance(iteration, int) and isinstance(loss, (int, float)):
+            found[iteration] = float(loss)
     rows = sorted(found.items())
     return [Point(*row) for row in rows[:: -(-len(rows) // _MOST_POINTS) or 1]]
 
@@ -188,9 +186,9 @@ def _cost(result: RunResult) -> Iterator[tuple[str, str]]:
     if result.curve:
         yield f"{result.iterations} updates, with evaluations", duration(result.curve[-1].seconds)
     yield "the whole command, when it ended the run", duration(result.seconds)
-    if result.storage:
-        yield "numbers stored", f"{result.storage['numbers']:,}"
-        yield "images that they decode to", f"{result.storage['images']:,}"
+    for what, words in (("numbers", "numbers stored"), ("images", "images that they decode to")):
+        if count := result.stored(what):
+            yield words, f"{count:,}"
     if result.dropped_updates:
         yield "updates dropped", f"{result.dropped_updates:,}"
 
@@ -235,7 +233,7 @@ def _flat(settings: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 
 def _row(run: RunResult) -> Iterator[dict[str, Any]]:
     """The cells of a run: what is shown, what it is sorted by, and how it is set."""
-    accuracy, numbers = run.best.accuracy, run.storage.get("numbers", 0)
+    accuracy, numbers = run.best.accuracy, run.stored() or 0
     yield {"text": run.method, "sort": run.method, "kind": "keep"}
     yield {"text": run.dataset, "sort": run.dataset, "kind": "keep"}
     yield {"text": run.ipc, "sort": run.ipc, "kind": "number"}

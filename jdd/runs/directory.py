@@ -4,11 +4,11 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from jdd import checkpoints, distributed, files
+from jdd import checkpoints, distributed, files, records
 from jdd.distillation import Listener, Progress, Saved
-from jdd.errors import UserError
+from jdd.errors import UserError, shortened
 from jdd.runs.result import RunResult
 from jdd.synthetic import SyntheticSet
 
@@ -33,6 +33,7 @@ def check(
       UserError: it holds a run and neither `resume` nor `overwrite` is set; or `resume` is and the
         run there differs, which the message says; or what is there is no run's.
     """
+    files.check_path(directory)
     if directory.exists() and not directory.is_dir():
         raise UserError(f"`out` {directory}: it is a file, name a directory")
     if (directory / "store.json").exists():
@@ -45,7 +46,7 @@ def check(
             f"{directory} holds {', '.join(present)} but no settings.json of a run: choose another "
             "`out`, or move them away"
         )
-    stored = _read_settings(directory / "settings.json")
+    stored = read_settings(directory / "settings.json")
     if overwrite:
         return None
     if not resume:
@@ -100,7 +101,7 @@ def remove(directory: Path) -> None:
     """Takes what runs write out of the directory, and nothing else."""
     for name in ENTRIES:
         path = directory / name
-        if path.is_dir():
+        if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
@@ -118,10 +119,10 @@ def differences(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str
             if kept[0] != kept[1]:
                 found.append("the plugins, or what is in them, differ")
         elif before != after:
-            called = (
-                name if name == "set" else f"`{name}`"
-            )  # which a search is given without a flag
-            found.append(f"{called} is {before} there, {after} here")
+            called = name if name == "set" else f"`{name}`"  # a search has no flag for its set
+            if not name.isidentifier() or len(name) > 40:  # of a damaged file
+                called = shortened(name)
+            found.append(f"{called} is {shortened(before)} there, {shortened(after)} here")
     return found
 
 
@@ -145,8 +146,8 @@ class RunFiles(Listener):
         saved = None
         if found is not None:
             arrays, header = found
-            iteration = header["iteration"]
-            saved = Saved(iteration, arrays, Progress(**header["progress"]))
+            iteration, progress = records.parse(header, _StateHeader, self._states.directory)[:2]
+            saved = Saved(iteration, arrays, progress)
             arrays[2].save(self._directory)  # what is there may be newer than the state, or damaged
         files.filter_lines(self._lines, lambda line: line["iteration"] <= iteration)
         return saved
@@ -177,8 +178,29 @@ class RunFiles(Listener):
         self._states.save(state.iteration, state.arrays, header)
 
 
-def _read_settings(path: Path) -> Mapping[str, Any]:
+class _StateHeader(NamedTuple):
+    """What is written on a state."""
+
+    iteration: int
+    progress: Progress
+    format_version: int
+
+
+class _Marks(NamedTuple):
+    """What every `settings.json` has that this module reads by name; the rest is compared."""
+
+    method_settings: Mapping[str, Any]
+    plugins: tuple[Mapping[str, str], ...] = ()
+    version: str = ""
+
+
+def read_settings(path: Path) -> Mapping[str, Any]:
+    """A run's `settings.json`; raises `UserError` where it is damaged, or not a run's."""
     value = files.read_json(path)
     if not isinstance(value, Mapping) or "method_settings" not in value:
         raise UserError(f"{path} is not a run's: choose another `out`, or move it away")
+    marks = {name: value[name] for name in _Marks._fields if name in value}
+    records.parse(marks, _Marks, path)
+    if not all("sha256" in plugin for plugin in marks.get("plugins", ())):
+        raise UserError(f"{path} is damaged: a plugin has no 'sha256'")
     return value

@@ -8,6 +8,7 @@ import numpy as np
 
 from jdd import data, difficulty, distributed, files
 from jdd.augment import strategy_for
+from jdd.checkpoints import Damaged
 from jdd.data import Dataset, Split
 from jdd.difficulty import DifficultySpec
 from jdd.experts import ExpertStore, open_compatible, open_or_create, train_experts
@@ -27,7 +28,7 @@ def ready_experts(problem: Problem, directory: Path, should_stop: Stop) -> Exper
     """
     spec = problem.expert_spec
     wanted, epochs = spec.settings.num_experts, spec.settings.train_epochs
-    store = open_compatible(directory, spec)
+    store = open_compatible(directory, spec, problem.network)
     if store is not None and store.complete >= wanted:
         say(f"experts: {wanted} in {directory}")
         return store
@@ -73,13 +74,18 @@ def difficulty_of(
     images: Split,
     should_stop: Stop,
 ) -> np.ndarray:
-    """The scores in `directory`, float32 `(n,)`; they are made and stored where they are missing.
+    """The scores in `directory`, float32 `(n,)`; they are made and stored where they are missing
+    or damaged.
 
     Raises:
       UserError: those there are of something else.
       Interrupted: nothing is stored then.
     """
-    scores = difficulty.load(directory, spec, images.labels)
+    try:
+        scores = difficulty.load(directory, spec, images.labels)
+    except Damaged:
+        say(f"difficulty: the scores in {directory} are damaged, they are made again")
+        scores = None
     distributed.barrier(f"looked into {directory}")
     if scores is not None:
         say(f"difficulty: {spec.settings.score} of {len(images)} images in {directory}")

@@ -12,9 +12,8 @@ from typing import Any
 import jax
 
 import jdd
-from jdd import files
+from jdd import files, records
 from jdd.distillation import Look
-from jdd.errors import UserError
 from jdd.training import Accuracy, Recipe
 
 
@@ -38,8 +37,9 @@ class Figure:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Figure":
-        """The inverse of `to_json`."""
-        return cls(Accuracy.from_json(value), value["iteration"], value.get("validation_accuracy"))
+        """The inverse of `to_json`; raises `ValueError` for what it would not give."""
+        kept = {n: value[n] for n in ("iteration", "validation_accuracy") if n in value}
+        return records.build(cls, {"accuracy": value, **kept})
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,11 @@ class RunResult:
         """Synthetic images in all."""
         return self.ipc * self.classes
 
+    def stored(self, what: str = "numbers") -> int | None:
+        """How many `numbers` are stored, or `images` they decode to; None where it is not known."""
+        count = self.storage.get(what)
+        return count if isinstance(count, int) and count > 0 else None
+
     @property
     def minutes(self) -> float:
         """Of distilling, compiling, training experts and evaluating on the validation split; of the
@@ -134,23 +139,25 @@ class RunResult:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "RunResult":
-        """The inverse of `to_json`; results of jdd 0.1 are read too."""
-        baselines = value.get("baselines", {})
+        """The inverse of `to_json`; results of jdd 0.1 are read too.
+
+        Raises:
+          ValueError: a field is wrong or missing; the message names it.
+        """
+        baselines = records.convert(Mapping[str, Any], value.get("baselines", {}), "baselines")
         full = baselines.get("full_data", baselines.get("whole"))
-        random, plain = baselines.get("random"), baselines.get("plain")
-        as_is = {f.name for f in dataclasses.fields(cls)} - {"best", "final", "recipe", "curve"}
+        names = {f.name for f in dataclasses.fields(cls)}
         older = {"version": "0.1", "date": "", "is_coreset": value.get("chosen", False)}
-        return cls(
-            **{**older, **{name: value[name] for name in as_is if name in value}},
-            best=Figure.from_json(value["best"]),
-            final=Figure.from_json(value["final"]),
-            recipe=Recipe.from_json(value["recipe"]),
-            curve=tuple(Look(**look) for look in value.get("curve", ())),
-            random=None if random is None else Accuracy.from_json(random),
-            plain=None if plain is None else Accuracy.from_json(plain),
-            full_data=None if full is None else Accuracy.from_json(full),
-            full_data_images=0 if full is None else full.get("images", 0),
-        )
+        fields = {
+            **older,
+            **{name: each for name, each in value.items() if name in names},
+            "random": baselines.get("random"),
+            "plain": baselines.get("plain"),
+            "full_data": full,
+        }
+        if isinstance(full, Mapping):
+            fields["full_data_images"] = full.get("images", 0)
+        return records.build(cls, fields)
 
     def save(self, path: Path) -> None:
         """Writes `result.json`."""
@@ -159,11 +166,7 @@ class RunResult:
     @classmethod
     def load(cls, path: Path) -> "RunResult":
         """Reads a `result.json`; raises `UserError` where it is missing, damaged or not a run's."""
-        value = files.read_json(path)
-        try:
-            return cls.from_json(value)
-        except (KeyError, TypeError, ValueError, AttributeError):
-            raise UserError(f"{path} is not the result of a run, or is damaged") from None
+        return records.load(path, cls)
 
 
 def machine() -> str:

@@ -73,7 +73,7 @@ def run(
     if problem.method.needs.segments is not None:
         if experts_dir.resolve() == out.resolve():
             raise UserError(f"`experts` and `out` are both {out}: choose two directories")
-        open_compatible(experts_dir, problem.expert_spec)
+        open_compatible(experts_dir, problem.expert_spec, problem.network)
 
     stored = settings.to_json()
     finished = rundir.check(out, stored, resume=resume, overwrite=overwrite)

@@ -15,9 +15,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jdd import records
 from jdd.errors import SettingError, UserError
 
 FORMATIONS = ("uniform", "multi")
+_MOST_SIDE = 4096  # of an image, in pixels
 _PADDING = 0.5  # what an image is filled up with to a multiple of the factor, as IDC's code has it
 
 
@@ -89,6 +91,7 @@ class MultiFormation:
 
     def __post_init__(self) -> None:
         """Raises `SettingError` where parts would be smaller than two pixels."""
+        _check_sides(self.height, self.width)
         most = max(1, min(self.height, self.width) // 2)
         if not 1 <= self.factor <= most:
             raise SettingError(
@@ -166,6 +169,16 @@ class Dct:
     chosen: tuple[tuple[int, ...], ...]
     """for each channel the places of its coefficients, row · width + column"""
 
+    def __post_init__(self) -> None:
+        """Raises `SettingError` for places that there are not."""
+        _check_sides(self.height, self.width)
+        counts = {len(places) for places in self.chosen}
+        last = max((max(places, default=-1) for places in self.chosen), default=-1)
+        first = min((min(places, default=-1) for places in self.chosen), default=-1)
+        if len(counts) != 1 or first < 0 or last >= self.height * self.width:
+            sides = f"{self.height} × {self.width}"
+            raise SettingError("coefficients", len(self.chosen), f"no places in {sides} pixels")
+
     @classmethod
     def of(cls, images: Any, coefficients: int) -> "Dct":
         """That of the `coefficients` of largest variance over images `(n, h, w, c)`."""
@@ -212,31 +225,31 @@ class Dct:
         chosen = [list(places) for places in self.chosen]
         return {"name": "dct", "height": self.height, "width": self.width, "chosen": chosen}
 
-    @classmethod
-    def from_json(cls, height: int, width: int, chosen: Any) -> "Dct":
-        """The inverse of `to_json`."""
-        return cls(height, width, tuple(tuple(places) for places in chosen))
-
     def _places(self) -> np.ndarray:
         return np.asarray(self.chosen).T
 
 
+def _check_sides(height: int, width: int) -> None:
+    # What enlarges or transforms a side is a matrix of that size.
+    if not (1 <= height <= _MOST_SIDE and 1 <= width <= _MOST_SIDE):
+        raise SettingError("image_size", f"{height} × {width}", f"sides from 1 to {_MOST_SIDE}")
+
+
 IDENTITY = Identity()
-DECODERS: dict[str, Any] = {
-    "identity": Identity,
-    "multi_formation": MultiFormation,
-    "dct": Dct.from_json,
-}
-"""By the name that is written on a set, along with the decoder's fields."""
+DECODERS: dict[str, Any] = {"identity": Identity, "multi_formation": MultiFormation, "dct": Dct}
+"""Dataclasses by the name that is written on a set, along with the decoder's fields."""
 
 
-def decoder_from_json(value: Mapping[str, Any]) -> Decoder:
-    """The inverse of `Decoder.to_json`; raises `UserError` for a decoder that is not known."""
+def decoder_from_json(value: Any, where: object = "the set") -> Decoder:
+    """The inverse of `Decoder.to_json`; raises `UserError` for a decoder that is not known, or
+    whose fields are not its own, on what came from `where`."""
+    if not isinstance(value, Mapping):
+        raise UserError(f"{where} is damaged: its decoder has no fields")
     options = dict(value)
     name = options.pop("name", "identity")
-    if name not in DECODERS:
-        raise UserError(f"no decoder '{name}' here: the set was made by a newer jdd")
-    decoder: Decoder = DECODERS[name](**options)
+    if not isinstance(name, str) or name not in DECODERS:
+        raise UserError(f"{where}: no decoder {name!r:.40} here: the set was made by a newer jdd")
+    decoder: Decoder = records.parse(options, DECODERS[name], f"{where} (its decoder)")
     return decoder
 
 

@@ -12,9 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 
 import jdd
-from jdd import preprocessing
+from jdd import preprocessing, records
 from jdd.data import Dataset, DeviceData
 from jdd.errors import UserError
+from jdd.settings import SEEDS
 from jdd.synthetic import ready
 from jdd.synthetic.decoders import IDENTITY, Decoder, decoder_from_json
 from jdd.training import Recipe
@@ -54,10 +55,14 @@ class SetInfo:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "SetInfo":
-        """The inverse of `to_json`."""
-        recipe = Recipe.from_json(value["recipe"])
-        names, plugins = tuple(value["class_names"]), tuple(value.get("plugins", ()))
-        return cls(**{**value, "class_names": names, "recipe": recipe, "plugins": plugins})
+        """The inverse of `to_json`; raises `ValueError` for what it would not give."""
+        info = records.build(cls, value)
+        preprocessing.check_spec(info.preprocessing)
+        if not info.class_names or info.ipc < 1:
+            raise ValueError(f"{len(info.class_names)} classes of {info.ipc} images")
+        if not 0 <= info.seed < SEEDS:
+            raise ValueError(f"'seed' is {info.seed}")
+        return info
 
 
 @partial(
@@ -161,20 +166,20 @@ class SyntheticSet:
         header = checkpoints.load_info(folder)
         if header.get("set") is None:
             raise UserError(f"{folder} is a checkpoint, but not of a synthetic set")
-        try:
-            info = SetInfo.from_json(header["set"])
-        except (KeyError, TypeError, ValueError, AttributeError):
-            raise UserError(f"{folder} is damaged (its description): make it again") from None
+        info = records.parse(header["set"], SetInfo, f"{folder} (its description)")
+        decoder = decoder_from_json(header.get("decoder", {}), folder)
         arrays, _ = checkpoints.load_tree(folder)
         rate = arrays.get("learning_rate")
         # Sets of jdd 0.1 have their images under this name, and no decoder.
-        storage = arrays["storage"] if "storage" in arrays else arrays["images"]
+        storage = arrays.get("storage", arrays.get("images"))
+        if storage is None or "labels" not in arrays:
+            raise UserError(f"{folder} is damaged: it has no images, or no labels")
         loaded = cls(
             storage=jax.tree.map(jnp.asarray, storage),
             labels=jnp.asarray(arrays["labels"]),
             learning_rate=None if rate is None else jnp.asarray(rate),
             info=info,
-            decoder=decoder_from_json(header.get("decoder", {})),
+            decoder=decoder,
         )
         if dataset is not None:
             loaded.check_fits(dataset, folder)

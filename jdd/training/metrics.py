@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jdd import records
+
 
 @dataclass(frozen=True)
 class Accuracy:
@@ -61,14 +63,15 @@ class Accuracy:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Accuracy":
-        """The inverse of `to_json`."""
-        further = (
-            tuple(value.get(f"{name}_values", [value[f"{name}_mean"]]))
-            if f"{name}_mean" in value
-            else ()
-            for name in ("balanced_accuracy", "auc")
-        )
-        return cls(tuple(value["accuracies"]), *further)
+        """The inverse of `to_json`; raises `ValueError` for what it would not give."""
+        fields = {"values": value.get("accuracies", ())}
+        for name, key in (("balanced", "balanced_accuracy"), ("auc", "auc")):
+            if f"{key}_mean" in value:
+                fields[name] = value.get(f"{key}_values", [value[f"{key}_mean"]])
+        made = records.build(cls, fields, "accuracies.")
+        if not made.values or not all(0 <= each <= 1 for each in made.values):
+            raise ValueError("'accuracies' are not fractions of 1, one or more")
+        return made
 
 
 def in_words(figures: Mapping[str, Any], several: bool = True) -> str:

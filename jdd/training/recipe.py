@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from jdd import records
 from jdd.settings import Settings, setting
 
 OPTIMIZERS = ("sgd", "adamw")
@@ -79,5 +80,5 @@ class Recipe(Settings):
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Recipe":
-        """The inverse of `to_json`."""
-        return cls(**value)
+        """The inverse of `to_json`; raises `ValueError` for what it would not give."""
+        return records.build(cls, value, "recipe.")

@@ -79,7 +79,7 @@ def refused(main, capfd, base, words, *arguments):
         ("--lr-img inf", "--lr-img inf: it must be finite"),
         ("--lr-label 1", "--lr-label is a setting of bptt, datm, pad, not of mtt"),
         ("--network LeNet", "--width is an option of ConvNet, MLP, WideConvNet, not of LeNet"),
-        ("--plugin none.py", "none.py cannot be read"),
+        ("--plugin none.py", "none.py does not exist"),
         ("--batch-train 0", "--batch-train 0: at least 1 is needed"),
         ("--eval-networks 0", "--eval-networks 0: at least 1 is needed"),
         ("--resume --overwrite", "not allowed with argument"),

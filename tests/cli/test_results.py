@@ -94,7 +94,7 @@ def test_what_is_no_result_is_named(runs, tmp_path, capfd):
     assert code == 2 and "holds no result.json" in err[-1]
     (tmp_path / "result.json").write_text('{"method": "dm"}')
     code, _, err = call(results.main, capfd, tmp_path, "--out", tmp_path / "page")
-    assert code == 2 and "is not the result of a run" in err[-1]
+    assert code == 2 and "result.json is damaged: 'dataset' is missing" in err[-1]
     assert not (tmp_path / "page").exists()
 
 

@@ -46,7 +46,7 @@ def test_other_sizes(tmp_path):
         ({"header": HEADER.replace("Partition", "Part")}, "no column 'Partition'"),
         ({"rows": [*ROWS, "a.png,XYZ,0,train"]}, "line 6: Majority Vote Label 'XYZ'"),
         ({"rows": [*ROWS, "a.png,HP,0,val"]}, "line 6: Partition 'val'"),
-        ({"rows": [*ROWS, "gone.png,HP,0,test"]}, "gone.png: missing"),
+        ({"rows": [*ROWS, "gone.png,HP,0,test"]}, "gone.png does not exist"),
         (
             {"rows": [*ROWS, "../a.png,HP,0,test"]},
             "line 6: Image Name '../a.png' is no file's name",

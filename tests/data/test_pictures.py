@@ -36,7 +36,7 @@ def test_a_picture_is_read_by_what_it_is(tmp_path):
     path.write_bytes(content("JPEG")[0])
     with pytest.raises(UserError, match="not a complete PNG "):
         read_rgb(path, ["PNG"])
-    with pytest.raises(UserError, match="missing"):
+    with pytest.raises(UserError, match="does not exist"):
         read_rgb(tmp_path / "none.png")
 
 

@@ -2,13 +2,17 @@
 
 import dataclasses
 import json
+import os
 import shutil
 from pathlib import Path
 
+import jax
 import ml_dtypes
 import numpy as np
 import pytest
+import tensorstore as ts
 
+from jdd import networks
 from jdd.errors import SettingError, UserError
 from jdd.experts import (
     ExpertSettings,
@@ -106,6 +110,81 @@ def test_a_damaged_epoch_is_refused_and_the_others_are_read(tmp_path, damage):
     np.testing.assert_array_equal(leaves(store.read(1, 3))[0], leaves(params(1, 3))[0])
 
 
+@pytest.mark.parametrize("how", ["copied", "a link", "a pipe", "a link to the directory"])
+def test_another_epoch_in_its_place_is_refused(tmp_path, how):
+    """TensorStore's checksum does not know where a chunk belongs, and it would wait for a pipe."""
+    store = filled(tmp_path)
+    place = chunk(tmp_path, 1, 2)
+    if how == "copied":
+        shutil.copy(chunk(tmp_path, 0, 3), place)
+    elif how == "a link to the directory":
+        shutil.rmtree(place.parent)
+        place.parent.symlink_to(chunk(tmp_path, 0, 3).parent)
+    else:
+        place.unlink()
+        place.symlink_to(chunk(tmp_path, 0, 3)) if how == "a link" else os.mkfifo(place)
+    with pytest.raises(UserError, match=r"damaged at expert 1, epoch 2 \("):
+        ExpertStore.open(tmp_path).read(1, 2)
+    assert store.read(1, 3)
+
+
+def test_an_expert_is_complete_once_all_its_epochs_are_there(tmp_path):
+    store = filled(tmp_path)
+    store.extend(4)
+    for epoch in range(EPOCHS):
+        store.write(3, epoch, params(3, epoch))
+    with pytest.raises(UserError, match=r"expert 3, epoch 4 .missing"):
+        store.finish([0.8])
+    assert store.complete == 3
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"shape": [EXPERTS, EPOCHS + 1, 2**40]},
+        {"shape": [2**40, EPOCHS + 1, 18]},
+        {"shape": [True, EPOCHS + 1, 18]},
+        {"data_type": "int32"},
+        {"fill_value": 0.0},
+        {"codecs": [{"name": "bytes", "configuration": {"endian": "big"}}]},
+        {"chunk_key_encoding": {"name": "v2"}},
+        {"storage_transformers": [{"name": "x"}]},
+    ],
+    ids=lambda changes: str(changes)[:24],
+)
+def test_an_array_of_another_layout_is_refused_before_it_is_opened(tmp_path, monkeypatch, changes):
+    filled(tmp_path)
+    file = tmp_path / "parameters" / "zarr.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+    monkeypatch.setattr(ts, "open", lambda *_, **__: pytest.fail("opened"))
+    with pytest.raises(UserError, match=r"zarr\.json describes another array than store\.json"):
+        ExpertStore.open(tmp_path)
+
+
+def test_every_edit_of_the_description_is_noticed(tmp_path):
+    filled(tmp_path)
+    for name in ("store.json", "progress.json"):
+        text = (tmp_path / name).read_text()
+        digits = [i for i, letter in enumerate(text) if letter.isdigit()]
+        for at in digits[::3]:
+            other = str((int(text[at]) + 1) % 10)
+            (tmp_path / name).write_text(text[:at] + other + text[at + 1 :])
+            with pytest.raises(UserError, match="train"):
+                ExpertStore.open(tmp_path)
+        (tmp_path / name).write_text(text)
+    assert ExpertStore.open(tmp_path).complete == 3
+
+
+def test_parameters_of_another_network_are_refused(tmp_path):
+    network = networks.create("ConvNet", 10, width=8, depth=2)
+    with pytest.raises(UserError, match="have other parameters than ConvNet here"):
+        open_compatible(filled(tmp_path).directory, spec_of(), network)
+    images = jax.ShapeDtypeStruct((1, 8, 8, 1), np.float32)
+    shapes = jax.eval_shape(network.init, jax.random.key(0), images)["params"]
+    ExpertStore.create(tmp_path / "fits", spec_of(), shapes)
+    assert open_compatible(tmp_path / "fits", spec_of(), network) is not None
+
+
 @pytest.mark.parametrize(
     ("file", "content", "words"),
     [
@@ -113,10 +192,11 @@ def test_a_damaged_epoch_is_refused_and_the_others_are_read(tmp_path, damage):
         ("store.json", '{"format_version": 1}', "store.json is damaged"),
         ("store.json", "[]", "store.json is damaged"),
         ("store.json", '{"format_version": 7}', "format version 7, this jdd reads version 1"),
-        ("progress.json", "{}", r"progress\.json is damaged; remove"),
+        ("progress.json", "{}", r"progress\.json is damaged: 'accuracies' is missing; remove"),
         ("progress.json", None, "does not exist; remove"),
-        ("parameters/zarr.json", "{", "cannot be opened"),
-        ("parameters/zarr.json", None, "cannot be opened"),
+        ("parameters/zarr.json", "{", "cannot be read as JSON"),
+        ("parameters/zarr.json", "[]", r"zarr\.json describes another array"),
+        ("parameters/zarr.json", None, r"zarr\.json does not exist; remove"),
     ],
 )
 def test_a_damaged_description_is_refused_in_one_line(tmp_path, file, content, words):

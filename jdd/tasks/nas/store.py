@@ -2,13 +2,13 @@
 
 import contextlib
 import hashlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from jdd import files
+from jdd import files, records
 from jdd.errors import Interrupted, UserError
 from jdd.runs.directory import differences
 from jdd.synthetic import SyntheticSet
@@ -44,7 +44,7 @@ class SearchStore:
             if overwrite:
                 self.path.unlink(missing_ok=True)
             files.filter_lines(
-                self.path, lambda line: line == self._header or bool(Training(**line))
+                self.path, lambda line: line == self._header or _training(line) is not None
             )
             try:
                 yield stored
@@ -63,11 +63,10 @@ class SearchStore:
         """The trainings there that may be taken over; a line that was cut off is left out."""
         if overwrite or not self.path.exists():
             return []
-        lines = self.path.read_text().splitlines()
+        lines = [value for _, value in files.read_lines(self.path)]
         try:
-            first = json.loads(lines[0])
-            header = {name: first[name] for name in self._header}
-        except (ValueError, KeyError, IndexError, TypeError):
+            header = {name: lines[0][name] for name in self._header}
+        except (KeyError, IndexError, TypeError):
             raise UserError(
                 f"{self.path} is not of a search: `overwrite` it, or choose another `out`"
             ) from None
@@ -81,11 +80,15 @@ class SearchStore:
                 f"{self.path} holds {len(lines) - 1} trainings already: add `resume` to resume "
                 "from them, `overwrite` to delete existing ones, or choose another `out`"
             )
-        trainings = []
-        for line in lines[1:]:
-            with contextlib.suppress(ValueError, TypeError):
-                trainings.append(Training(**json.loads(line)))
-        return trainings
+        return [training for line in lines[1:] if (training := _training(line)) is not None]
+
+
+def _training(line: Any) -> Training | None:
+    """What a line tells of, None where it is damaged."""
+    try:
+        return records.parse(line, Training, "a line")
+    except UserError:
+        return None
 
 
 def _digest(synthetic: SyntheticSet) -> str:
