@@ -146,7 +146,8 @@ def load_info(path: Path) -> dict[str, Any]:
 
     path = resolve_directory(Path(path).absolute())
     if not path.is_dir():
-        raise UserError(f"{path} does not exist: give a run's directory or its synthetic/ folder")
+        why = "is a file" if path.exists() else "does not exist"
+        raise UserError(f"{path} {why}: give a run's directory or its synthetic/ folder")
     if not (path / "info").is_dir() or not (path / "arrays").is_dir():
         raise UserError(
             f"{path} holds no checkpoint, or one that was cut off: name a run's directory, or make "

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jdd import files
-from jdd.errors import UserError, unknown
+from jdd.errors import UserError, unknown_value
 
 Kind = Literal["standard", "zca"]
 KINDS: tuple[Kind, ...] = ("standard", "zca")
@@ -96,7 +96,7 @@ def fit(
       UserError: unknown kind, or ZCA for images that are not RGB.
     """
     if kind not in KINDS:
-        raise unknown("preprocessing", str(kind), KINDS)
+        raise unknown_value("preprocessing", str(kind), KINDS)
     height, width, channels = (int(s) for s in train_images.shape[1:])
     shape = (height, width, channels)
     if kind == "zca":

@@ -69,7 +69,7 @@ def test_what_replaces_a_file_is_on_the_disk_first(tmp_path, monkeypatch):
 def test_a_directory_has_one_writer(tmp_path):
     with (
         files.locked(tmp_path / "run"),
-        pytest.raises(UserError, match="being written by another process"),
+        pytest.raises(UserError, match="is writing there: `wait`"),
         files.locked(tmp_path / "run"),
     ):
         pass
@@ -77,7 +77,7 @@ def test_a_directory_has_one_writer(tmp_path):
         pass
     (tmp_path / "file").write_text("")
     with (
-        pytest.raises(UserError, match="cannot be written"),
+        pytest.raises(UserError, match="it is a file"),
         files.locked(tmp_path / "file"),
     ):
         pass

@@ -68,9 +68,10 @@ def _work(words: Sequence[str], stopper: Stopper) -> None:
             experts_dir=Path(args.experts) if args.experts else None,
             resume=args.resume,
             overwrite=args.overwrite,
+            wait=args.wait,
             should_stop=should_stop,
             began=began,
-            command=selection.command(words, settings.preset),
+            command=selection.command(words, settings.preset, args.before),
         )
     if distributed.is_primary():
         print(summary(result, out))

@@ -37,6 +37,7 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     again = parser.add_mutually_exclusive_group()
     again.add_argument("--resume", action="store_true", help="resume from the trainings in --out")
     again.add_argument("--overwrite", action="store_true", help="delete existing ones in --out")
+    flags.add_wait(parser)
     values = defaults(nas.NasSettings)
     add_settings(parser, "search settings", values, helps(nas.NasSettings))
     args = parser.parse_args(arguments)
@@ -54,7 +55,11 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     bench = nas.Bench(settings, stored, dataset, seed)
     directory = flags.task_directory(args)
     store = nas.SearchStore(directory / "nas.jsonl", settings, stored, seed)
-    with store.opened(resume=args.resume, overwrite=args.overwrite) as trainings:
+    with store.opened(
+        resume=args.resume,
+        overwrite=args.overwrite,
+        wait_until=stopper if args.wait else None,
+    ) as trainings:
         skipped = len(plan.skipped)
         say(
             f"{len(plan.candidates)} networks of {settings.space}, {len(plan.sampled)} of them "

@@ -10,7 +10,7 @@ import numpy as np
 from jdd.data.class_names import IMAGENET_SUBSETS
 from jdd.data.dataset import Split, checked
 from jdd.data.pictures import read_rgb
-from jdd.errors import SettingError, UserError, unknown
+from jdd.errors import SettingError, UserError, unknown_value
 
 ENDINGS = (".png", ".jpg", ".jpeg")
 _Listed = list[tuple[Path, int]]  # images with their labels
@@ -38,12 +38,14 @@ def read(
     test = next((place / name for name in ("test", "val") if (place / name).is_dir()), None)
     if not place.is_dir():
         raise UserError(
-            f"folder '{place}' does not exist: the path is relative to the data directory, where "
-            "one is given, else to the current one"
+            f"`dataset` folder:{place}: it does not exist; the path is relative to "
+            "`data_dir`, where one is given, else to the current directory"
         )
     if not train.is_dir() or test is None:
         missing = "train/" if not train.is_dir() else "test/ (or val/)"
-        raise UserError(f"'{place}' has no {missing}: a folder a class is looked for in both")
+        raise SettingError(
+            "dataset", f"folder:{place}", f"no {missing} in it: a folder a class is needed in both"
+        )
     names = _classes(train)
     if unknown := sorted(set(_classes(test)) - set(names)):
         raise UserError(f"{test / unknown[0]}: there is no such class in {train}")
@@ -92,7 +94,7 @@ def read_tiny_imagenet(
 
 def _subset(train: Path, names: tuple[str, ...], subset: str) -> tuple[str, ...]:
     if subset not in IMAGENET_SUBSETS:
-        raise unknown("subset of ImageNet", subset, IMAGENET_SUBSETS)
+        raise unknown_value("dataset", f"folder:…#{subset}", IMAGENET_SUBSETS)
     if len(names) != 1000:
         raise UserError(f"{train} holds {len(names)} classes: {subset} is of ImageNet's thousand")
     return tuple(names[position] for position in IMAGENET_SUBSETS[subset])

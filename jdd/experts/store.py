@@ -68,7 +68,7 @@ class ExpertStore:
         """
         if not (directory / "store.json").exists():
             if directory.exists() and not directory.is_dir():
-                raise SettingError("experts", directory, "a file: give a directory")
+                raise SettingError("experts", directory, "it is a file, name a directory")
             foreign = [p.name for p in directory.glob("*") if p.name not in _UNFINISHED]
             if foreign or not _unfinished(directory / "parameters"):
                 stores = sorted(p.parent for p in directory.glob("*/store.json"))

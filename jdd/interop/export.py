@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from PIL import Image
 
-from jdd.errors import UserError
+from jdd.errors import SettingError
 from jdd.files import atomic_replace
 from jdd.preprocessing import Preprocess
 from jdd.synthetic import IDENTITY, SyntheticSet
@@ -26,8 +26,10 @@ def to_npz(synthetic: SyntheticSet, preprocess: Preprocess, path: Path) -> Path:
     other than pixels is stored: `storage`, and `decoder`, what turns it into images, as JSON text.
 
     Raises:
-      UserError: the place cannot be written.
+      UserError: the file exists, or cannot be written.
     """
+    if path.exists():
+        raise SettingError("to", path, "it exists already, name another file")
     arrays: dict[str, Any] = {
         "images": np.asarray(synthetic.images),
         "pixels": _pixels(synthetic, preprocess),
@@ -45,7 +47,9 @@ def to_npz(synthetic: SyntheticSet, preprocess: Preprocess, path: Path) -> Path:
         with atomic_replace(path) as part, part.open("wb") as file:
             np.savez_compressed(file, **arrays)
     except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror})") from None
+        raise SettingError(
+            "to", path, f"it cannot be written ({error.strerror}), name another"
+        ) from None
     return path
 
 
@@ -62,7 +66,7 @@ def to_folder(synthetic: SyntheticSet, preprocess: Preprocess, path: Path) -> Pa
       UserError: the folder exists and is not empty, or cannot be written.
     """
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise UserError(f"`to` {path}: it exists already, name another folder")
+        raise SettingError("to", path, "it exists already, name another folder")
     names = synthetic.info.class_names
     pixels, labels = _pixels(synthetic, preprocess), np.asarray(synthetic.hard_labels())
     probabilities = (
@@ -89,7 +93,9 @@ def to_folder(synthetic: SyntheticSet, preprocess: Preprocess, path: Path) -> Pa
             path.rmdir()
         part.replace(path)
     except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror})") from None
+        raise SettingError(
+            "to", path, f"it cannot be written ({error.strerror}), name another"
+        ) from None
     return path
 
 

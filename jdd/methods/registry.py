@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from jdd.errors import UserError, unknown
+from jdd.errors import UserError, unknown, unknown_value
 from jdd.methods.base import Method, MethodSettings
 from jdd.methods.bptt import PRESETS as BPTT_PRESETS
 from jdd.methods.bptt import BpttSettings, bptt
@@ -77,7 +77,7 @@ def names() -> tuple[str, ...]:
 def entry(name: str) -> MethodEntry:
     """A method's entry; raises `UserError` naming the nearest for an unknown name."""
     if name not in METHODS:
-        raise unknown("method", name, METHODS, "; one of your own: name its file by `plugin`")
+        raise unknown_value("method", name, METHODS, "; one of your own: name its file by `plugin`")
     return METHODS[name]
 
 

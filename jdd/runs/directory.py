@@ -106,10 +106,13 @@ def remove(directory: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+_FREE = {"iterations", "version", "command", "places"}
+
+
 def differences(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
-    """In words, where two runs' settings differ; more iterations or another jdd do not count."""
+    """In words, where two runs' settings differ; more iterations, another jdd or place do not."""
     found = []
-    for name in sorted({*stored, *asked} - {"iterations", "version"}):
+    for name in sorted({*stored, *asked} - _FREE):
         before, after = stored.get(name), asked.get(name)
         if isinstance(before, Mapping) and isinstance(after, Mapping):
             found += differences(before, after)

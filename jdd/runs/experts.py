@@ -18,8 +18,12 @@ from jdd.runs.problem import Problem
 Stop = Callable[[], bool]
 
 
-def ready_experts(problem: Problem, directory: Path, should_stop: Stop) -> ExpertStore:
+def ready_experts(
+    problem: Problem, directory: Path, should_stop: Stop, waiting: Stop | None = None
+) -> ExpertStore:
     """The store in `directory`, with as many experts as the run wants: missing ones are trained.
+
+    Another process that trains them is waited for until `waiting()` is true; None: not at all.
 
     Raises:
       UserError: the experts there do not fit.
@@ -31,7 +35,7 @@ def ready_experts(problem: Problem, directory: Path, should_stop: Stop) -> Exper
     if store is not None and store.complete >= wanted:
         say(f"experts: {wanted} in {directory}")
         return store
-    with files.locked(directory):
+    with files.locked(directory, "experts", waiting):
         store = open_or_create(directory, spec, problem.network)
         missing = wanted - store.complete
         say(f"experts: training {missing} of {epochs} epochs into {directory}")

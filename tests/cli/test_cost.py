@@ -81,10 +81,10 @@ def test_fewer_real_images(stored, capfd):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["RUN", "--network", "ConvNot"], "unknown network 'ConvNot': did you mean 'ConvNet'?"),
+        (["RUN", "--network", "ConvNot"], "--network 'ConvNot': did you mean 'ConvNet'?"),
         (["RUN", "--network", "VGG11"], "VGG11 does not fit 8×8 images: the smallest that do are"),
         (["RUN", "--depth", 5], "does not fit 8×8 images"),
-        (["RUN", "--network", "MLP", "--depth", 2], "unknown option of MLP 'depth'"),
+        (["RUN", "--network", "MLP", "--depth", 2], "--depth 2: MLP has no option 'depth'"),
         (["RUN", "--network", "LeNet", "--width", 2], "LeNet takes no options"),
         (["RUN", "--epochs", 0], "--epochs 0: at least 1"),
         (["RUN", "--real-epochs", 0], "argument --real-epochs: 0: at least 1"),

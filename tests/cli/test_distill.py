@@ -84,6 +84,26 @@ def test_more_iterations_resume_from_the_state(finished, copied, capfd):
     assert code == 2 and "with 45 iterations already" in err[-1] and content(copied) == before
 
 
+def test_resuming_needs_no_other_flag(finished, tmp_path, monkeypatch, capfd):
+    """As settings.json knows them: what is distilled, each setting, where the experts are."""
+    out = tmp_path / "run"
+    at_first = ["--out", out, "--experts", finished.experts, "--iterations", 20, "--json"]
+    code, first, _ = call(distill.main, capfd, *SMALL, *at_first)
+    assert code == 0 and first["iterations"] == 20
+    monkeypatch.chdir(tmp_path)
+    code, again, _ = call(distill.main, capfd, "--resume", "--out", out, "--json")
+    assert code == 0 and again == first
+    more = ["--resume", "--out", out, "--iterations", 40, "--json"]
+    code, result, _ = call(distill.main, capfd, *more)
+    assert code == 0 and (result["iterations"], result["resumed_from"]) == (40, 20)
+    expected = stored(finished.out)
+    assert result["accuracies"] == expected["accuracies"]
+    command = first["command"].replace("--iterations 20", "--iterations 40")
+    assert result["command"] == command and command.count("--iterations") == 1
+    code, _, err = call(distill.main, capfd, "--resume", "--out", out, "--syn-steps", 6)
+    assert code == 2 and "--syn-steps is 5 there, 6 here" in err[-1]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -129,7 +149,7 @@ def test_a_directory_in_use_is_refused(finished, copied, capfd):
             distill.main, capfd, *SMALL, "--out", copied, "--experts", finished.experts,
             "--resume", "--iterations", 41,
         )  # fmt: skip
-    assert code == 2 and "being written by another process" in err[-1]
+    assert code == 2 and "is writing there: --wait for it to end" in err[-1]
 
 
 def test_experts_can_be_trained_beforehand(finished, capfd):
