@@ -11,7 +11,6 @@ from jdd.cli import flags, selection
 from jdd.cli.parser import Parser
 from jdd.cli.platform import tune_xla
 from jdd.cli.program import Stopper, print_json, run_script
-from jdd.errors import Interrupted
 
 if TYPE_CHECKING:
     from jdd.runs import RunSettings
@@ -110,10 +109,8 @@ def _estimate(args: argparse.Namespace, settings: "RunSettings", stopper: Stoppe
     from jdd.report.run import expected
     from jdd.runs.dry_run import estimate
 
-    with flags.on_devices(args, stopper) as should_stop:
+    with flags.on_devices(args, stopper):
         costs = estimate(settings, args.data_dir)
-        if should_stop():
-            raise Interrupted
     if distributed.is_primary():
         print(expected(costs))
         if args.json:

@@ -8,6 +8,7 @@ from jdd.cli import flags
 from jdd.cli.parser import Parser, add_settings, chosen, renamed_value
 from jdd.cli.platform import tune_xla
 from jdd.cli.program import Stopper, print_json, run_script
+from jdd.errors import Interrupted
 
 NAME = "nas"
 DESCRIPTION = (
@@ -54,6 +55,8 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     plan = nas.plan(settings, dataset, seed)
     bench = nas.Bench(settings, stored, dataset, seed)
     directory = flags.task_directory(args)
+    if stopper():
+        raise Interrupted("nothing was begun")
     store = nas.SearchStore(directory / "nas.jsonl", settings, stored, seed)
     with store.opened(
         resume=args.resume,

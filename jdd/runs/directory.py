@@ -151,7 +151,13 @@ class RunFiles(Listener):
             iteration = header["iteration"]
             saved = Saved(iteration, arrays, Progress(**header["progress"]))
             arrays[2].save(self._directory)  # what is there may be newer than the state, or damaged
-        files.filter_lines(self._lines, lambda line: line["iteration"] <= iteration)
+        evaluated = -1 if saved is None else saved.progress.evaluated
+
+        def is_of_state(line: Any) -> bool:
+            last = evaluated if "validation_accuracy" in line else iteration
+            return bool(line["iteration"] <= last)
+
+        files.filter_lines(self._lines, is_of_state)
         return saved
 
     def updated(self, iteration: int, iterations: int, rows: list[dict[str, float]]) -> None:

@@ -10,6 +10,7 @@ from jdd import data, difficulty, distributed, files
 from jdd.augment import strategy_for
 from jdd.data import Dataset, Split
 from jdd.difficulty import DifficultySpec
+from jdd.errors import Interrupted
 from jdd.experts import ExpertStore, open_compatible, open_or_create, train_experts
 from jdd.networks import NetworkLike
 from jdd.report.console import ProgressBar, say
@@ -35,6 +36,8 @@ def ready_experts(
     if store is not None and store.complete >= wanted:
         say(f"experts: {wanted} in {directory}")
         return store
+    if should_stop():
+        raise Interrupted("nothing was begun")
     with files.locked(directory, "experts", waiting):
         store = open_or_create(directory, spec, problem.network)
         missing = wanted - store.complete
@@ -90,12 +93,11 @@ def difficulty_of(
         return scores
     say(f"difficulty: {spec.settings.score} of {len(images)} images into {directory}")
     with ProgressBar("epochs of the networks that score") as bar:
-        scores = difficulty.score(
-            spec.settings,
-            network,
-            strategy_for(dataset.name),
-            data.to_device(images, dataset.preprocess),
-            bar.callback(should_stop),
-        )
+        on_device = data.to_device(images, dataset.preprocess)
+        told, strategy = bar.callback(should_stop), strategy_for(dataset.name)
+        try:
+            scores = difficulty.score(spec.settings, network, strategy, on_device, told)
+        except Interrupted:
+            raise Interrupted("the scores were not complete, they begin anew") from None
     difficulty.save(directory, spec, scores, images.labels)
     return scores

@@ -9,7 +9,7 @@ import jax
 
 from jdd import checkpoints, distributed, files, randomness
 from jdd.distillation import Hooks, Listener, Loop, distill
-from jdd.errors import UserError
+from jdd.errors import Interrupted, UserError
 from jdd.experts import ExpertStore, SegmentSampler, open_compatible
 from jdd.experts import default_directory as default_experts
 from jdd.methods import registry
@@ -86,6 +86,8 @@ def run(
     if finished is not None:
         say(f"{out} holds the finished run: its result")
         return finished
+    if should_stop():
+        raise Interrupted("nothing was begun")
     _announce(settings, out)
     waiting = should_stop if wait else None
     with files.locked(out, wait_until=waiting):
