@@ -21,7 +21,9 @@ from typing import Any
 from jdd.distributed import is_primary
 from jdd.errors import Interrupted, SettingError, UserError
 
-_WAIT_SECONDS = 0.2
+_WAIT_SECONDS = 0.2  # from one look at a lock to the next
+_NAMING_SECONDS = 0.5  # a lock whose owner is not named after these has none that can be
+_UNNAMED = "another process"
 
 
 def cache_dir() -> Path:
@@ -156,12 +158,15 @@ def _take(
     handle: int, directory: Path, setting: str, wait_until: Callable[[], bool] | None
 ) -> None:
     """Takes the lock that is open as `handle`; see `locked`."""
-    said = False
+    said, began = False, time.monotonic()
     while True:
         try:
             return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             other = _owner(handle)
+        if other == _UNNAMED and time.monotonic() - began < _NAMING_SECONDS:
+            time.sleep(_NAMING_SECONDS / 10)  # it looks at the lock, or is about to say who it is
+            continue
         if wait_until is None:
             raise SettingError(
                 setting,
@@ -192,7 +197,7 @@ def owner(directory: Path) -> str | None:
 
 
 def _owner(handle: int) -> str:
-    return os.pread(handle, 1000, 0).decode(errors="replace") or "another process"
+    return os.pread(handle, 1000, 0).decode(errors="replace") or _UNNAMED
 
 
 def _name_owner(handle: int, owner: str) -> None:

@@ -41,6 +41,9 @@ def ready_experts(
     with files.locked(directory, "experts", waiting):
         store = open_or_create(directory, spec, problem.network)
         missing = wanted - store.complete
+        if missing <= 0:  # another process trained them meanwhile
+            say(f"experts: {wanted} in {directory}")
+            return store
         say(f"experts: training {missing} of {epochs} epochs into {directory}")
         began = time.monotonic()
         try:
