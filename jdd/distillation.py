@@ -220,10 +220,10 @@ class _Run:
         self._hooks.listener.updated(self._at, self._loop.iterations, rows)
         if any_process(progress.in_a_row >= MOST_DROPPED_IN_A_ROW):
             self._save()
+            words = Rejection(reason).words(self._method.rates)
             raise UserError(
                 f"{progress.in_a_row} updates in a row were dropped up to iteration {self._at}: "
-                f"{Rejection(reason).words}; a run with another `out` can start from the best set "
-                "so far, by `init`"
+                f"{words}; a run with another `out` can start from the best set so far, by `init`"
             )
 
     def _pause(self, before_evaluation: bool) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jdd.cli import flags, selection
-from jdd.cli.parser import Parser
+from jdd.cli.parser import Parser, in_flags
 from jdd.cli.platform import tune_xla
 from jdd.cli.program import Stopper, print_json, run_script
 
@@ -73,7 +73,7 @@ def _work(words: Sequence[str], stopper: Stopper) -> None:
             command=selection.command(words, settings.preset, args.before),
         )
     if distributed.is_primary():
-        print(summary(result, out))
+        print(in_flags(summary(result, out)))
         if args.json:
             print_json(result.to_json())
 

@@ -83,7 +83,9 @@ def entry(name: str) -> MethodEntry:
 
 def create(name: str, settings: Any, network: Any) -> Method:
     """The method `name` with its settings and network."""
-    return entry(name).factory(settings, network)
+    rates = tuple(f.name for f in dataclasses.fields(settings) if f.name.startswith("lr_"))
+    made = entry(name).factory(settings, network)
+    return made._replace(rates=rates) if rates else made
 
 
 def create_method(name: str, network: NetworkLike, **settings: Any) -> Method:

@@ -1,5 +1,6 @@
 """What distill.py, train_experts.py and evaluate.py leave and say, on real digits."""
 
+import dataclasses
 import json
 import shutil
 
@@ -9,6 +10,8 @@ from PIL import Image
 
 from jdd import SyntheticSet, checkpoints, files
 from jdd.cli import distill, evaluate, train_experts
+from jdd.distillation import Look
+from jdd.report.run import summary
 from jdd.runs import RunResult
 from tests.cli.running import PROMISED, SMALL, call, content, json_lines
 
@@ -159,3 +162,19 @@ def test_experts_can_be_trained_beforehand(finished, capfd):
     assert code == 0 and any("experts: 1 in" in line for line in err)
     assert result["num_experts"] == 1 and len(result["validation_accuracies"]) == 1
     assert 0.3 < result["validation_accuracies"][0] <= 1
+
+
+def test_a_run_whose_accuracy_fell_says_so_at_the_end(finished):
+    result = RunResult.load(finished.out / "result.json")
+    steady = dataclasses.replace(result, curve=tuple(Look(i, 0.8, 1.0) for i in (0, 20, 40)))
+    assert "FELL" not in summary(steady, finished.out)
+    fallen = dataclasses.replace(
+        result,
+        dropped_updates=7,
+        best=dataclasses.replace(result.best, iteration=20),
+        curve=(Look(0, 0.6, 1.0), Look(20, 0.8, 2.0), Look(40, 0.3, 3.0)),
+    )
+    words = summary(fallen, finished.out)
+    assert "7 of 40 updates were dropped" in words
+    assert "THE ACCURACY FELL on validation, from 80.0 % at iteration 20 to 30.0 % at the" in words
+    assert "the set of iteration 20 is stored; lower `lr_img`" in words
