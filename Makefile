@@ -1,6 +1,7 @@
 # make demo: distils scikit-learn's digits.  make test: lint, types, tests.  make test-all: the long
 # proofs too.  make results: the runs behind RESULTS.md, hours; it resumes, and takes more flags, as
-# in make results RESULTS="--data-dir DIR --minutes 60".  All of them make .venv first.
+# in make results RESULTS="--data-dir DIR --minutes 60".  make kill: 50 kills of runs and experts,
+# resumed and compared, a quarter of an hour (KILL="--kills N --seed N").  All make .venv first.
 
 PYTHON ?= python3
 VENV := .venv
@@ -8,7 +9,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 
-.PHONY: demo results test test-all lint types check check-all clean
+.PHONY: demo results test test-all lint types check check-all kill clean
 
 demo: $(INSTALLED)
 	$(BIN)/python bin/distill.py --method mtt --dataset digits --overwrite
@@ -34,6 +35,9 @@ check: $(INSTALLED)
 
 check-all: $(INSTALLED)
 	$(PYTEST) --durations=40
+
+kill: $(INSTALLED)
+	$(BIN)/python -m tests.kill $(KILL)
 
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.12")'
