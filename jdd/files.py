@@ -38,8 +38,8 @@ def cache_dir() -> Path:
 def atomic_replace(path: Path) -> Iterator[Path]:
     """Gives a temporary file to write, which replaces `path` once it is whole.
 
-    Where the block raises, `path` stays as it was. Processes other than the primary one get a file
-    that is thrown away.
+    Where the block raises, `path` stays as it was; `OSError` becomes `UserError`. Processes other
+    than the primary one get a file that is thrown away.
     """
     if not is_primary():
         with tempfile.TemporaryDirectory() as nowhere:
@@ -51,9 +51,13 @@ def atomic_replace(path: Path) -> Iterator[Path]:
         flush(part)
         part.replace(path)
         flush(path.parent)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be written ({error.strerror or first_line(error)})"
+        ) from None
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 def flush(path: Path) -> None:
@@ -95,10 +99,13 @@ def append_line(path: Path, value: Mapping[str, Any]) -> None:
     plain = {
         k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in value.items()
     }
+    before = path.stat().st_size if path.exists() else 0
     try:
         with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(plain, allow_nan=False) + "\n")
     except OSError as error:
+        with contextlib.suppress(OSError):
+            os.truncate(path, before)
         raise UserError(f"{path} cannot be written ({error.strerror})") from None
 
 

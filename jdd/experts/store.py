@@ -102,7 +102,10 @@ class ExpertStore:
         """Makes room for `experts` experts in all."""
         more = experts > self._array.shape[0]
         if more and distributed.is_primary():
-            self._array = self._array.resize(exclusive_max=[experts, None, None]).result()
+            try:
+                self._array = self._array.resize(exclusive_max=[experts, None, None]).result()
+            except (ValueError, OSError) as error:
+                raise self._unwritable(error) from None
         distributed.barrier(f"extended {self.directory}")
         if more and not distributed.is_primary():
             self._open(create=False)
@@ -145,12 +148,14 @@ class ExpertStore:
         """Stores the parameters of one (expert, epoch)."""
         if not distributed.is_primary():
             return
+        if not (self.directory / "store.json").exists():  # TensorStore would make half of one
+            raise UserError(f"{self.directory} has gone: another process moved or removed it")
         flat = flatten_dict(params)
         vector = np.concatenate([np.asarray(flat[name]).reshape(-1) for name in self._shapes])
         try:
             self._array[expert, epoch].write(vector.astype(self._array.dtype.numpy_dtype)).result()
         except (ValueError, OSError) as error:
-            raise UserError(f"{self.directory} cannot be written ({str(error)[:160]})") from None
+            raise self._unwritable(error) from None
 
     def read(self, expert: int, epoch: int) -> Any:
         """The parameters of one (expert, epoch), float32 NumPy arrays in Flax layout.
@@ -176,6 +181,13 @@ class ExpertStore:
         return unflatten_dict(
             {n: p.reshape(s) for (n, s), p in zip(self._shapes.items(), parts, strict=True)}
         )
+
+    def _unwritable(self, error: Exception) -> UserError:
+        for left in (self.directory / "parameters").rglob(
+            "*.__lock"
+        ):  # TensorStore's, half written
+            left.unlink(missing_ok=True)
+        return UserError(f"{self.directory} cannot be written ({checkpoints.why(error)})")
 
     def _open(self, create: bool) -> None:
         settings = self.spec.settings
@@ -206,6 +218,8 @@ class ExpertStore:
                 spec, create=create, delete_existing=create, open=not create
             ).result()
         except (ValueError, OSError) as error:
+            if create:
+                raise self._unwritable(error) from None
             raise UserError(
                 f"the experts in {self.directory} cannot be opened ({str(error)[:120]}): remove "
                 "the directory and train them again"

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,8 @@ def to_folder(synthetic: SyntheticSet, preprocess: Preprocess, path: Path) -> Pa
         raise SettingError(
             "to", path, f"it cannot be written ({error.strerror}), name another"
         ) from None
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
     return path
 
 

@@ -139,7 +139,7 @@ class RunFiles(Listener):
         self._directory, self._shown = directory, shown or Listener()
         self._states = checkpoints.StateCheckpoints(directory / "state")
         self._lines = directory / "metrics.jsonl"
-        self._forgotten = False
+        self._began = False
 
     def restore(self, like: Any) -> Saved | None:
         """The newest state that is whole; lines and set are brought back to it."""
@@ -158,13 +158,12 @@ class RunFiles(Listener):
             return bool(line["iteration"] <= last)
 
         files.filter_lines(self._lines, is_of_state)
+        self._began = self._lines.exists()
         return saved
 
     def updated(self, iteration: int, iterations: int, rows: list[dict[str, float]]) -> None:
         """Adds a line for each update."""
-        if not self._forgotten:
-            forget_result(self._directory)
-            self._forgotten = True
+        self._check_there()
         for i, row in enumerate(rows):
             number = iteration - len(rows) + i + 1
             files.append_line(self._lines, {**row, "iteration": number})
@@ -174,16 +173,28 @@ class RunFiles(Listener):
         self, iteration: int, synthetic: SyntheticSet, accuracy: float, is_best: bool
     ) -> None:
         """Stores the best set, and adds a line."""
+        self._check_there()
         if is_best:
-            synthetic.save(self._directory)
+            synthetic.save(self._directory, self._forget_result)
         line = {"iteration": iteration, "validation_accuracy": accuracy}
         files.append_line(self._lines, line)
         self._shown.evaluated(iteration, synthetic, accuracy, is_best)
 
     def save(self, state: Saved) -> None:
         """Stores the state."""
+        self._check_there()
         header = {"progress": state.progress._asdict()}
         self._states.save(state.iteration, state.arrays, header)
+
+    def _check_there(self) -> None:
+        """Raises `UserError` where the directory went away; writing on would make half of one."""
+        if distributed.is_primary() and self._began and not self._lines.exists():
+            raise UserError(f"{self._directory} has gone: another process moved or removed it")
+        self._began = self._began or self._lines.exists()
+
+    def _forget_result(self) -> None:
+        """Before the set that it speaks of changes."""
+        forget_result(self._directory)
 
 
 def _read_settings(path: Path) -> Mapping[str, Any]:

@@ -1,5 +1,6 @@
 """Experts, and the difficulty that their curriculum goes by: found where they are, else made."""
 
+import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ from jdd import data, difficulty, distributed, files
 from jdd.augment import strategy_for
 from jdd.data import Dataset, Split
 from jdd.difficulty import DifficultySpec
-from jdd.errors import Interrupted
+from jdd.errors import Interrupted, UserError
 from jdd.experts import ExpertStore, open_compatible, open_or_create, train_experts
 from jdd.networks import NetworkLike
 from jdd.report.console import ProgressBar, say
@@ -48,8 +49,11 @@ def ready_experts(
         began = time.monotonic()
         try:
             _train(problem, store, wanted, should_stop)
-        finally:
-            store.spent(time.monotonic() - began)
+        except BaseException:
+            with contextlib.suppress(UserError):  # of the same full disk
+                store.spent(time.monotonic() - began)
+            raise
+        store.spent(time.monotonic() - began)
     mean = sum(store.accuracies[:wanted]) / wanted
     say(f"experts: {100 * mean:.1f} % on validation, {time.monotonic() - began:.0f} s")
     return store

@@ -156,7 +156,7 @@ def _distil(
                 should_stop=should_stop,
             ),
         )
-    outcome.final.save(out / LAST)
+    outcome.final.save(out / LAST, lambda: rundir.forget_result(out))
     result = judge(problem, outcome, should_stop)
     pictures.save_picture(out / "images" / "best.png", outcome.best, problem.dataset.preprocess)
     return dataclasses.replace(
