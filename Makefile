@@ -1,7 +1,8 @@
 # make demo: distils scikit-learn's digits.  make test: lint, types, tests.  make test-all: the long
 # proofs too.  make docs: the documentation as a site.  make results: the runs behind RESULTS.md,
 # hours; it resumes, and takes more flags, as in make results RESULTS="--data-dir DIR --minutes 60".
-# make fuzz: damaged files for every reader, as in make fuzz FUZZ="idx --seed 7".  make test-pages:
+# make fuzz: damaged files for every reader (FUZZ="idx --seed 7").  make kill: 50 kills of runs and
+# experts, resumed and compared, a quarter of an hour (KILL="--kills N --seed N").  make test-pages:
 # reports in Chromium, which is to be installed.  All of them make .venv first.
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 
-.PHONY: demo docs results test test-all test-pages lint types check check-all fuzz clean
+.PHONY: demo docs results test test-all test-pages lint types check check-all fuzz kill clean
 
 demo: $(INSTALLED)
 	$(BIN)/python bin/distill.py --method mtt --dataset digits --overwrite
@@ -46,6 +47,9 @@ check-all: $(INSTALLED)
 
 fuzz: $(INSTALLED)
 	$(BIN)/python -m tests.fuzz $(FUZZ)
+
+kill: $(INSTALLED)
+	$(BIN)/python -m tests.kill $(KILL)
 
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.12")'

@@ -1,6 +1,12 @@
 #!/usr/bin/env python3
 """See `python bin/compare_starts.py --help`."""
 
+import os
+import signal
+
+for sent in (signal.SIGINT, signal.SIGTERM):  # until `main` listens, nothing is begun
+    signal.signal(sent, lambda number, _: os._exit(128 + number))
+
 import sys
 from pathlib import Path
 

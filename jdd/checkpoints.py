@@ -1,10 +1,12 @@
 """Checkpoints: pytrees of arrays with a JSON header, stored by Orbax and verified when read."""
 
+import errno
 import hashlib
 import math
+import os
 import shutil
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from jdd.files import first_line
 FORMAT_VERSION = 1
 _MOST_BYTES = 2**32  # of a checkpoint's arrays, where nothing else says how many they are
 _CHECKSUMS = "checksums.json"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOENT, errno.EACCES, errno.EROFS)
 _HEADER = "info/metadata"  # where Orbax puts it
 
 
@@ -59,22 +62,31 @@ def _replaced(path: Path) -> Path:
     return path.with_name(f".{path.name}.old")
 
 
-def save_tree(path: Path, arrays: Any, info: Mapping[str, Any]) -> None:
+def save_tree(
+    path: Path,
+    arrays: Any,
+    info: Mapping[str, Any],
+    before_replacing: Callable[[], None] = lambda: None,
+) -> None:
     """Writes arrays and a JSON header as one Orbax checkpoint, in place of an older one.
 
     The arrays are stored without the devices they lie on, so that they load on any others. In the
     same directory, `checksums.json` lets `load_tree` recognise damage.
 
-    Raises `UserError` where the directory cannot be written.
+    `before_replacing` is called once the new one is whole, and before the older one goes.
+
+    Raises `UserError` where the directory cannot be written; the older one stays then.
     """
     path = Path(path).absolute()
     values = jax.device_get(arrays)
     if is_primary():
-        _save_tree(path, values, info)
+        _save_tree(path, values, info, before_replacing)
     barrier(f"saved {path}")
 
 
-def _save_tree(path: Path, values: Any, info: Mapping[str, Any]) -> None:
+def _save_tree(
+    path: Path, values: Any, info: Mapping[str, Any], before_replacing: Callable[[], None]
+) -> None:
     from jdd import _orbax
 
     new = path.with_name(f".{path.name}.new")
@@ -85,10 +97,22 @@ def _save_tree(path: Path, values: Any, info: Mapping[str, Any]) -> None:
         files.write_json(new / _CHECKSUMS, _checksums(new))
         for written in new.rglob("*"):
             files.flush(written)
+        before_replacing()
         replace_directory(new, path)
+    except UserError:
+        raise
     except Exception as error:  # OSError; of a full disk TensorStore makes a ValueError
-        shutil.rmtree(new, ignore_errors=True)
-        raise UserError(f"{path} cannot be written ({first_line(error)})") from None
+        raise UserError(f"{path} cannot be written ({why(error)})") from None
+    finally:  # what Orbax has not come to rename, too
+        for left in path.parent.glob(f"{new.name}*"):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def why(error: Exception) -> str:
+    """In the system's words, where there are any: TensorStore wraps them in a page of its own."""
+    number = getattr(error, "errno", None)
+    codes = [number] if number else [code for code in _FULL if os.strerror(code) in str(error)]
+    return os.strerror(codes[0]) if codes else first_line(error)
 
 
 def load_tree(path: Path, like: Any = None) -> tuple[Any, dict[str, Any]]:
@@ -180,7 +204,8 @@ def load_info(path: Path) -> dict[str, Any]:
     """
     path = resolve_directory(Path(path).absolute())
     if not path.is_dir():
-        raise UserError(f"{path} does not exist: give a run's directory or its synthetic/ folder")
+        why = "is a file" if path.exists() else "does not exist"
+        raise UserError(f"{path} {why}: give a run's directory or its synthetic/ folder")
     if not (path / "info").is_dir() or not (path / "arrays").is_dir():
         raise UserError(
             f"{path} holds no checkpoint, or one that was cut off: name a run's directory, or make "

@@ -176,14 +176,13 @@ class _Run:
         due = self._at % loop.evaluate_every == 0 or self._at == loop.iterations
         if due and self._progress.evaluated != self._at:
             self._evaluate()
-            if not loop.iterations:
+            if self._at == loop.iterations:
                 self._save()
         self._clock = self._saved_at = time.monotonic()
         for first, last in loop.stops(self._at):
             for size, segment in _chunks(hooks.segments, first, last, loop.chunk):
                 self._update(data, segment, size)
-                if self._at < last:
-                    self._pause()
+                self._pause(self._at == last)
             self._evaluate()
             self._save()
             self._clock = time.monotonic()
@@ -223,16 +222,21 @@ class _Run:
         self._hooks.listener.updated(self._at, self._loop.iterations, rows)
         if any_process(progress.in_a_row >= MOST_DROPPED_IN_A_ROW):
             self._save()
+            words = Rejection(reason).words(self._method.rates)
             raise UserError(
                 f"{progress.in_a_row} updates in a row were dropped up to iteration {self._at}: "
-                f"{Rejection(reason).words}; a run with another `out` can start from the best set "
-                "so far, by `init`"
+                f"{words}; a run with another `out` can start from the best set so far, by `init`"
             )
 
-    def _pause(self) -> None:
-        """Between two chunks: saves where it is time to, and stops where it should."""
+    def _pause(self, before_evaluation: bool) -> None:
+        """After a chunk: saves where it is time to, and stops where it should.
+
+        Before an evaluation, which is followed by saving, only where it stops.
+        """
         stop = self._hooks.should_stop()
-        if stop or any_process(self._clock - self._saved_at > SAVE_SECONDS):
+        if stop or (
+            not before_evaluation and any_process(self._clock - self._saved_at > SAVE_SECONDS)
+        ):
             self._save()
         if stop:
             raise Interrupted

@@ -57,6 +57,11 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     return f"{hint}choose from {', '.join(names)}"
 
 
+def unknown_value(field: str, name: str, choices: Iterable[str], more: str = "") -> SettingError:
+    """The error for a setting that names something unknown: the nearest name, and all of them."""
+    return SettingError(field, f"'{name}'", nearest(name, choices) + more)
+
+
 def unknown(kind: str, name: str, choices: Iterable[str], more: str = "") -> UserError:
     """The error for a name that is not in a registry: it names the nearest one, and all of them."""
     return UserError(f"unknown {kind} '{name}': {nearest(name, choices)}{more}")

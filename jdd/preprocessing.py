@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jdd import files, records
-from jdd.errors import UserError, unknown
+from jdd.errors import UserError, unknown_value
 
 Kind = Literal["standard", "zca"]
 KINDS: tuple[Kind, ...] = ("standard", "zca")
@@ -98,7 +98,7 @@ def fit(
       UserError: unknown kind, or ZCA for images that are not RGB.
     """
     if kind not in KINDS:
-        raise unknown("preprocessing", str(kind), KINDS)
+        raise unknown_value("preprocessing", str(kind), KINDS)
     height, width, channels = (int(s) for s in train_images.shape[1:])
     shape = (height, width, channels)
     if kind == "zca":

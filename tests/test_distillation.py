@@ -137,6 +137,18 @@ def bits_of(synthetic):
     return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(synthetic)]
 
 
+def test_a_stop_before_an_evaluation_is_not_kept_waiting_by_it(tmp_path):
+    """What a machine that goes away within seconds needs: the state first, the evaluation later."""
+    heard, states = Heard(), checkpoints.StateCheckpoints(tmp_path / "run" / "state")
+    with pytest.raises(Interrupted):
+        go(tmp_path / "run", listener=heard, chunk=4, should_stop=lambda: len(heard.updates) == 2)
+    assert heard.updates[-1][0] == 8 and heard.looks[-1][0] == 4
+    assert states.iterations() == [4, 8]
+    parts, whole = go(tmp_path / "run", chunk=4), go(tmp_path / "whole", chunk=4)
+    assert bits(parts) == bits(whole)
+    assert rows(tmp_path / "run") == rows(tmp_path / "whole")
+
+
 class Killed(BaseException):
     pass
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jdd.errors import unknown
+from jdd.errors import unknown_value
 
 
 def kinds_of(strategy: str, available: Collection[str]) -> tuple[str, ...]:
@@ -16,7 +16,7 @@ def kinds_of(strategy: str, available: Collection[str]) -> tuple[str, ...]:
     kinds = tuple(strategy.split("_"))
     for kind in kinds:
         if kind not in available:
-            raise unknown("augmentation", kind, [*available, "none"])
+            raise unknown_value("augmentation", kind, [*available, "none"])
     return kinds
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from jdd import data, networks, preprocessing, randomness, synthetic, training
 from jdd.augment import strategy_for
 from jdd.data import Dataset, DeviceData, Split
-from jdd.errors import unknown
+from jdd.errors import unknown_value
 from jdd.experts import Segment
 from jdd.methods import Method, MethodSettings, guarded, registry
 from jdd.networks import NetworkLike
@@ -76,7 +76,7 @@ CASES: dict[str, Case] = {**_cases("mnist"), **_cases("cifar10")}
 def case(name: str) -> Case:
     """A case by name; raises `UserError` naming the nearest for an unknown one."""
     if name not in CASES:
-        raise unknown("case", name, CASES)
+        raise unknown_value("case", name, CASES)
     return CASES[name]
 
 

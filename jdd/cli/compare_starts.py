@@ -49,6 +49,7 @@ def _parser() -> Parser:
         help="where the runs and the comparison go (default: "
         "checkpoints/<dataset>/starts-ipc<n>-seed<s>/)",
     )
+    flags.add_wait(parser)
     flags.add_data_dir(parser)
     flags.add_plugins(parser)
     flags.add_json(parser)
@@ -80,7 +81,7 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     runs = starts.plan(methods, selection, overrides)
     by_default = f"checkpoints/{data.short_name(args.dataset)}/starts-ipc{args.ipc}-seed{args.seed}"
     out = Path(args.out or by_default)
-    results = starts.run_all(runs, out, args.data_dir, stopper)
+    results = starts.run_all(runs, out, args.data_dir, stopper, wait=args.wait)
     result = {
         **outcome.stamp(NAME),
         "dataset": args.dataset,

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jdd.cli import flags, selection
-from jdd.cli.parser import Parser
+from jdd.cli.parser import Parser, in_flags
 from jdd.cli.platform import tune_xla
 from jdd.cli.program import Stopper, print_json, run_script
-from jdd.errors import Interrupted
 
 if TYPE_CHECKING:
     from jdd.runs import RunSettings
@@ -69,12 +68,13 @@ def _work(words: Sequence[str], stopper: Stopper) -> None:
             experts_dir=Path(args.experts) if args.experts else None,
             resume=args.resume,
             overwrite=args.overwrite,
+            wait=args.wait,
             should_stop=should_stop,
             began=began,
-            command=selection.command(words, settings.preset),
+            command=selection.command(words, settings.preset, args.before),
         )
     if distributed.is_primary():
-        print(summary(result, out))
+        print(in_flags(summary(result, out)))
         print(f"report: {up_to_date(out)}")
         if args.json:
             print_json(result.to_json())
@@ -111,10 +111,8 @@ def _estimate(args: argparse.Namespace, settings: "RunSettings", stopper: Stoppe
     from jdd.report.run import expected
     from jdd.runs.dry_run import estimate
 
-    with flags.on_devices(args, stopper) as should_stop:
+    with flags.on_devices(args, stopper):
         costs = estimate(settings, args.data_dir)
-        if should_stop():
-            raise Interrupted
     if distributed.is_primary():
         print(expected(costs))
         if args.json:

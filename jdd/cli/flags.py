@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jdd.cli.parser import Parser, add_settings, at_least, chosen, seed
+from jdd.cli.parser import Parser, add_settings, at_least, chosen, integer, seed
 from jdd.cli.program import keep_standard_output
-from jdd.errors import UserError
+from jdd.errors import SettingError
 from jdd.settings import helps
 
 if TYPE_CHECKING:
@@ -27,6 +27,15 @@ def add_data_dir(parser: argparse.ArgumentParser) -> None:
         "--data-dir",
         metavar="DIR",
         help="where the dataset's files are (default: JDD_DATA_DIR, else TensorFlow Datasets)",
+    )
+
+
+def add_wait(parser: argparse.ArgumentParser) -> None:
+    """What becomes of a directory that another process writes to."""
+    parser.add_argument(
+        "--wait",
+        action="store_true",
+        help="wait for another command that writes to the same directory (default: end, naming it)",
     )
 
 
@@ -62,7 +71,7 @@ def add_device_flags(parser: argparse.ArgumentParser) -> None:
     """What the work is divided over; see `on_devices`."""
     parser.add_argument(
         "--devices",
-        type=int,
+        type=integer,
         default=0,
         metavar="N",
         help="accelerators (or JAX's host devices) to divide the work over (default: 0, all "
@@ -161,7 +170,7 @@ def task_directory(args: argparse.Namespace, place: str | None = None) -> Path:
     directory = run / "tasks" if args.out is None else Path(args.out)
     existing = next(p for p in (directory, *directory.absolute().parents) if p.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK):
-        raise UserError(f"{directory} cannot be written: choose another `out`")
+        raise SettingError("out", directory, "it cannot be written, name another directory")
     return directory
 
 

@@ -11,7 +11,7 @@ from jdd.cli import flags
 from jdd.cli.parser import Parser, above_zero, at_least, names
 from jdd.cli.platform import tune_xla
 from jdd.cli.program import Stopper, print_json, run_script
-from jdd.errors import Interrupted, UserError
+from jdd.errors import Interrupted, SettingError, UserError
 
 if TYPE_CHECKING:
     from jdd.tasks.table import Cell
@@ -49,12 +49,13 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     else:
         skipped = []
     out, keep, ends = Path(args.out), Path(args.keep), began + 60 * args.minutes
+    if keep.is_file():
+        raise SettingError("keep", keep, "it is a file, name a directory")
     _list(wanted, skipped, preset, keep)
     if args.list:
         return
     places = ["--data-dir", args.data_dir] if args.data_dir else []
-    out.mkdir(parents=True, exist_ok=True)
-    with files.locked(out):
+    with files.locked(out, wait_until=stopper if args.wait else None):
         outcomes = table.run_all(
             wanted, out, keep, preset, places, lambda: stopper() or time.monotonic() > ends, say
         )
@@ -119,6 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     words = "where each run's result.json is copied to (default: docs/results)"
     add("--keep", default="docs/results", metavar="DIR", help=words)
     add("--list", action="store_true", help="print the runs, make none")
+    flags.add_wait(parser)
     flags.add_data_dir(parser)
     flags.add_json(parser)
     return parser

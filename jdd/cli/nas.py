@@ -8,6 +8,7 @@ from jdd.cli import flags
 from jdd.cli.parser import Parser, add_settings, chosen, renamed_value
 from jdd.cli.platform import tune_xla
 from jdd.cli.program import Stopper, print_json, run_script
+from jdd.errors import Interrupted
 
 NAME = "nas"
 DESCRIPTION = (
@@ -37,6 +38,7 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     again = parser.add_mutually_exclusive_group()
     again.add_argument("--resume", action="store_true", help="resume from the trainings in --out")
     again.add_argument("--overwrite", action="store_true", help="delete existing ones in --out")
+    flags.add_wait(parser)
     values = defaults(nas.NasSettings)
     add_settings(parser, "search settings", values, helps(nas.NasSettings))
     args = parser.parse_args(arguments)
@@ -53,8 +55,14 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     plan = nas.plan(settings, dataset, seed)
     bench = nas.Bench(settings, stored, dataset, seed)
     directory = flags.task_directory(args)
+    if stopper():
+        raise Interrupted("nothing was begun")
     store = nas.SearchStore(directory / "nas.jsonl", settings, stored, seed)
-    with store.opened(resume=args.resume, overwrite=args.overwrite) as trainings:
+    with store.opened(
+        resume=args.resume,
+        overwrite=args.overwrite,
+        wait_until=stopper if args.wait else None,
+    ) as trainings:
         skipped = len(plan.skipped)
         say(
             f"{len(plan.candidates)} networks of {settings.space}, {len(plan.sampled)} of them "

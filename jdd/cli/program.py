@@ -22,10 +22,15 @@ _MENDABLE = (
 
 
 class Stopper:
-    """Turns the first Ctrl-C or SIGTERM into a request to stop; a second one stops at once."""
+    """Turns Ctrl-C or SIGTERM into a request to stop, or stops at once.
+
+    At once, by `KeyboardInterrupt`, as long as nobody has asked whether to stop: until then there
+    is nothing to store, and it would be long before somebody does. And where it is the second one.
+    """
 
     def __init__(self, keeps_state: bool = True) -> None:
         self.signal = 0
+        self.asked = False
         self._note = "the state will be stored (again: at once, unstored)" if keeps_state else ""
         self._before: dict[int, Any] = {}
 
@@ -39,15 +44,36 @@ class Stopper:
             signal.signal(number, handler)
 
     def __call__(self) -> bool:
-        """Whether to stop."""
+        """Whether to stop; who asks for the first time has changed nothing so far."""
+        self.asked = True
         return self.signal != 0
 
-    def _received(self, number: int, _: FrameType | None) -> None:
-        if self.signal:
+    def words_at_once(self, again: str) -> str:
+        """What to say where it stops at once; `again` is the command that resumes."""
+        if self._note and not self.asked:
+            return "stopped: nothing was begun"
+        return "stopped at once" + (
+            f": {again} resumes from the last stored state" if again else ""
+        )
+
+    def _received(self, number: int, frame: FrameType | None) -> None:
+        at_once = self.signal or not self.asked
+        self.signal = self.signal or number
+        if at_once:
+            if _is_importing(frame):  # where an exception takes some libraries' C code down
+                print(self.words_at_once(""), file=sys.stderr, flush=True)
+                os._exit(128 + self.signal)
             raise KeyboardInterrupt
-        self.signal = number
         text = ", ".join(filter(None, ("stopping after this step", self._note)))
         print(f"\n{text}", file=sys.stderr, flush=True)
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def say_error(error: UserError) -> None:
@@ -59,7 +85,7 @@ def run_script(work: Callable[[Stopper], Any], again: str = "") -> int:
     """Runs a script's work and returns its exit code.
 
     0: done. 2: something the user can mend, said in one line on standard error. 130 or 143: stopped
-    by Ctrl-C or SIGTERM, with the state stored.
+    by Ctrl-C or SIGTERM, with the state stored where there is one.
 
     Args:
       work: given a `Stopper`, which it asks whether to stop.
@@ -77,8 +103,7 @@ def run_script(work: Callable[[Stopper], Any], again: str = "") -> int:
             text = f"the state is stored, {again} resumes from it" if again else "nothing is stored"
             print(f"stopped: {str(stop) or text}", file=sys.stderr)
         except KeyboardInterrupt:
-            text = f": {again} resumes from the last stored state" if again else ""
-            print(f"stopped at once{text}", file=sys.stderr)
+            print(stopper.words_at_once(again), file=sys.stderr)
             # An orderly exit would take XLA's threads down in the middle of a step: a crash.
             sys.stdout.flush()
             sys.stderr.flush()

@@ -43,7 +43,7 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     if args.list:
         scripts = ((f"bin/{job.step.script}.py", *job.command[1:]) for job in jobs)
         return print(*(shlex.join(["python", *command]) for command in scripts), sep="\n")
-    with files.locked(out):
+    with files.locked(out, wait_until=stopper if args.wait else None):
         outcomes = reproduction.run_all(jobs, lambda: stopper() or time.monotonic() > ends, say)
         files.write_text(out / "RESULTS.md", report.page(out, jobs, outcomes))
     if stopper():
@@ -77,6 +77,7 @@ def _parser() -> Parser:
     words = "default: checkpoints/reproduction"
     parser.add_argument("--out", default="checkpoints/reproduction", metavar="DIR", help=words)
     parser.add_argument("--list", action="store_true", help="print the commands, run nothing")
+    flags.add_wait(parser)
     flags.add_data_dir(parser)
     flags.add_json(parser)
     return parser

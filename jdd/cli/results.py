@@ -1,5 +1,6 @@
 """`results.py RUN …`: tables of finished runs, from their `result.json`, alongside the papers'."""
 
+import argparse
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING
 from jdd.cli import flags
 from jdd.cli.parser import Parser, current_flag
 from jdd.cli.program import Stopper, print_json, run_script
+from jdd.errors import SettingError
 
 if TYPE_CHECKING:
     from jdd.runs import RunResult
@@ -55,6 +57,7 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     )
     flags.add_json(parser)
     args = parser.parse_args(arguments)
+    _check_places(args)
 
     from jdd import files
     from jdd.report import results
@@ -77,6 +80,19 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
         print(picture)
     if args.json:
         print_json({"out": args.out, "runs": [*map(str, paths)], "pictures": [*map(str, pictures)]})
+
+
+def _check_places(args: argparse.Namespace) -> None:
+    """Raises `SettingError` for a place that cannot be read or written, before any is."""
+    for name, place in (("out", args.out), ("measured", args.measured)):
+        if place and (Path(place).is_dir() or not Path(place).absolute().parent.is_dir()):
+            raise SettingError(name, place, "name a file in a directory that exists")
+    if args.pictures and Path(args.pictures).is_file():
+        raise SettingError("pictures", args.pictures, "it is a file, name a directory")
+    if args.peer and not Path(args.peer).is_file():
+        raise SettingError("peer", args.peer, "there is no such file, name one that exists")
+    if args.peer and not args.pictures:
+        raise SettingError("peer", args.peer, "it changes pictures alone, add `pictures`")
 
 
 def _pictures(runs: "Sequence[RunResult]", place: Path, peer: str | None) -> list[Path]:

@@ -41,6 +41,7 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="where the scores go (default: checkpoints/<dataset>/difficulty/<score>-<hash>/)",
     )
+    flags.add_wait(parser)
     flags.add_data_dir(parser)
     flags.add_plugins(parser)
     flags.add_json(parser)
@@ -81,7 +82,8 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     add_settings(parser, title, values["network"], networks.OPTION_WORDS)
     args = parser.parse_args(arguments)
     settings = build(selection, chosen(args, [*values["difficulty"], *IMAGES, *values["network"]]))
-    scored = score_images(settings, Path(args.out) if args.out else None, args.data_dir, stopper)
+    out = Path(args.out) if args.out else None
+    scored = score_images(settings, out, args.data_dir, stopper, wait=args.wait)
     result = {**scored.to_json(), "seconds": round(time.monotonic() - began, 2)}
     report.save(scored.out, result, scored.images, scored.ranks())
     print(report.summary(result))

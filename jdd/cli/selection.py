@@ -15,7 +15,14 @@ if TYPE_CHECKING:
     from jdd.runs import RunSettings, Selection
 
 # Flags that say how a run goes, not what it makes; and where things are.
-_SAME_RUN = ("--json", "--resume", "--overwrite", "--distributed", "--no-compilation-cache")
+_SAME_RUN = (
+    *("--json", "--resume", "--overwrite", "--wait", "--distributed"),
+    "--no-compilation-cache",
+)
+_SELECTED = {
+    **dict.fromkeys(("method", "dataset", "init", "network", "preset"), str),
+    **dict.fromkeys(("ipc", "seed"), int),
+}
 _PLACES = ("--out", "--data-dir", "--experts", "--devices")
 
 
@@ -61,6 +68,7 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
         help="the experts' directory, made if it does not exist (default: in experts/ alongside "
         "--out, one directory for each way of training them)",
     )
+    flags.add_wait(parser)
     flags.add_plugins(parser)
     flags.add_json(parser)
 
@@ -97,12 +105,19 @@ def parse(
     add_run_flags(first)
     add_directory_flags(first)
     named, _ = first.parse_known_args(arguments)
+    if stored := _stored_settings(named):
+        for each in (first, parser):
+            each.set_defaults(**_named_by(stored))
+        named, _ = first.parse_known_args(arguments)
     if named.distributed:  # before anything asks JAX for its devices
         if named.dataset != "digits" and not (named.data_dir or os.environ.get("JDD_DATA_DIR")):
             raise UserError("`distributed`: give `data_dir`, as not every process can download")
+        if named.wait:  # the others would not know what the first of them waits for
+            raise UserError("`wait` and `distributed` do not go together: leave `wait` out")
         flags.connect()
     flags.load_plugins(named)
-    _from_stored(named)
+    _load_plugins_again(stored)
+    _settle_start(named)
 
     from jdd import data, networks
     from jdd.methods import registry
@@ -119,7 +134,9 @@ def parse(
     )
     parser.explain = lambda flag: _whose(flag, selection)
     args = parser.parse_args(arguments)
-    overrides = chosen(args, [name for name, _, _ in defaults.names()])
+    overrides = run_settings.stored_values(stored, defaults)
+    overrides |= chosen(args, [name for name, _, _ in defaults.names()])
+    args.before = stored.get("command", "")
     return args, run_settings.build(selection, overrides)
 
 
@@ -131,9 +148,15 @@ def default_out(named: "argparse.Namespace | RunSettings") -> Path:
     return Path("checkpoints") / data.short_name(named.dataset) / name
 
 
-def command(arguments: Sequence[str], preset: str) -> str:
-    """What makes the same run on another machine: without the flags that say where things are."""
-    kept = []
+def command(arguments: Sequence[str], preset: str, before: str = "") -> str:
+    """What makes the same run on another machine: without the flags that say where things are.
+
+    Args:
+      arguments: of this command.
+      preset: of the run.
+      before: the command that began the run, which this one resumes; it need not repeat its flags.
+    """
+    kept = shlex.split(before)[2:]
     remaining = iter(arguments)
     for argument in remaining:
         name, assigned, _ = argument.partition("=")
@@ -144,7 +167,20 @@ def command(arguments: Sequence[str], preset: str) -> str:
             kept.append(argument)
     if not any(argument.partition("=")[0] == "--preset" for argument in kept):
         kept += ["--preset", preset]  # the default depends on the machine
-    return shlex.join(["python", "bin/distill.py", *kept])
+    return shlex.join(["python", "bin/distill.py", *_each_once(kept)])
+
+
+def _each_once(words: Sequence[str]) -> list[str]:
+    """The words of a command, of each flag those that come last."""
+    groups: dict[str, list[str]] = {}
+    flag = ""
+    for word in words:
+        if word.startswith("--"):
+            flag = word if word.startswith("--plugin") else word.partition("=")[0]
+            groups[flag.replace("--no-", "--", 1)] = [word]
+        else:
+            groups.setdefault(flag.replace("--no-", "--", 1), []).append(word)
+    return [word for group in groups.values() for word in group]
 
 
 def _selection(named: argparse.Namespace) -> "Selection":
@@ -191,22 +227,44 @@ def _whose(flag: str, chosen: "Selection") -> str | None:
     return None
 
 
-def _from_stored(named: argparse.Namespace) -> None:
-    """What a stored set to start from, or a run to resume, settles: plugins, images per class."""
-    from jdd import plugins
-    from jdd.runs import directory
+def _settle_start(named: argparse.Namespace) -> None:
+    """Settles what depends on a stored set to start from: its place, images per class."""
     from jdd.synthetic import SyntheticSet
 
     ipc = 1
     if named.init not in ("real", "noise"):
-        if not Path(named.init).exists():
+        if not Path(named.init).is_dir():
             raise SettingError(
                 "init", named.init, "choose real, noise, or the path of a stored set"
             )
         named.init = str(Path(named.init).resolve())  # the same run from any current directory
         ipc = SyntheticSet.load(named.init).info.ipc
     named.ipc = ipc if named.ipc is None else named.ipc
-    if named.resume:
-        stored = Path(named.out or default_out(named)) / "settings.json"
-        if stored.exists():
-            plugins.load_again(directory.read_settings(stored).get("plugins", ()))
+
+
+def _stored_settings(named: argparse.Namespace) -> Mapping[str, Any]:
+    """The settings of a run that is to be resumed, which flags need not repeat; else none."""
+    from jdd.runs import directory
+
+    if not named.resume:
+        return {}
+    place = named.out or default_out(argparse.Namespace(**{**vars(named), "ipc": named.ipc or 1}))
+    path = Path(place) / "settings.json"
+    value = directory.read_settings(path) if path.exists() else {}
+    return value if "version" in value else {}  # jdd 0.1's: refused where the directory is checked
+
+
+def _named_by(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run's settings say in the place of flags: what is distilled, and where things are."""
+    named = {n: stored[n] for n, kind in _SELECTED.items() if type(stored.get(n)) is kind}
+    places = stored.get("places")
+    if isinstance(places, Mapping):
+        there = {name: place for name, place in places.items() if isinstance(place, str)}
+        named |= {n: there[n] for n in ("data_dir", "experts") if Path(there.get(n, "/-")).is_dir()}
+    return named
+
+
+def _load_plugins_again(stored: Mapping[str, Any]) -> None:
+    from jdd import plugins
+
+    plugins.load_again(stored.get("plugins", ()))

@@ -46,7 +46,8 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
         spec = problem.expert_spec
         out = Path(args.out or selection.default_out(settings))
         directory = Path(args.experts) if args.experts else experts.default_directory(out, spec)
-        store = ready_experts(problem, directory, should_stop)
+        waiting = should_stop if args.wait else None
+        store = ready_experts(problem, directory, should_stop, waiting)
     if not distributed.is_primary():
         return
     accuracies = store.accuracies[: settings.experts.num_experts]

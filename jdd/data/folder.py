@@ -11,7 +11,7 @@ from jdd.data.class_names import IMAGENET_SUBSETS
 from jdd.data.dataset import Split, checked
 from jdd.data.pictures import read as read_picture
 from jdd.data.splits import hold_out
-from jdd.errors import SettingError, UserError, unknown
+from jdd.errors import SettingError, UserError, unknown_value
 from jdd.files import check_path, read_bytes
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
@@ -45,14 +45,16 @@ def read(
     check_path(place)
     if not place.is_dir():
         raise UserError(
-            f"folder '{place}' does not exist: the path is relative to the data directory, where "
-            "one is given, else to the current one"
+            f"`dataset` folder:{place}: it does not exist; the path is relative to "
+            "`data_dir`, where one is given, else to the current directory"
         )
     test = next((place / name for name in ("test", "val") if (place / name).is_dir()), None)
     train = place / "train"
     if not train.is_dir():
         if test is not None:
-            raise UserError(f"'{place}' has no train/, but {test.name}/: the images to distil")
+            raise SettingError(
+                "dataset", f"folder:{place}", f"no train/ in it, but {test.name}/: name both"
+            )
         train = place
     names = _classes(train)
     if test is not None and (unknown := sorted(set(_classes(test)) - set(names))):
@@ -105,7 +107,7 @@ def read_tiny_imagenet(
 
 def _subset(train: Path, names: tuple[str, ...], subset: str) -> tuple[str, ...]:
     if subset not in IMAGENET_SUBSETS:
-        raise unknown("subset of ImageNet", subset, IMAGENET_SUBSETS)
+        raise unknown_value("dataset", f"folder:…#{subset}", IMAGENET_SUBSETS)
     if len(names) != 1000:
         raise UserError(f"{train} holds {len(names)} classes: {subset} is of ImageNet's thousand")
     return tuple(names[position] for position in IMAGENET_SUBSETS[subset])
@@ -134,7 +136,7 @@ def _text(path: Path) -> str:
 def _classes(place: Path) -> tuple[str, ...]:
     found = sorted(entry.name for entry in place.iterdir() if entry.is_dir())
     if not found:
-        raise UserError(f"{place} has no folders in it: one a class is looked for")
+        raise SettingError("dataset", f"folder:{place}", "no folders in it: one a class is needed")
     return tuple(found)
 
 

@@ -9,7 +9,7 @@ from jdd import preprocessing as preprocess_lib
 from jdd.data import arrays, cifar, class_names, digits, folder, idx, mhist, svhn, tfds
 from jdd.data.dataset import Dataset, Split, checked
 from jdd.data.resize import resize
-from jdd.errors import SettingError, UserError, nearest, unknown
+from jdd.errors import SettingError, UserError, nearest, unknown_value
 from jdd.files import check_path
 
 Splits = tuple[Split, Split]
@@ -190,12 +190,14 @@ def load(
     """
     check_name(name)
     if preprocessing not in preprocess_lib.KINDS:
-        raise unknown("preprocessing", preprocessing, preprocess_lib.KINDS)
+        raise unknown_value("preprocessing", preprocessing, preprocess_lib.KINDS)
     if image_size is not None and (not isinstance(image_size, int) or image_size < 1):
         raise SettingError(
             "image_size", repr(image_size), "a whole number of pixels, 1 or more, is needed"
         )
     mean_std: MeanStd | None = None
+    if data_dir is not None and not Path(data_dir).expanduser().is_dir():
+        raise _no_directory(data_dir)
     if name == "digits":
         classes: tuple[str, ...] = class_names.MNIST
         train, test = digits.read()
@@ -245,8 +247,7 @@ def _read(
     check_path(root)
     try:
         if not root.is_dir():
-            why = "is a file, not a directory" if root.exists() else "does not exist"
-            raise UserError(f"data directory '{root}' {why}")
+            raise _no_directory(root, "JDD_DATA_DIR")
         splits = source.read_files([root / folder for folder in source.folders])
         if splits is None and source.tfds_name is not None:
             splits = tfds.read_from(root, source.tfds_name, len(source.class_names))
@@ -257,10 +258,15 @@ def _read(
     return splits
 
 
+def _no_directory(path: str | os.PathLike[str], called: str = "`data_dir`") -> UserError:
+    why = "it is a file, name a directory" if Path(path).exists() else "it does not exist"
+    return UserError(f"{called} {path}: {why}")
+
+
 def _not_found(name: str, source: Source, root: Path) -> str:
     empty = " (it is empty)" if not any(root.iterdir()) else ""
     folders = ", ".join(f"{folder or '.'}/" for folder in source.folders)
-    tried = f"no {name} in '{root}'{empty}: looked for {source.files} in {folders}"
+    tried = f"`data_dir` {root}: no {name} there{empty}, looked for {source.files} in {folders}"
     if source.tfds_name is None:
         return f"{tried}; put them in {root / source.folders[0]}"
     return (

@@ -3,7 +3,7 @@
 import numpy as np
 
 from jdd.data.dataset import Split
-from jdd.errors import UserError
+from jdd.errors import SettingError, UserError
 
 
 def hold_out(split: Split, fraction_or_count: float | int, seed: int) -> tuple[Split, Split]:
@@ -41,7 +41,7 @@ def subset(split: Split, count: int, seed: int) -> Split:
       UserError: fewer than one, or more than there are.
     """
     if not 1 <= count <= len(split):
-        raise UserError(f"cannot take {count} images: there are {len(split)}")
+        raise SettingError("real_images", count, f"from 1 to {len(split)}, as many as there are")
     return _part(split, _stratified(split.labels, count, seed, keep=0))
 
 

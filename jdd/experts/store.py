@@ -11,7 +11,7 @@ import numpy as np
 import tensorstore as ts
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from jdd import distributed, files
+from jdd import checkpoints, distributed, files
 from jdd.errors import SettingError, UserError
 from jdd.experts import description
 from jdd.experts.description import Header, Progress, Shapes
@@ -72,7 +72,7 @@ class ExpertStore:
         files.check_path(directory / "store.json")
         if not (directory / "store.json").exists():
             if directory.exists() and not directory.is_dir():
-                raise SettingError("experts", directory, "a file: give a directory")
+                raise SettingError("experts", directory, "it is a file, name a directory")
             foreign = [p.name for p in directory.glob("*") if p.name not in _UNFINISHED]
             if foreign or not _unfinished(directory / "parameters"):
                 stores = sorted(p.parent for p in directory.glob("*/store.json"))
@@ -103,7 +103,10 @@ class ExpertStore:
         """Makes room for `experts` experts in all."""
         more = experts > self._array.shape[0]
         if more and distributed.is_primary():
-            self._array = self._array.resize(exclusive_max=[experts, None, None]).result()
+            try:
+                self._array = self._array.resize(exclusive_max=[experts, None, None]).result()
+            except (ValueError, OSError) as error:
+                raise self._unwritable(error) from None
         distributed.barrier(f"extended {self.directory}")
         if more and not distributed.is_primary():
             self._open(create=False)
@@ -155,13 +158,15 @@ class ExpertStore:
         """Stores the parameters of one (expert, epoch)."""
         if not distributed.is_primary():
             return
+        if not (self.directory / "store.json").exists():  # TensorStore would make half of one
+            raise UserError(f"{self.directory} has gone: another process moved or removed it")
         flat = flatten_dict(params)
         names = [name for name, _ in self._header.parameters]
         vector = np.concatenate([np.asarray(flat[name]).reshape(-1) for name in names])
         try:
             self._array[expert, epoch].write(vector.astype(self._array.dtype.numpy_dtype)).result()
         except (ValueError, OSError) as error:
-            raise UserError(f"{self.directory} cannot be written ({str(error)[:160]})") from None
+            raise self._unwritable(error) from None
 
     def read(self, expert: int, epoch: int) -> Any:
         """The parameters of one (expert, epoch), float32 NumPy arrays in Flax layout.
@@ -215,6 +220,12 @@ class ExpertStore:
     def _progress(self) -> Progress:
         return description.read_progress(self._progress_file)
 
+    def _unwritable(self, error: Exception) -> UserError:
+        # TensorStore's own, half written.
+        for left in (self.directory / "parameters").rglob("*.__lock"):
+            left.unlink(missing_ok=True)
+        return UserError(f"{self.directory} cannot be written ({checkpoints.why(error)})")
+
     def _open(self, create: bool) -> None:
         place = self.directory / "parameters"
         spec: dict[str, Any] = {
@@ -233,6 +244,8 @@ class ExpertStore:
                 spec, create=create, delete_existing=create, open=not create
             ).result()
         except (ValueError, OSError) as error:
+            if create:
+                raise self._unwritable(error) from None
             raise UserError(f"{place} cannot be opened ({str(error)[:120]})") from None
 
 

@@ -81,6 +81,8 @@ def export(
         for place, text in beside.items():
             place.write_text(text, encoding="utf-8")
     except OSError as error:
+        for place in (path, *beside):  # none of which was there
+            place.unlink(missing_ok=True)
         raise _unwritten(path, error) from None
     return path
 

@@ -2,7 +2,7 @@
 
 import enum
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -19,6 +19,8 @@ Metrics = dict[str, jax.Array]
 # A student that diverges has a finite loss with a huge gradient to the step size for some updates
 # before it has none; a step size that follows it never comes back. Sound ones move by percents.
 _FASTEST_GROWTH = 2.0
+# Preprocessed pixels lie within some tens, logits and coefficients within some hundreds.
+_LARGEST = 1e6
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,8 @@ class Method(NamedTuple):
     needs: Needs = Needs()
     threshold: float = 0.0
     """updates with a larger loss are not made; 0: all are"""
+    rates: tuple[str, ...] = ("lr_img",)
+    """the settings to lower where updates are dropped, as what is learned runs away"""
 
 
 class MethodState(NamedTuple):
@@ -84,25 +88,25 @@ class Rejection(enum.IntEnum):
     NOT_FINITE = 1
     STEP_SIZE = 2
     ABOVE_THRESHOLD = 3
+    TOO_LARGE = 4
 
     @property
     def is_expected(self) -> bool:
         """Whether such rejections are part of a method, and never end a run."""
         return self is Rejection.ABOVE_THRESHOLD
 
-    @property
-    def words(self) -> str:
-        """What happened, and what to change."""
-        return _WORDS[self]
+    def words(self, rates: Sequence[str] = ("lr_img",)) -> str:
+        """What happened, and what to change; `rates` are the method's."""
+        return _WORDS[self].format(rates=" or ".join(f"`{name}`" for name in rates))
 
 
 _WORDS = {
-    Rejection.NOT_FINITE: "the loss or the set is not finite: lower `lr_img` (where there are any, "
-    "also `lr_lr` or `lr_init`)",
+    Rejection.NOT_FINITE: "the loss or the set is not finite: lower {rates}",
     Rejection.STEP_SIZE: "the step size would turn negative or more than double: lower `lr_lr`, or "
     "`lr_init`",
     Rejection.ABOVE_THRESHOLD: "the loss is above `threshold`: raise it, or change `lr_init` or "
     "`syn_steps`",
+    Rejection.TOO_LARGE: f"a number of the set would pass {_LARGEST:,.0f}: lower {{rates}}",
 }
 
 
@@ -110,10 +114,11 @@ def guarded(method: Method) -> Method:
     """The method with unsound updates dropped: set and state stay as they were before.
 
     An update is dropped where its loss, another metric or the set is not finite, where the set's
-    step size would turn negative or more than double, or where the loss is above the method's
-    threshold. `metrics["dropped"]` then has the `Rejection`, else 0; `metrics["learning_rate"]` is
-    the set's step size. The iteration of a `MethodState` advances all the same, so that the next
-    update draws other numbers.
+    step size would turn negative or more than double, where a number of the set is beyond all
+    that images and labels can be, or where the loss is above the method's threshold.
+    `metrics["dropped"]` then has the `Rejection`, else 0; `metrics["learning_rate"]` is the set's
+    step size. The iteration of a `MethodState` advances all the same, so that the next update draws
+    other numbers.
     """
 
     @functools.wraps(method.update)
@@ -142,11 +147,14 @@ def guarded(method: Method) -> Method:
 def _rejection(
     before: SyntheticSet, after: SyntheticSet, metrics: Metrics, threshold: float
 ) -> jax.Array:
-    finite = jnp.bool_(True)
-    for leaf in jax.tree.leaves((after, metrics)):
-        if jnp.issubdtype(leaf.dtype, jnp.inexact):
-            finite &= jnp.all(jnp.isfinite(leaf))
-    reason = jnp.where(finite, 0, Rejection.NOT_FINITE)
+    def each(values: Any, holds: Callable[[jax.Array], jax.Array]) -> jax.Array:
+        leaves = [x for x in jax.tree.leaves(values) if jnp.issubdtype(x.dtype, jnp.inexact)]
+        return jnp.all(jnp.stack([jnp.all(holds(leaf)) for leaf in leaves]))
+
+    finite = each((after, metrics), jnp.isfinite)
+    small = each(after, lambda leaf: jnp.abs(leaf) <= _LARGEST)
+    reason = jnp.where(small, 0, Rejection.TOO_LARGE)
+    reason = jnp.where(finite, reason, Rejection.NOT_FINITE)
     if before.learning_rate is not None and after.learning_rate is not None:
         rate = after.learning_rate
         sound = (rate > 0) & (rate <= _FASTEST_GROWTH * before.learning_rate)

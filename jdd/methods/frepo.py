@@ -257,7 +257,7 @@ _PAPER = Preset(
         "tiny_imagenet": {1: {**_ZCA, "depth": 4}, 10: {**_NO_FLIP, "depth": 4}},
     },
     "cifar10",
-    {"chunk": 100, "eval_every": 10000},
+    {"chunk": 50, "eval_every": 10000},
 )
 _QUICK = Preset(
     {

@@ -204,7 +204,7 @@ _PAPER = Preset(
         "eval_stacked": True,
         "eval_batch": 64,
         "eval_cutmix": 0.5,
-        "chunk": 100,
+        "chunk": 20,
         "eval_every": 20000,
     },
 )

@@ -244,7 +244,7 @@ def augmented(settings: NcfmSettings, key: jax.Array, images: jax.Array) -> jax.
 # twice, has weight decay and CutMix. The released code's AdamW steps after each class and each of
 # the two losses, 1e-3 in pixels of [0, 1]: at ten classes √20 as far an update as one step does.
 _COUNTS: Mapping[int, Row] = {1: {}, 10: {}, 50: {}}
-_TINY = {"depth": 4}
+_TINY = {"depth": 4, "chunk": 1}
 _SUBSET = {"depth": 5, "train_epochs": 80, "expert_epochs": 80}
 _PAPER = Preset(
     {

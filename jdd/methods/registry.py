@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from jdd.errors import UserError, unknown
+from jdd.errors import UserError, unknown, unknown_value
 from jdd.methods.base import Method, MethodSettings
 from jdd.methods.bptt import PRESETS as BPTT_PRESETS
 from jdd.methods.bptt import BpttSettings, bptt
@@ -77,13 +77,15 @@ def names() -> tuple[str, ...]:
 def entry(name: str) -> MethodEntry:
     """A method's entry; raises `UserError` naming the nearest for an unknown name."""
     if name not in METHODS:
-        raise unknown("method", name, METHODS, "; one of your own: name its file by `plugin`")
+        raise unknown_value("method", name, METHODS, "; one of your own: name its file by `plugin`")
     return METHODS[name]
 
 
 def create(name: str, settings: Any, network: Any) -> Method:
     """The method `name` with its settings and network."""
-    return entry(name).factory(settings, network)
+    rates = tuple(f.name for f in dataclasses.fields(settings) if f.name.startswith("lr_"))
+    made = entry(name).factory(settings, network)
+    return made._replace(rates=rates) if rates else made
 
 
 def create_method(name: str, network: NetworkLike, **settings: Any) -> Method:

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from jdd.errors import UserError, unknown
+from jdd.errors import SettingError, UserError, nearest, unknown_value
 from jdd.networks.base import Network, NetworkLike
 from jdd.networks.convnet import ConvNet, WideConvNet
 from jdd.networks.lenet import LeNet
@@ -91,11 +91,12 @@ def create(name: str, num_classes: int, **options: Any) -> Any:
       UserError: an unknown name, option or choice; it names the nearest one.
     """
     available = _free_options(name)
-    for option in options:
+    for option, value in options.items():
         if not available:
-            raise UserError(f"{name} takes no options, and so not '{option}'")
+            raise SettingError(option, value, f"{name} takes no options")
         if option not in available:
-            raise unknown(f"option of {name}", option, available)
+            hint = nearest(option, available)
+            raise SettingError(option, value, f"{name} has no option '{option}': {hint}")
     if name in _OWN:
         factory, defaults = _OWN[name]
         return factory(num_classes, **{**defaults, **options})
@@ -122,5 +123,7 @@ def _free_options(name: str) -> dict[str, Any]:
 
 def _entry(name: str) -> tuple[type[Network], dict[str, Any]]:
     if name not in _NETWORKS:
-        raise unknown("network", name, names(), "; one of your own: name its file by `plugin`")
+        raise unknown_value(
+            "network", name, names(), "; one of your own: name its file by `plugin`"
+        )
     return _NETWORKS[name]

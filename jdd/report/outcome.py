@@ -10,7 +10,7 @@ from tabulate import tabulate
 
 import jdd
 from jdd import files
-from jdd.errors import UserError
+from jdd.errors import SettingError
 from jdd.report import plots
 from jdd.synthetic import SetInfo
 
@@ -54,7 +54,7 @@ def save(
         plots.save(paths[2], picture)
         files.write_json(paths[0], result)
     except OSError as error:
-        raise UserError(
-            f"{directory} cannot be written ({error.strerror}): choose another `out`"
+        raise SettingError(
+            "out", directory, f"it cannot be written ({error.strerror}), name another directory"
         ) from None
     return paths

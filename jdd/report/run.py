@@ -9,6 +9,8 @@ from jdd.runs.result import RunResult
 from jdd.synthetic import SetInfo
 from jdd.training import Accuracy, Recipe
 
+_FALL = 0.1  # of the accuracy, which varies by some hundredths from one evaluation to the next
+
 
 def summary(result: RunResult, out: Path) -> str:
     """A finished run in `out`: the accuracies, and where set and pictures are."""
@@ -32,11 +34,29 @@ def summary(result: RunResult, out: Path) -> str:
         [
             f"test accuracy of fresh networks ({result.network}) trained on",
             *aligned(rows),
+            *_what_went_wrong(result),
             f"pictures: {out / 'images'}",
             f"set: {out / 'synthetic'}",
             f"{result.seconds:.0f} s in all",
         ]
     )
+
+
+def _what_went_wrong(result: RunResult) -> list[str]:
+    """Lines about a run that did not go as runs do: updates not made, an accuracy that fell."""
+    lines = []
+    if result.dropped_updates:
+        lines.append(f"{result.dropped_updates} of {result.iterations} updates were dropped")
+    if result.curve:
+        best, last = max(result.curve, key=lambda look: look.accuracy), result.curve[-1]
+        if best.accuracy - last.accuracy > _FALL:
+            lines.append(
+                f"THE ACCURACY FELL on validation, from {100 * best.accuracy:.1f} % at iteration "
+                f"{best.iteration} to {100 * last.accuracy:.1f} % at the last: the set of "
+                f"iteration {result.best.iteration} is stored; "
+                "lower `lr_img`, or make fewer `iterations`"
+            )
+    return lines
 
 
 def expected(costs: Mapping[str, Any]) -> str:

@@ -48,7 +48,12 @@ class Scored(NamedTuple):
 
 
 def score_images(
-    settings: RunSettings, out: Path | None, data_dir: str | None, should_stop: Stop
+    settings: RunSettings,
+    out: Path | None,
+    data_dir: str | None,
+    should_stop: Stop,
+    *,
+    wait: bool = False,
 ) -> Scored:
     """Scores the training images that a run with these settings may use; stored in `out`/scores.
 
@@ -57,6 +62,7 @@ def score_images(
       out: where to; by default a directory for each way of scoring under checkpoints/.
       data_dir: where the dataset's files are.
       should_stop: asked often; once it is true `Interrupted` is raised, and nothing is stored.
+      wait: wait for another process that writes to `out`, instead of refusing.
 
     Raises:
       UserError: something in the settings, the data or the directory that the user can mend.
@@ -82,6 +88,6 @@ def score_images(
     name = f"{spec.settings.score}-{spec.fingerprint()}"
     if out is None:
         out = Path("checkpoints") / data.short_name(settings.dataset) / "difficulty" / name
-    with files.locked(out):
+    with files.locked(out, wait_until=should_stop if wait else None):
         scores = difficulty_of(out / "scores", spec, network, dataset, images, should_stop)
     return Scored(spec, dataset, images, scores, out)

@@ -107,10 +107,13 @@ def remove(directory: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+_FREE = {"iterations", "version", "command", "places"}
+
+
 def differences(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
-    """In words, where two runs' settings differ; more iterations or another jdd do not count."""
+    """In words, where two runs' settings differ; more iterations, another jdd or place do not."""
     found = []
-    for name in sorted({*stored, *asked} - {"iterations", "version"}):
+    for name in sorted({*stored, *asked} - _FREE):
         before, after = stored.get(name), asked.get(name)
         if isinstance(before, Mapping) and isinstance(after, Mapping):
             found += differences(before, after)
@@ -137,7 +140,7 @@ class RunFiles(Listener):
         self._directory, self._shown = directory, shown or Listener()
         self._states = checkpoints.StateCheckpoints(directory / "state")
         self._lines = directory / "metrics.jsonl"
-        self._forgotten = False
+        self._began = False
 
     def restore(self, like: Any) -> Saved | None:
         """The newest state that is whole; lines and set are brought back to it."""
@@ -149,14 +152,19 @@ class RunFiles(Listener):
             iteration, progress = records.parse(header, _StateHeader, self._states.directory)[:2]
             saved = Saved(iteration, arrays, progress)
             arrays[2].save(self._directory)  # what is there may be newer than the state, or damaged
-        files.filter_lines(self._lines, lambda line: line["iteration"] <= iteration)
+        evaluated = -1 if saved is None else saved.progress.evaluated
+
+        def is_of_state(line: Any) -> bool:
+            last = evaluated if "validation_accuracy" in line else iteration
+            return bool(line["iteration"] <= last)
+
+        files.filter_lines(self._lines, is_of_state)
+        self._began = self._lines.exists()
         return saved
 
     def updated(self, iteration: int, iterations: int, rows: list[dict[str, float]]) -> None:
         """Adds a line for each update."""
-        if not self._forgotten:
-            forget_result(self._directory)
-            self._forgotten = True
+        self._check_there()
         for i, row in enumerate(rows):
             number = iteration - len(rows) + i + 1
             files.append_line(self._lines, {**row, "iteration": number})
@@ -166,16 +174,28 @@ class RunFiles(Listener):
         self, iteration: int, synthetic: SyntheticSet, accuracy: float, is_best: bool
     ) -> None:
         """Stores the best set, and adds a line."""
+        self._check_there()
         if is_best:
-            synthetic.save(self._directory)
+            synthetic.save(self._directory, self._forget_result)
         line = {"iteration": iteration, "validation_accuracy": accuracy}
         files.append_line(self._lines, line)
         self._shown.evaluated(iteration, synthetic, accuracy, is_best)
 
     def save(self, state: Saved) -> None:
         """Stores the state."""
+        self._check_there()
         header = {"progress": state.progress._asdict()}
         self._states.save(state.iteration, state.arrays, header)
+
+    def _check_there(self) -> None:
+        """Raises `UserError` where the directory went away; writing on would make half of one."""
+        if distributed.is_primary() and self._began and not self._lines.exists():
+            raise UserError(f"{self._directory} has gone: another process moved or removed it")
+        self._began = self._began or self._lines.exists()
+
+    def _forget_result(self) -> None:
+        """Before the set that it speaks of changes."""
+        forget_result(self._directory)
 
 
 class _StateHeader(NamedTuple):

@@ -1,5 +1,6 @@
 """Experts, and the difficulty that their curriculum goes by: found where they are, else made."""
 
+import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from jdd.augment import strategy_for
 from jdd.checkpoints import Damaged
 from jdd.data import Dataset, Split
 from jdd.difficulty import DifficultySpec
+from jdd.errors import Interrupted, UserError
 from jdd.experts import ExpertStore, open_compatible, open_or_create, train_experts
 from jdd.networks import NetworkLike
 from jdd.report.console import ProgressBar, say
@@ -19,8 +21,12 @@ from jdd.runs.problem import Problem
 Stop = Callable[[], bool]
 
 
-def ready_experts(problem: Problem, directory: Path, should_stop: Stop) -> ExpertStore:
+def ready_experts(
+    problem: Problem, directory: Path, should_stop: Stop, waiting: Stop | None = None
+) -> ExpertStore:
     """The store in `directory`, with as many experts as the run wants: missing ones are trained.
+
+    Another process that trains them is waited for until `waiting()` is true; None: not at all.
 
     Raises:
       UserError: the experts there do not fit.
@@ -32,15 +38,23 @@ def ready_experts(problem: Problem, directory: Path, should_stop: Stop) -> Exper
     if store is not None and store.complete >= wanted:
         say(f"experts: {wanted} in {directory}")
         return store
-    with files.locked(directory):
+    if should_stop():
+        raise Interrupted("nothing was begun")
+    with files.locked(directory, "experts", waiting):
         store = open_or_create(directory, spec, problem.network)
         missing = wanted - store.complete
+        if missing <= 0:  # another process trained them meanwhile
+            say(f"experts: {wanted} in {directory}")
+            return store
         say(f"experts: training {missing} of {epochs} epochs into {directory}")
         began = time.monotonic()
         try:
             _train(problem, store, wanted, should_stop)
-        finally:
-            store.spent(time.monotonic() - began)
+        except BaseException:
+            with contextlib.suppress(UserError):  # of the same full disk
+                store.spent(time.monotonic() - began)
+            raise
+        store.spent(time.monotonic() - began)
     mean = sum(store.accuracies[:wanted]) / wanted
     say(f"experts: {100 * mean:.1f} % on validation, {time.monotonic() - began:.0f} s")
     return store
@@ -92,12 +106,11 @@ def difficulty_of(
         return scores
     say(f"difficulty: {spec.settings.score} of {len(images)} images into {directory}")
     with ProgressBar("epochs of the networks that score") as bar:
-        scores = difficulty.score(
-            spec.settings,
-            network,
-            strategy_for(dataset.name),
-            data.to_device(images, dataset.preprocess),
-            bar.callback(should_stop),
-        )
+        on_device = data.to_device(images, dataset.preprocess)
+        told, strategy = bar.callback(should_stop), strategy_for(dataset.name)
+        try:
+            scores = difficulty.score(spec.settings, network, strategy, on_device, told)
+        except Interrupted:
+            raise Interrupted("the scores were not complete, they begin anew") from None
     difficulty.save(directory, spec, scores, images.labels)
     return scores

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import jax
 
-from jdd import checkpoints, files, randomness
+from jdd import checkpoints, distributed, files, randomness
 from jdd.distillation import Hooks, Listener, Loop, distill
-from jdd.errors import UserError
+from jdd.errors import Interrupted, UserError
 from jdd.experts import ExpertStore, SegmentSampler, open_compatible
 from jdd.experts import default_directory as default_experts
 from jdd.methods import registry
@@ -41,6 +41,7 @@ def run(
     experts_dir: Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    wait: bool = False,
     should_stop: Stop = lambda: False,
     began: float | None = None,
     command: str = "",
@@ -56,6 +57,7 @@ def run(
         one is kept next to `out` for each way of training them.
       resume: resume from the newest state in `out`, and give a finished run's result back.
       overwrite: replace a run that is in `out`.
+      wait: wait for another process that writes to `out` or to the experts, instead of refusing.
       should_stop: asked often; once it is true the state is stored and `Interrupted` raised.
       began: `time.monotonic()` when the command began, if that was before this call.
       command: what makes the same run again, for the result.
@@ -69,22 +71,31 @@ def run(
     """
     began = time.monotonic() if began is None else began
     problem = prepare(settings, data_dir)
+    places = {"data_dir": data_dir, "experts": experts_dir}
+    named = {name: str(Path(place).resolve()) for name, place in places.items() if place}
+    stored = {**settings.to_json(), "command": command, "places": named}
     experts_dir = experts_dir or default_experts(out, problem.expert_spec)
     if problem.method.needs.segments is not None:
         if experts_dir.resolve() == out.resolve():
             raise UserError(f"`experts` and `out` are both {out}: choose two directories")
         open_compatible(experts_dir, problem.expert_spec, problem.network)
 
-    stored = settings.to_json()
-    finished = rundir.check(out, stored, resume=resume, overwrite=overwrite)
+    finished = None
+    if not distributed.is_primary() or files.owner(out) is None:  # else `locked` speaks of it
+        finished = rundir.check(out, stored, resume=resume, overwrite=overwrite)
     if finished is not None:
         say(f"{out} holds the finished run: its result")
         return finished
+    if should_stop():
+        raise Interrupted("nothing was begun")
     _announce(settings, out)
-    with files.locked(out):
+    waiting = should_stop if wait else None
+    with files.locked(out, wait_until=waiting):
         # Again, as another process may have been here between the first look and the lock.
-        rundir.check(out, stored, resume=resume, overwrite=overwrite)
-        store, start = _ready(problem, experts_dir, should_stop)
+        finished = rundir.check(out, stored, resume=resume, overwrite=overwrite)
+        if finished is not None:
+            return finished
+        store, start = _ready(problem, experts_dir, should_stop, waiting)
         rundir.claim(out, stored, overwrite=overwrite)
         result = _distil(problem, start, store, out, should_stop)
         seconds = round(time.monotonic() - began, 2)
@@ -104,13 +115,13 @@ def _announce(settings: RunSettings, out: Path) -> None:
 
 
 def _ready(
-    problem: Problem, experts_dir: Path, should_stop: Stop
+    problem: Problem, experts_dir: Path, should_stop: Stop, waiting: Stop | None
 ) -> tuple[ExpertStore | None, SyntheticSet]:
     """The experts, where the method needs any, and the set to start from."""
     needs = problem.method.needs
     if needs.segments is None:
         return None, problem.start
-    store = ready_experts(problem, experts_dir, should_stop)
+    store = ready_experts(problem, experts_dir, should_stop, waiting)
     return store, with_label_logits(problem, store) if needs.label_logits else problem.start
 
 
@@ -145,7 +156,7 @@ def _distil(
                 should_stop=should_stop,
             ),
         )
-    outcome.final.save(out / LAST)
+    outcome.final.save(out / LAST, lambda: rundir.forget_result(out))
     result = judge(problem, outcome, should_stop)
     shown = result.best.accuracy.mean
     words = f"best, at iteration {outcome.best_iteration}: {100 * shown:.1f} % on test images"

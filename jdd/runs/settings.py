@@ -180,6 +180,23 @@ def defaults_of(selection: Selection) -> Defaults:
     return Defaults((*groups, Group("network", None, options)), cell.note)
 
 
+def stored_values(stored: Mapping[str, Any], run_defaults: Defaults) -> dict[str, Any]:
+    """What a run's `settings.json` has for the settings that `run_defaults` names, by their names.
+
+    A value of another type than the default's is left out, as it is of no run.
+    """
+    keys = {"method": "method_settings", "network": "options"}
+    values = {}
+    for name, group, each in run_defaults.names():
+        of_group = stored.get(keys.get(group.name, group.name))
+        kind = type(group.values[each])
+        if isinstance(of_group, Mapping) and each in of_group:
+            accepted = (int, float) if kind is float else (kind,)
+            if type(of_group[each]) in accepted:
+                values[name] = of_group[each]
+    return values
+
+
 def build(selection: Selection, overrides: Mapping[str, Any] | None = None) -> RunSettings:
     """The settings of a run.
 

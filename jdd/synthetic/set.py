@@ -1,7 +1,7 @@
 """The product: a synthetic set, with everything on it that is needed to train on it again."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -120,17 +120,18 @@ class SyntheticSet:
         """The set as something to train on: images and labels."""
         return DeviceData(self.images, self.labels)
 
-    def save(self, path: str | Path) -> Path:
+    def save(self, path: str | Path, before_replacing: Callable[[], None] = lambda: None) -> Path:
         """Stores the set with Orbax, in place of one that is there.
 
         Args:
           path: a run's directory, or its `synthetic/` folder.
+          before_replacing: called once the set is on the disk, before it takes its place.
 
         Returns:
           The `synthetic/` folder.
 
         Raises:
-          UserError: the place cannot be written.
+          UserError: the place cannot be written; what was there stays.
         """
         from jdd import checkpoints  # Orbax; `import jdd.losses` and friends do without
 
@@ -140,7 +141,7 @@ class SyntheticSet:
         if self.learning_rate is not None:
             arrays["learning_rate"] = jnp.asarray(self.learning_rate)
         header = {"set": self.info.to_json(), "decoder": self.decoder.to_json()}
-        checkpoints.save_tree(folder, arrays, header)
+        checkpoints.save_tree(folder, arrays, header, before_replacing)
         return folder
 
     @classmethod

@@ -13,7 +13,7 @@ import jax
 
 from jdd import networks
 from jdd.data import Dataset, DeviceData
-from jdd.errors import UserError
+from jdd.errors import UserError, unknown_value
 from jdd.evaluation import Progress, train_and_test
 from jdd.networks import NetworkLike
 from jdd.runs.problem import load_set, read_set
@@ -130,6 +130,8 @@ def plan(
     fitting: dict[str, NetworkLike] = {}
     skipped: dict[str, str] = {}
     for name in wanted:
+        if name not in networks.names():
+            raise unknown_value("networks", name, networks.names())
         options = recipe_of(name).options if name == own else {}
         network = networks.create(name, synthetic.num_classes, **options)
         fits = getattr(network, "fits", None)  # a network of the user's own may have none

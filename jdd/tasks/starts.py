@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jdd.errors import SettingError
+from jdd.errors import SettingError, unknown_value
 from jdd.methods import registry
 from jdd.runs import RunResult, RunSettings, Selection, build, run
 from jdd.runs.settings import defaults_of
@@ -23,6 +23,8 @@ def methods_of(names: Sequence[str]) -> list[str]:
     if list(names) == ["all"]:
         return [name for name in registry.METHODS if not registry.entry(name).is_coreset]
     for name in names:
+        if name not in registry.METHODS:
+            raise unknown_value("methods", name, ["all", *registry.METHODS])
         if registry.entry(name).is_coreset:
             raise SettingError("methods", name, "it chooses real images, whatever the start")
     return list(names)
@@ -64,6 +66,8 @@ def run_all(
     out: Path,
     data_dir: str | None = None,
     should_stop: Callable[[], bool] = lambda: False,
+    *,
+    wait: bool = False,
 ) -> dict[Key, RunResult]:
     """Makes the runs, each in its directory below `out`; a finished one is not made again.
 
@@ -76,6 +80,7 @@ def run_all(
             directory_of(key, out),
             data_dir=data_dir,
             resume=True,
+            wait=wait,
             should_stop=should_stop,
         )
         for key, settings in runs.items()

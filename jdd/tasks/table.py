@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from jdd import files
 from jdd.data import check_name
-from jdd.errors import UserError
+from jdd.errors import UserError, unknown_value
 from jdd.methods import registry
 from jdd.runs.result import RunResult
 from jdd.tasks.processes import run_as_process
@@ -51,7 +51,8 @@ def cells(
     for dataset in datasets:
         check_name(dataset)
     for method in methods:
-        registry.entry(method)
+        if method not in registry.METHODS:
+            raise unknown_value("methods", method, registry.METHODS)
 
     def of(seed: int) -> Iterator[Cell]:
         for dataset in datasets:

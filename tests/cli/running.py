@@ -56,12 +56,12 @@ def content(directory):
     }
 
 
-def start(script, *arguments):
-    """A script in a process of its own."""
+def start(script, *arguments, env=None):
+    """A script in a process of its own, with this environment or ours."""
     return subprocess.Popen(
         [sys.executable, ROOT / "bin" / script, *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": ""},
+        env=env or {**os.environ, "PYTHONPATH": ""},
     )

@@ -29,9 +29,9 @@ def refused(main, capfd, base, words, *arguments):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ("--method mt", "unknown method 'mt': did you mean 'mtt'?"),
+        ("--method mt", "--method 'mt': did you mean 'mtt'?"),
         ("--dataset digit", "--dataset 'digit': did you mean 'digits'?"),
-        ("--network convnet3", "unknown network 'convnet3': did you mean 'ConvNet'?"),
+        ("--network convnet3", "--network 'convnet3': did you mean 'ConvNet'?"),
         ("--preset fast", "--preset 'fast': choose from"),
         ("--syn-step 3", "unknown argument '--syn-step': did you mean --syn-steps?"),
         ("--metod mtt", "unknown argument '--metod': did you mean --method?"),
@@ -136,7 +136,7 @@ def test_a_place_that_is_none_is_named(tmp_path, capfd):
     places = ["--out", other, "--experts", other]
     refused(distill.main, capfd, tmp_path, "--experts and --out are both", *SMALL, *places)
     places = ["--out", "/proc/nothing/run", "--experts", tmp_path / "experts"]
-    refused(distill.main, capfd, tmp_path, "/proc/nothing/run cannot be", *SMALL, *places)
+    refused(distill.main, capfd, tmp_path, "--out /proc/nothing/run: it cannot be", *SMALL, *places)
 
 
 @pytest.mark.parametrize("flag", [[], ["--resume"], ["--overwrite"]])
@@ -210,7 +210,7 @@ def test_a_damaged_description_is_refused(finished, broken, tmp_path, capfd, nam
     [
         (["nowhere"], "does not exist"),
         (["RUN", "--networks", 0], "argument --networks: 0: at least 1 is needed"),
-        (["RUN", "--network", "ConvNot"], "unknown network 'ConvNot'"),
+        (["RUN", "--network", "ConvNot"], "--network 'ConvNot'"),
         (["RUN", "--epochs", 0], "--epochs 0: at least 1 is needed"),
         (["RUN", "--augmentation", "colour"], "did you mean 'color'?"),
         (["RUN", "--seed", "x"], "'x' is not a whole number"),

@@ -81,10 +81,10 @@ def test_fewer_real_images(stored, capfd):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["RUN", "--network", "ConvNot"], "unknown network 'ConvNot': did you mean 'ConvNet'?"),
+        (["RUN", "--network", "ConvNot"], "--network 'ConvNot': did you mean 'ConvNet'?"),
         (["RUN", "--network", "VGG11"], "VGG11 does not fit 8×8 images: the smallest that do are"),
         (["RUN", "--depth", 5], "does not fit 8×8 images"),
-        (["RUN", "--network", "MLP", "--depth", 2], "unknown option of MLP 'depth'"),
+        (["RUN", "--network", "MLP", "--depth", 2], "--depth 2: MLP has no option 'depth'"),
         (["RUN", "--network", "LeNet", "--width", 2], "LeNet takes no options"),
         (["RUN", "--epochs", 0], "--epochs 0: at least 1"),
         (["RUN", "--real-epochs", 0], "argument --real-epochs: 0: at least 1"),
@@ -108,7 +108,7 @@ def test_a_set_of_another_dataset_is_refused(small, stored, tmp_path, capfd):
     (tmp_path / "data").mkdir()
     info = dataclasses.replace(small.info, dataset="mnist")
     dataclasses.replace(small, info=info).save(stored)
-    refused(cost.main, capfd, tmp_path, "no mnist in", stored, "--data-dir", tmp_path / "data")
+    refused(cost.main, capfd, tmp_path, "no mnist there", stored, "--data-dir", tmp_path / "data")
     spec = {**small.info.preprocessing, "mean": [0.5]}
     info = dataclasses.replace(small.info, preprocessing=spec)
     dataclasses.replace(small, info=info).save(stored)

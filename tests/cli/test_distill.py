@@ -1,5 +1,6 @@
 """What distill.py, train_experts.py and evaluate.py leave and say, on real digits."""
 
+import dataclasses
 import json
 import shutil
 
@@ -9,6 +10,8 @@ from PIL import Image
 
 from jdd import SyntheticSet, checkpoints, files
 from jdd.cli import distill, evaluate, train_experts
+from jdd.distillation import Look
+from jdd.report.run import summary
 from jdd.runs import RunResult
 from tests.cli.running import PROMISED, SMALL, call, content, json_lines
 
@@ -99,6 +102,26 @@ def test_more_iterations_resume_from_the_state(finished, copied, capfd):
     assert code == 2 and "with 45 iterations already" in err[-1] and content(copied) == before
 
 
+def test_resuming_needs_no_other_flag(finished, tmp_path, monkeypatch, capfd):
+    """As settings.json knows them: what is distilled, each setting, where the experts are."""
+    out = tmp_path / "run"
+    at_first = ["--out", out, "--experts", finished.experts, "--iterations", 20, "--json"]
+    code, first, _ = call(distill.main, capfd, *SMALL, *at_first)
+    assert code == 0 and first["iterations"] == 20
+    monkeypatch.chdir(tmp_path)
+    code, again, _ = call(distill.main, capfd, "--resume", "--out", out, "--json")
+    assert code == 0 and again == first
+    more = ["--resume", "--out", out, "--iterations", 40, "--json"]
+    code, result, _ = call(distill.main, capfd, *more)
+    assert code == 0 and (result["iterations"], result["resumed_from"]) == (40, 20)
+    expected = stored(finished.out)
+    assert result["accuracies"] == expected["accuracies"]
+    command = first["command"].replace("--iterations 20", "--iterations 40")
+    assert result["command"] == command and command.count("--iterations") == 1
+    code, _, err = call(distill.main, capfd, "--resume", "--out", out, "--syn-steps", 6)
+    assert code == 2 and "--syn-steps is 5 there, 6 here" in err[-1]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -144,7 +167,7 @@ def test_a_directory_in_use_is_refused(finished, copied, capfd):
             distill.main, capfd, *SMALL, "--out", copied, "--experts", finished.experts,
             "--resume", "--iterations", 41,
         )  # fmt: skip
-    assert code == 2 and "being written by another process" in err[-1]
+    assert code == 2 and "is writing there: --wait for it to end" in err[-1]
 
 
 def test_experts_can_be_trained_beforehand(finished, capfd):
@@ -154,3 +177,19 @@ def test_experts_can_be_trained_beforehand(finished, capfd):
     assert code == 0 and any("experts: 1 in" in line for line in err)
     assert result["num_experts"] == 1 and len(result["validation_accuracies"]) == 1
     assert 0.3 < result["validation_accuracies"][0] <= 1
+
+
+def test_a_run_whose_accuracy_fell_says_so_at_the_end(finished):
+    result = RunResult.load(finished.out / "result.json")
+    steady = dataclasses.replace(result, curve=tuple(Look(i, 0.8, 1.0) for i in (0, 20, 40)))
+    assert "FELL" not in summary(steady, finished.out)
+    fallen = dataclasses.replace(
+        result,
+        dropped_updates=7,
+        best=dataclasses.replace(result.best, iteration=20),
+        curve=(Look(0, 0.6, 1.0), Look(20, 0.8, 2.0), Look(40, 0.3, 3.0)),
+    )
+    words = summary(fallen, finished.out)
+    assert "7 of 40 updates were dropped" in words
+    assert "THE ACCURACY FELL on validation, from 80.0 % at iteration 20 to 30.0 % at the" in words
+    assert "the set of iteration 20 is stored; lower `lr_img`" in words

@@ -132,7 +132,7 @@ def test_a_ranking_of_networks_that_guess_is_named():
         ("RUN --candidates 601", "600 of the 720 networks of convnets fit digits"),
         ("RUN --sample 7", "--sample 7: at most --candidates, 6"),
         ("RUN --held-out 2", "--held-out 2.0: above 0 and below 1"),
-        ("RUN --real-images 5000", "cannot take 5000 images: there are 1437"),
+        ("RUN --real-images 5000", "--real-images 5000: from 1 to 1437"),
         ("RUN --augmentation colour", "did you mean 'color'?"),
         ("RUN --epoch 3", "did you mean --epochs?"),
         ("RUN --resume --overwrite", "not allowed with argument"),

@@ -37,7 +37,7 @@ def script(tmp_path):
 
 def test_a_plugin_is_remembered_until_it_changes(script, tmp_path):
     without = script("distill.py", *FEW)
-    assert without.returncode == 2 and "unknown method 'moments'" in without.stderr
+    assert without.returncode == 2 and "--method 'moments'" in without.stderr
 
     first = script("distill.py", *FEW, "--plugin", "mine.py", "--json")
     assert first.returncode == 0, first.stderr

@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM: the state is stored, the way on is said, the bits are the same."""
 
+import importlib
 import json
 import signal
 import subprocess
@@ -13,7 +14,7 @@ from jdd import SyntheticSet
 from jdd.cli import distill
 from jdd.cli.program import Stopper, run_script
 from jdd.errors import Interrupted, UserError
-from tests.cli.running import SMALL, call, content, start
+from tests.cli.running import OLD_RUN, SMALL, call, content, start
 
 
 def interrupted(sent, once, *arguments):
@@ -88,7 +89,8 @@ def test_the_second_signal_stops_at_once(sent, code):
 import signal
 from jdd.cli.program import run_script
 
-def deaf(_):
+def deaf(stopper):
+    stopper()
     signal.raise_signal({int(sent)})
     signal.raise_signal({int(sent)})
 
@@ -122,14 +124,63 @@ def test_errors_of_users_and_of_files_are_a_line_and_bugs_are_not(capsys):
     assert not Stopper()()
 
 
-@pytest.mark.parametrize("times", [1, 2])
-def test_a_dry_run_that_is_interrupted_promises_nothing(tmp_path, monkeypatch, capfd, times):
-    """The second signal would end this process: what it says is looked at before that."""
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("distill.py --method dm --dataset digits", "stopped: nothing was begun"),
+        ("train_experts.py --dataset digits", "stopped: nothing was begun"),
+        ("nas.py RUN", "stopped: nothing was begun"),
+        ("evaluate.py RUN", "stopped at once"),
+        ("distill.py --method dm --dataset digits --dry-run", "stopped at once"),
+    ],
+)
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_before_anybody_asks_a_signal_ends_it_at_once(
+    tmp_path, monkeypatch, capfd, script, words, sent, code
+):
+    """In the loading of data; the process would end, so what it says is looked at before that."""
+
+    def interrupted(*_):
+        signal.raise_signal(sent)
+        pytest.fail("it went on")
+
+    def end(code):
+        raise SystemExit(code)
+
+    monkeypatch.setattr("jdd.data.registry.digits.read", interrupted)
+    monkeypatch.setattr("os._exit", end)
+    monkeypatch.chdir(tmp_path)
+    name, *arguments = [str(OLD_RUN) if word == "RUN" else word for word in script.split()]
+    main = importlib.import_module(f"jdd.cli.{name.removesuffix('.py')}").main
+    with pytest.raises(SystemExit) as ended:
+        main([*arguments, *(["--preset", "quick"] if name == "distill.py" else [])])
+    assert ended.value.code == code and not list(tmp_path.iterdir())
+    assert capfd.readouterr().err.splitlines() == [words]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_in_the_first_second_leaves_nothing(tmp_path, sent):
+    """From the interpreter's first instants on: at every twentieth of a second."""
+    arguments = [*SMALL, "--out", tmp_path / "run", "--experts", tmp_path / "experts"]
+    for moment in range(20):
+        process = start("distill.py", *arguments)
+        time.sleep(0.05 * moment)
+        process.send_signal(sent)
+        out, err = process.communicate(timeout=120)
+        assert not list(tmp_path.iterdir()) and not out
+        if process.returncode == -sent and moment < 4:
+            continue  # Python itself, before it has read the script
+        assert process.returncode == 128 + sent, err
+        assert err in ("", "stopped: nothing was begun\n"), err
+
+
+def test_a_dry_run_that_is_interrupted_promises_nothing(tmp_path, monkeypatch, capfd):
+    """It would end this process: what it says is looked at before that."""
     from jdd.runs import dry_run
 
     def interrupted_at_once(*_):
-        for _ in range(times):
-            signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
 
     def end(code):
         raise SystemExit(code)
@@ -143,5 +194,5 @@ def test_a_dry_run_that_is_interrupted_promises_nothing(tmp_path, monkeypatch, c
     except SystemExit as ended:
         code, err = ended.code, capfd.readouterr().err.splitlines()
     assert code == 130 and not list(tmp_path.iterdir())
-    assert err[-1] == ("stopped: nothing is stored" if times == 1 else "stopped at once")
+    assert err == ["stopped at once"]
     assert not any("state" in line or "resume" in line for line in err)

@@ -33,7 +33,9 @@ def test_digits_are_scikit_learns():
 
 
 def test_digits_need_no_directory(tmp_path):
-    assert len(data.load("digits", tmp_path / "absent").test) == 360
+    assert len(data.load("digits").test) == len(data.load("digits", tmp_path).test) == 360
+    with pytest.raises(UserError, match="absent: it does not exist"):
+        data.load("digits", tmp_path / "absent")
 
 
 def test_resized_bilinearly():
@@ -50,7 +52,7 @@ def test_resized_bilinearly():
     ("arguments", "words"),
     [
         ({"name": "minst"}, "did you mean 'mnist'"),
-        ({"name": "digits", "preprocessing": "whiten"}, "unknown preprocessing 'whiten'"),
+        ({"name": "digits", "preprocessing": "whiten"}, "`preprocessing` 'whiten'"),
         ({"name": "digits", "preprocessing": "zca"}, "RGB"),
         ({"name": "digits", "image_size": 0}, "`image_size` 0: a whole number of pixels"),
         ({"name": "digits", "image_size": 8.5}, "`image_size` 8.5"),

@@ -67,7 +67,7 @@ def test_subset():
     np.testing.assert_array_equal(split.labels[members(taken)], taken.labels)
     assert members(data.subset(split, 103, seed=0)) == members(split)
     for count in (0, 104):
-        with pytest.raises(UserError, match=f"cannot take {count}"):
+        with pytest.raises(UserError, match=f"`real_images` {count}: from 1 to"):
             data.subset(split, count, seed=0)
 
 

@@ -145,7 +145,7 @@ def test_a_damaged_file(tmp_path):
 
 def test_a_folder_without_a_prepared_set_is_not_one(tmp_path):
     (tmp_path / "mnist").mkdir()
-    with pytest.raises(UserError, match="no mnist in"):
+    with pytest.raises(UserError, match="no mnist there"):
         data.load("mnist", tmp_path)
 
 

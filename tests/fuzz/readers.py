@@ -289,6 +289,7 @@ def _read_run(place: Path) -> Any:
     asked = json.loads((OLD_RUN / "settings.json").read_text())
     asked = {"method_settings": {"iterations": 6}, **asked, "plugins": _PLUGINS}
     result = None
+    files.owner(place)
     try:
         rundir.check(place, asked, resume=True, overwrite=False)
     finally:
@@ -440,6 +441,7 @@ OPENED_BY = {
     "jdd.experts.store.ExpertStore._open": "experts",
     "jdd.experts.train.open_compatible": _ELSEWHERE,
     "jdd.files.flush": _WRITES,
+    "jdd.files.owner": "run",
     "jdd.files.read_bytes": _BELOW,
     "jdd.files.read_json": _BELOW,
     "jdd.files.read_lines": "run",

@@ -117,7 +117,7 @@ def test_an_update_above_the_threshold_is_not_made():
         same = np.array_equal(moved.labels, synthetic.labels)
         assert same == (dropped == 3) and int(after.iteration) == 1
         if dropped:
-            assert "`threshold`" in Rejection(dropped).words and Rejection(dropped).is_expected
+            assert "`threshold`" in Rejection(dropped).words() and Rejection(dropped).is_expected
             jax.tree.map(np.testing.assert_array_equal, state.optimizer, after.optimizer)
 
 

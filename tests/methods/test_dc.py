@@ -166,7 +166,7 @@ def test_an_update_that_is_not_finite_is_dropped():
     synthetic, state = method.init(jax.random.key(0), start, of)
     after, state, metrics = jax.jit(method.update)(synthetic, state, of)
     reason = Rejection(int(metrics["dropped"]))
-    assert reason is Rejection.NOT_FINITE and "`lr_img`" in reason.words
+    assert reason is Rejection.NOT_FINITE and "`lr_img`" in reason.words()
     assert int(state.iteration) == 1
     np.testing.assert_array_equal(after.images, synthetic.images)
 

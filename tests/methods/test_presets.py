@@ -237,7 +237,7 @@ def test_what_the_user_overrides_goes_over_the_preset():
     ("change", "words"),
     [
         ({"preset": "fast"}, "`preset` 'fast'.*choose from paper, quick"),
-        ({"method": "mt"}, "unknown method 'mt': did you mean 'mtt'"),
+        ({"method": "mt"}, "`method` 'mt': did you mean 'mtt'"),
         ({"overrides": {"syn_step": 3}}, "unknown setting 'syn_step': did you mean 'syn_steps'"),
         ({"overrides": {"chunk": 0}}, "`chunk` 0: at least 1"),
         ({"ipc": 0}, "`ipc` 0: at least 1"),

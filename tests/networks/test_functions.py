@@ -94,7 +94,7 @@ def test_networks_of_ones_own_are_known_by_name(monkeypatch):
     networks.register("Own", factory, size=8)
     assert networks.create("Own", 3, size=4) is NETWORK and "Own" in networks.names()
     assert networks.options("Own") == {"size": 8}
-    with pytest.raises(UserError, match="unknown option of Own 'sise'"):
+    with pytest.raises(UserError, match="Own has no option 'sise'"):
         networks.create("Own", 3, sise=4)
     with pytest.raises(UserError, match="there is one of this name already"):
         networks.register("MLP", factory)

@@ -219,7 +219,7 @@ def test_the_smallest_size_that_fits_is_named(name, options, channels, smallest)
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("ConvNett", {}, "unknown network 'ConvNett': did you mean 'ConvNet'"),
+        ("ConvNett", {}, "`network` 'ConvNett': did you mean 'ConvNet'"),
         ("resnet18_ap", {}, "did you mean 'ResNet18_AP'"),
         ("ConvNet", {"widht": 3}, "did you mean 'width'"),
         ("ConvNet", {"norm": "instnace"}, "did you mean 'instance'"),

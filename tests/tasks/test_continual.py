@@ -230,7 +230,7 @@ def test_settings_out_of_range_are_named(digits, stored, name, value, words):
 
 
 def test_what_cannot_be_compared_is_said_before_the_work(digits, stored):
-    with pytest.raises(UserError, match="unknown method of the protocol gdumb 'none'"):
+    with pytest.raises(UserError, match="`methods` 'none': with `protocol` gdumb"):
         learn(stored, digits, GDUMB, ["none"])
     with pytest.raises(UserError, match="did you mean 'crop'"):
         learn(

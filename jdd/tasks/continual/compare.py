@@ -9,7 +9,7 @@ import numpy as np
 
 from jdd import randomness, training
 from jdd.data import Dataset, DeviceData, to_device
-from jdd.errors import UserError, unknown
+from jdd.errors import SettingError, UserError, nearest
 from jdd.methods import CoresetSettings, registry
 from jdd.networks import NetworkLike
 from jdd.runs.problem import variable_shapes
@@ -78,7 +78,8 @@ class Comparison:
         object.__setattr__(self, "methods", tuple(self.methods) or METHODS[protocol])
         for name in self.methods:
             if name not in METHODS[protocol]:
-                raise unknown(f"method of the protocol {protocol}", name, METHODS[protocol])
+                hint = nearest(name, METHODS[protocol])
+                raise SettingError("methods", f"'{name}'", f"with `protocol` {protocol} {hint}")
         counts = np.bincount(dataset.train.labels, minlength=dataset.num_classes)
         ipc = self.stored.decoder.encoded(self.stored.info.ipc)
         if {"random", "herding"} & set(self.methods) and counts.min() < ipc:

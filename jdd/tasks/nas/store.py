@@ -2,7 +2,7 @@
 
 import contextlib
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,15 @@ class SearchStore:
         self._header = {"search": settings.identity(), "set": _digest(synthetic), "seed": seed}
 
     @contextlib.contextmanager
-    def opened(self, *, resume: bool, overwrite: bool) -> Iterator[list[Training]]:
+    def opened(
+        self, *, resume: bool, overwrite: bool, wait_until: Callable[[], bool] | None = None
+    ) -> Iterator[list[Training]]:
         """Gives the trainings that an earlier command has stored, and is ready to `add` more.
 
         Args:
           resume: whether there may be some.
           overwrite: whether they are deleted.
+          wait_until: see `jdd.files.locked`.
 
         Raises:
           UserError: the file holds trainings, and neither is set; or it is of another search, which
@@ -38,7 +41,7 @@ class SearchStore:
           Interrupted: as from within, but says so where nothing is stored yet.
         """
         self._read(resume, overwrite)
-        with files.locked(self.path.parent):
+        with files.locked(self.path.parent, wait_until=wait_until):
             # Again, as another process may have been here between the first look and the lock.
             stored = self._read(resume, overwrite)
             if overwrite:
