@@ -1,6 +1,7 @@
 # make demo: distils scikit-learn's digits.  make test: lint, types, tests.  make test-all: the long
 # proofs too.  make results: the runs behind RESULTS.md, hours; it resumes, and takes more flags, as
-# in make results RESULTS="--data-dir DIR --minutes 60".  All of them make .venv first.
+# in make results RESULTS="--data-dir DIR --minutes 60".  All of these make .venv first.
+# make accelerator ACCELERATOR="--data-dir DIR": measures a GPU or TPU with the PYTHON that sees it.
 
 PYTHON ?= python3
 VENV := .venv
@@ -8,10 +9,13 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 
-.PHONY: demo results test test-all lint types check check-all clean
+.PHONY: accelerator demo results test test-all lint types check check-all clean
 
 demo: $(INSTALLED)
 	$(BIN)/python bin/distill.py --method mtt --dataset digits --overwrite
+
+accelerator:
+	$(PYTHON) bin/measure_accelerator.py $(ACCELERATOR)
 
 results: $(INSTALLED)
 	$(BIN)/python bin/measure_methods.py $(RESULTS)
