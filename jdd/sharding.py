@@ -20,6 +20,7 @@ from jax.sharding import PartitionSpec as P
 from jdd.errors import SettingError
 
 MODELS = "models"  # the axis that models, segments and classes are divided over
+_at_once = jax.make_user_context(1)  # models that a device computes side by side
 _MOST = 10  # with more, the activations of large networks would fill the memory
 
 
@@ -75,6 +76,12 @@ def models_per_device(count: int) -> int:
     return 1 if jax.default_backend() == "cpu" else min(count, _MOST)
 
 
+def at_once() -> int:
+    """How many models a device computes side by side in what is traced now, whose memory they
+    share: the entries of each `over_models` around it, multiplied."""
+    return int(_at_once.value or 1)
+
+
 def stack(trees: list[Any]) -> Any:
     """Pytrees of one structure, one for each model, as one with a leading axis of models."""
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
@@ -99,7 +106,8 @@ def over_models(function: Callable[..., Any], shared: Any, *arguments: Any) -> A
             return jax.tree.map(lambda leaf: leaf[None], alone)
         if jax.default_backend() == "cpu":
             return jax.lax.map(lambda packed: function(shared, *packed), arguments)
-        return jax.vmap(lambda *packed: function(shared, *packed))(*arguments)
+        with _at_once(at_once() * jax.tree.leaves(arguments)[0].shape[0]):
+            return jax.vmap(lambda *packed: function(shared, *packed))(*arguments)
 
     return sharded_map(on_one_device, shared, *arguments)
 

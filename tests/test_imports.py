@@ -20,7 +20,16 @@ FLOORS = (
     *("errors", "settings", "randomness", "distributed", "files", "_orbax", "checkpoints"),
     *("ops", "losses", "augment", "networks", "preprocessing", "sharding", "unrolling"),
     *("data", "training", "synthetic", "evaluation", "difficulty", "experts", "methods"),
-    *("cost", "plugins", "distillation", "report.console", "report.pictures", "runs"),
+    *(
+        "cost",
+        "plugins",
+        "events",
+        "updates",
+        "distillation",
+        "report.console",
+        "report.pictures",
+        "runs",
+    ),
     *("tasks", "report", "interop", "benchmarks", "cli"),
 )
 HEAVY = {"orbax", "tensorflow", "tensorflow_datasets", "matplotlib", "sklearn", "torch"}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jdd.cli import flags
-from jdd.cli.parser import Parser, add_settings, chosen, integer, seed
+from jdd.cli.parser import Parser, add_settings, chosen, integer, seed, seeds
 from jdd.errors import SettingError, UserError
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 # Flags that say how a run goes, not what it makes; and where things are.
 _SAME_RUN = ("--json", "--resume", "--overwrite", "--distributed", "--no-compilation-cache")
-_PLACES = ("--out", "--data-dir", "--experts", "--devices")
+_PLACES = ("--out", "--data-dir", "--experts", "--devices", "--seeds")
 
 
 def add_run_flags(parser: argparse.ArgumentParser) -> None:
@@ -66,7 +66,14 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def add_directory_flags(parser: argparse.ArgumentParser) -> None:
-    """Where a run is written, and what becomes of one that exists."""
+    """Which runs there are, where each is written, and what becomes of one that exists."""
+    parser.add_argument(
+        "--seeds",
+        type=seeds,
+        metavar="N-M",
+        help="several runs that differ in their seed alone, as 0-7 or 0,3,5: their updates are one "
+        "program, and each has its directory, seed<s>/ in --out",
+    )
     parser.add_argument(
         "--out",
         metavar="DIR",
@@ -101,6 +108,10 @@ def parse(
         if named.dataset != "digits" and not (named.data_dir or os.environ.get("JDD_DATA_DIR")):
             raise UserError("`distributed`: give `data_dir`, as not every process can download")
         flags.connect()
+    if named.seeds is not None:
+        if named.seed:
+            raise UserError("`seed` and `seeds`: give one of the two")
+        named.seed = named.seeds[0]
     flags.load_plugins(named)
     _from_stored(named)
 
@@ -123,16 +134,32 @@ def parse(
     return args, run_settings.build(selection, overrides)
 
 
-def default_out(named: "argparse.Namespace | RunSettings") -> Path:
-    """Where a run is written by default, under the current directory."""
+def outs(args: argparse.Namespace, settings: "argparse.Namespace | RunSettings") -> dict[int, Path]:
+    """Each seed's directory."""
+    if args.seeds is None:
+        return {settings.seed: Path(args.out or default_out(settings))}
+    if args.out:
+        return {number: Path(args.out) / f"seed{number}" for number in args.seeds}
+    return {number: default_out(settings, number) for number in args.seeds}
+
+
+def default_out(named: "argparse.Namespace | RunSettings", seed: int | None = None) -> Path:
+    """Where a run is written by default, under the current directory; `seed` replaces its own."""
     from jdd import data
 
-    name = f"{named.method}-ipc{named.ipc}-seed{named.seed}"
+    number = named.seed if seed is None else seed
+    name = f"{named.method}-ipc{named.ipc}-seed{number}"
     return Path("checkpoints") / data.short_name(named.dataset) / name
 
 
-def command(arguments: Sequence[str], preset: str) -> str:
-    """What makes the same run on another machine: without the flags that say where things are."""
+def command(arguments: Sequence[str], preset: str, seed: int | None = None) -> str:
+    """What makes the same run on another machine: without the flags that say where things are.
+
+    Args:
+      arguments: of the command line.
+      preset: of the run.
+      seed: of the run, where `--seeds` gave several.
+    """
     kept = []
     remaining = iter(arguments)
     for argument in remaining:
@@ -144,6 +171,8 @@ def command(arguments: Sequence[str], preset: str) -> str:
             kept.append(argument)
     if not any(argument.partition("=")[0] == "--preset" for argument in kept):
         kept += ["--preset", preset]  # the default depends on the machine
+    if seed is not None:
+        kept += ["--seed", str(seed)]
     return shlex.join(["python", "bin/distill.py", *kept])
 
 
@@ -206,6 +235,6 @@ def _from_stored(named: argparse.Namespace) -> None:
         ipc = SyntheticSet.load(named.init).info.ipc
     named.ipc = ipc if named.ipc is None else named.ipc
     if named.resume:
-        stored = Path(named.out or default_out(named)) / "settings.json"
+        stored = next(iter(outs(named, named).values())) / "settings.json"
         value = files.read_json(stored) if stored.exists() else None
         plugins.load_again(value.get("plugins", ()) if isinstance(value, Mapping) else ())

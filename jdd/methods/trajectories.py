@@ -16,7 +16,7 @@ from jdd.losses import trajectory_matching
 from jdd.methods.base import Method, MethodSettings, MethodState, Metrics, Needs, decoded
 from jdd.networks import NetworkLike
 from jdd.settings import setting
-from jdd.sharding import models_per_device, over_models
+from jdd.sharding import at_once, over_models
 from jdd.synthetic import SyntheticSet
 from jdd.training import batch_loss
 
@@ -232,7 +232,7 @@ def _student(
     if settings.memory == "tesla":
         return unrolling.tesla(step_loss, start, learned, moved.rate, plan)
     checkpoints = unrolling.checkpoints_for(steps, settings.memory)
-    budget = unrolling.memory_budget_for(settings.memory) // models_per_device(settings.segments)
+    budget = unrolling.memory_budget_for(settings.memory) // at_once()
     return unrolling.sgd(step_loss, start, learned, moved.rate, plan, checkpoints, budget)
 
 
