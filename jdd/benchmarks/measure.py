@@ -99,13 +99,20 @@ def measure(
         "matmul_flops_per_second": matmul_rate,
         "share_of_matmul_rate": flops / seconds / matmul_rate,
     }
-    if (stats := jax.local_devices()[0].memory_stats()) is not None:
-        result["device_peak_bytes"] = stats.get("peak_bytes_in_use", 0)
-    if settings.profile and (counts := profiled(ours)) is not None:
-        result |= counts._asdict()
+    result |= _of_accelerator(ours, settings.profile)
     if settings.peer == "torch":
         result["peer"] = _of_torch(seconds_of, seconds)
     return result
+
+
+def _of_accelerator(call: Callable[[], Any], profile: bool) -> dict[str, int]:
+    """What only an accelerator tells: memory in use at most, kernels and launches of a call."""
+    found: dict[str, int] = {}
+    if (stats := jax.local_devices()[0].memory_stats()) is not None:
+        found["device_peak_bytes"] = stats.get("peak_bytes_in_use", 0)
+    if profile and (counts := profiled(call)) is not None:
+        found |= counts._asdict()
+    return found
 
 
 def _torch_calls(problem: cases.Problem, settings: BenchmarkSettings) -> dict[str, Any]:
