@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-_STREAM = re.compile(r"Stream #|XLA Ops$")  # a GPU's and a TPU's lines of what they ran
+_STREAM, _OPERATIONS = "Stream #", "XLA Ops"  # a GPU's and a TPU's lines of what they ran
 _LAUNCH = re.compile(r"cu(da)?(Graph)?Launch")
 
 
@@ -34,13 +34,16 @@ def profiled(call: Callable[[], Any]) -> Launches | None:
 
 def counted(planes: Iterable[Any]) -> Launches | None:
     """The same from a profile's planes; None where no device has one."""
-    kernels, launches, devices = 0, 0, 0
+    kernels, launches, ran = 0, 0, False
     for plane in planes:
-        on_device = plane.name.startswith("/device:")
-        for line in plane.lines:
-            if on_device and _STREAM.match(line.name):
-                devices += 1
-                kernels += sum(1 for _ in line.events)
-            elif plane.name.startswith("/host:"):
-                launches += sum(1 for event in line.events if _LAUNCH.match(event.name))
-    return Launches(kernels, launches) if devices else None
+        lines = list(plane.lines)
+        if plane.name.startswith("/device:"):
+            # A GPU has the second too, made of the first: the kernels of each operation as one.
+            streams = [line for line in lines if line.name.startswith(_STREAM)]
+            streams = streams or [line for line in lines if line.name == _OPERATIONS]
+            ran |= bool(streams)
+            kernels += sum(1 for line in streams for _ in line.events)
+        elif plane.name.startswith("/host:"):
+            events = (event.name for line in lines for event in line.events)
+            launches += sum(bool(_LAUNCH.match(name)) for name in events)
+    return Launches(kernels, launches) if ran else None

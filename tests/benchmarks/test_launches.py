@@ -29,7 +29,11 @@ def planes(**lines_of):
 
 def test_a_gpu_s_kernels_and_the_host_s_launches():
     of = planes(
-        device_GPU={"Stream #13(Compute)": [1, 1, 1], "Stream #14(MemcpyD2D)": [1], "Steps": [1]},
+        device_GPU={
+            "Stream #13(Compute)": [1, 1, 1],
+            "Stream #14(MemcpyD2D)": [1],
+            "XLA Ops": [1, 1],
+        },
         host_CUPTI={"thread": [2, 2, 3, 4]},
     )
     assert counted(of) == Launches(kernels=4, launches=3)
