@@ -3,7 +3,8 @@
 # hours; it resumes, and takes more flags, as in make results RESULTS="--data-dir DIR --minutes 60".
 # make fuzz: damaged files for every reader (FUZZ="idx --seed 7").  make kill: 50 kills of runs and
 # experts, resumed and compared, a quarter of an hour (KILL="--kills N --seed N").  make test-pages:
-# reports in Chromium, which is to be installed.  All of them make .venv first.
+# reports in Chromium, which is to be installed.  All of these make .venv first.
+# make accelerator ACCELERATOR="--data-dir DIR": measures a GPU or TPU with the PYTHON that sees it.
 
 PYTHON ?= python3
 VENV := .venv
@@ -11,10 +12,14 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 
-.PHONY: demo docs results test test-all test-pages lint types check check-all fuzz kill clean
+.PHONY: accelerator demo docs results test test-all test-pages lint types check check-all fuzz kill \
+	clean
 
 demo: $(INSTALLED)
 	$(BIN)/python bin/distill.py --method mtt --dataset digits --overwrite
+
+accelerator:
+	$(PYTHON) bin/measure_accelerator.py $(ACCELERATOR)
 
 results: $(INSTALLED)
 	$(BIN)/python bin/measure_methods.py $(RESULTS)

@@ -3,121 +3,41 @@
 It writes no files: a listener hears of all that happens, and gives a run's state back.
 """
 
-import dataclasses
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jdd import updates
 from jdd.data import DeviceData
 from jdd.distributed import any_process, broadcast
 from jdd.errors import Interrupted, UserError
+from jdd.events import Hooks as Hooks
+from jdd.events import Listener as Listener
+from jdd.events import Look as Look
+from jdd.events import Loop as Loop
+from jdd.events import Outcome as Outcome
+from jdd.events import Progress as Progress
+from jdd.events import Saved as Saved
 from jdd.experts import Segment, SegmentSampler
-from jdd.methods.base import Method, Rejection, guarded
+from jdd.methods.base import Method, Rejection
 from jdd.synthetic import SetInfo, SyntheticSet
 
 SAVE_SECONDS = 60.0
 MOST_DROPPED_IN_A_ROW = 20
 
 
-class Look(NamedTuple):
-    """One evaluation of a run on the validation split."""
+class Start(NamedTuple):
+    """What a run begins with."""
 
-    iteration: int
-    accuracy: float
-    seconds: float  # of the run so far, compiling and earlier evaluations included
-
-
-class Progress(NamedTuple):
-    """The part of a run's state that is not arrays of the method."""
-
-    best_iteration: int = 0
-    best_accuracy: float = -1.0
-    dropped: int = 0
-    in_a_row: int = 0
-    seconds: float = 0.0
-    evaluated: int = -1  # the iteration of the last evaluation
-    evaluating: float = 0.0  # seconds
-    curve: Sequence[Look] = ()
-
-
-class Saved(NamedTuple):
-    """A state that a run resumes from."""
-
-    iteration: int
-    arrays: Any  # the set, the method's state and the best set
-    progress: Progress
-
-
-class Listener:
-    """Hears of a run's events and keeps its states; this one does nothing.
-
-    It is given the loop's own arrays, whose memory goes with the next update: to keep, copy them.
-    """
-
-    def restore(self, like: Any) -> Saved | None:
-        """The newest state, its arrays in the structure of `like`; None: start afresh."""
-        return None
-
-    def updated(self, iteration: int, iterations: int, rows: list[dict[str, float]]) -> None:
-        """A chunk of updates was made up to `iteration`: the metrics of each, in order."""
-
-    def evaluated(
-        self, iteration: int, synthetic: SyntheticSet, accuracy: float, is_best: bool
-    ) -> None:
-        """The set of `iteration` reached this accuracy on the validation split."""
-
-    def save(self, state: Saved) -> None:
-        """A state to resume from."""
-
-
-@dataclass(frozen=True)
-class Loop:
-    """When to do what."""
-
-    iterations: int
-    evaluate_every: int
-    chunk: int = 1
-    """updates in one compiled call"""
-
-    def stops(self, start: int) -> Iterator[tuple[int, int]]:
-        """Spans of iterations (first, last) that end where an evaluation is due."""
-        at = start
-        while at < self.iterations:
-            end = min((at // self.evaluate_every + 1) * self.evaluate_every, self.iterations)
-            yield at, end
-            at = end
-
-
-@dataclass(frozen=True)
-class Hooks:
-    """What a run is connected to; nothing, where it is left out."""
-
-    evaluate: Callable[[SyntheticSet], float] | None = None
-    """accuracy on the validation split, by which the best set is chosen; None: the last is"""
-    segments: SegmentSampler | None = None
-    """of expert trajectories, for methods that need them"""
-    listener: Listener = dataclasses.field(default_factory=Listener)
-    should_stop: Callable[[], bool] = lambda: False
-    """asked often; once it is true the state is saved and `Interrupted` raised"""
-
-
-class Outcome(NamedTuple):
-    """What a run ends in."""
-
-    final: SyntheticSet
-    best: SyntheticSet
-    best_iteration: int
-    best_accuracy: float  # on the validation split
-    resumed_from: int
-    dropped: int
-    seconds: float  # distilling, over all the commands that the run took
-    curve: tuple[Look, ...] = ()  # the evaluations, in order
+    synthetic: SyntheticSet
+    """it stays the caller's"""
+    key: jax.Array
+    """random key of the method"""
+    hooks: Hooks
 
 
 def distill(
@@ -146,65 +66,144 @@ def distill(
       UserError: nothing can be trained on the set, too many updates in a row were dropped, or the
         listener's state is too far on.
     """
-    synthetic.check()
-    return _Run(method, loop, hooks or Hooks(), synthetic.info).go(synthetic, data, key)
+    return distill_many(method, [Start(synthetic, key, hooks or Hooks())], data, loop)[0]
+
+
+def distill_many(
+    method: Method, starts: Sequence[Start], data: DeviceData | None, loop: Loop
+) -> list[Outcome]:
+    """Several runs of one method side by side, their updates one compiled program.
+
+    Each comes to what `distill` gives it by itself, up to rounding; the seconds that they share
+    are divided among them. Those whose states are behind the others' are brought up first.
+
+    Args:
+      method: whose updates.
+      starts: of each run; their sets have the same shapes and dataset.
+      data, loop: as for `distill`, the same for all.
+
+    Raises:
+      Interrupted, UserError: as `distill`, for any of the runs; the states of all are saved.
+    """
+    for start in starts:
+        start.synthetic.check()
+    runs = [_Run(method, loop, start) for start in starts]
+    for run, start in zip(runs, starts, strict=True):
+        run.begin(start.synthetic, data, start.key)
+    while unfinished := [run for run in runs if run.at < loop.iterations]:
+        first = min(run.at for run in unfinished)
+        group = [run for run in unfinished if run.at == first]
+        _, end = next(loop.stops(first))
+        last = min([end, *(run.at for run in unfinished if run.at > first)])
+        try:
+            _advance(group, first, last, data)
+        except (Interrupted, UserError):
+            for run in group:
+                if run.is_unsaved:
+                    run.save()
+            raise
+    return [run.outcome() for run in runs]
+
+
+def _advance(group: "list[_Run]", first: int, last: int, data: DeviceData | None) -> None:
+    """Brings runs from one iteration to another, and evaluates them where that is due."""
+    loop, clock = group[0].loop, time.monotonic()
+    at = first
+    for pieces in zip(*(run.chunks(first, last) for run in group), strict=True):
+        size, segments = pieces[0][0], [segment for _, segment in pieces]
+        moved = _updated(group, data, segments, size)
+        at, now = at + size, time.monotonic()
+        for run, (synthetic, state, metrics) in zip(group, moved, strict=True):
+            run.take(synthetic, state, metrics, size, (now - clock) / len(group))
+        clock = now
+        # Before an evaluation, which is followed by saving, only where the run stops.
+        stop = group[0].should_stop()
+        if stop or (at < last and any_process(clock - group[0].saved_at > SAVE_SECONDS)):
+            for run in group:
+                run.save()
+        if stop:
+            raise Interrupted
+    if loop.is_due(last):
+        for run in group:
+            run.evaluate()
+            run.save()
+    if group[0].should_stop():
+        raise Interrupted
+
+
+def _updated(
+    group: "list[_Run]", data: DeviceData | None, segments: list[Segment | None], size: int
+) -> Any:
+    """(set, state, metrics) of each run after a chunk of updates."""
+    method = group[0].method
+    if len(group) == 1:
+        run = group[0]
+        return [updates.of_run(method, run.synthetic, run.state, data, segments[0], size)]
+    sets, states = tuple(run.synthetic for run in group), tuple(run.state for run in group)
+    return updates.of_runs(method, sets, states, data, tuple(segments), size)
 
 
 class _Run:
-    """One call of `distill`."""
+    """One run of `distill_many`."""
 
-    def __init__(self, method: Method, loop: Loop, hooks: Hooks, info: SetInfo) -> None:
-        self._method, self._loop, self._hooks, self._info = method, loop, hooks, info
+    def __init__(self, method: Method, loop: Loop, start: Start) -> None:
+        self.method, self.loop, self._hooks = method, loop, start.hooks
+        self._info: SetInfo = start.synthetic.info
         self._progress = Progress()
-        self._at = 0
+        self.at, self.is_unsaved = 0, False
+        self.saved_at = time.monotonic()
+        self.should_stop = start.hooks.should_stop
 
-    def go(self, synthetic: SyntheticSet, data: DeviceData | None, key: jax.Array) -> Outcome:
-        loop, hooks = self._loop, self._hooks
+    def begin(self, synthetic: SyntheticSet, data: DeviceData | None, key: jax.Array) -> None:
+        """Starts the run, or takes up the state that the listener gives back."""
+        loop = self.loop
         # Copies, as the loop gives its arrays' memory away, and the caller may want his own again.
-        first, state = jax.jit(self._method.init)(key, synthetic, data)
-        self._set, self._state = jax.tree.map(jnp.copy, (self._described(first), state))
-        self._best = jax.tree.map(jnp.copy, self._set)
-        saved = hooks.listener.restore((self._set, self._state, self._best))
+        first, state = jax.jit(self.method.init)(key, synthetic, data)
+        self.synthetic, self.state = jax.tree.map(jnp.copy, (self._described(first), state))
+        self._best = jax.tree.map(jnp.copy, self.synthetic)
+        saved = self._hooks.listener.restore((self.synthetic, self.state, self._best))
         if saved is not None:
-            self._set, self._state, self._best = jax.tree.map(jnp.array, saved.arrays)
-            self._at, self._progress = saved.iteration, saved.progress
-            if self._at > loop.iterations:
+            self.synthetic, self.state, self._best = jax.tree.map(jnp.array, saved.arrays)
+            self.at, self._progress = saved.iteration, saved.progress
+            if self.at > loop.iterations:
                 raise UserError(
-                    f"the state is of iteration {self._at}, beyond `iterations` {loop.iterations}"
+                    f"the state is of iteration {self.at}, beyond `iterations` {loop.iterations}"
                 )
-        resumed_from = self._at
-        due = self._at % loop.evaluate_every == 0 or self._at == loop.iterations
-        if due and self._progress.evaluated != self._at:
-            self._evaluate()
-            if self._at == loop.iterations:
-                self._save()
-        self._clock = self._saved_at = time.monotonic()
-        for first, last in loop.stops(self._at):
-            for size, segment in _chunks(hooks.segments, first, last, loop.chunk):
-                self._update(data, segment, size)
-                self._pause(self._at == last)
-            self._evaluate()
-            self._save()
-            self._clock = time.monotonic()
-            if hooks.should_stop():
-                raise Interrupted
+        self._resumed_from = self.at
+        if loop.is_due(self.at) and self._progress.evaluated != self.at:
+            self.evaluate()
+            if self.at == loop.iterations:
+                self.save()
+        self.saved_at = time.monotonic()
+
+    def chunks(self, first: int, last: int) -> Iterator[tuple[int, Segment | None]]:
+        """The updates between two iterations in compiled calls: how many, on which segments."""
+        return _chunks(self._hooks.segments, first, last, self.loop.chunk)
+
+    def outcome(self) -> Outcome:
+        """What the run has come to."""
         progress = self._progress
         return Outcome(
-            final=self._described(self._set),
+            final=self._described(self.synthetic),
             best=self._described(self._best),
             best_iteration=progress.best_iteration,
             best_accuracy=progress.best_accuracy,
-            resumed_from=resumed_from,
+            resumed_from=self._resumed_from,
             dropped=progress.dropped,
             seconds=progress.seconds,
             curve=tuple(Look(*look) for look in progress.curve),
         )
 
-    def _update(self, data: DeviceData | None, segment: Segment | None, size: int) -> None:
-        """Makes a chunk of updates."""
-        self._set, self._state, metrics = _run(
-            self._method, self._set, self._state, data, segment, size
-        )
+    def take(
+        self,
+        synthetic: SyntheticSet,
+        state: Any,
+        metrics: dict[str, jax.Array],
+        size: int,
+        seconds: float,
+    ) -> None:
+        """Takes what a chunk of updates made."""
+        self.synthetic, self.state, self.is_unsaved = synthetic, state, True
         columns = {name: np.asarray(values).tolist() for name, values in metrics.items()}
         rows = [{name: values[i] for name, values in columns.items()} for i in range(size)]
         progress = self._progress
@@ -215,63 +214,48 @@ class _Run:
                 dropped=progress.dropped + (reason > 0),
                 in_a_row=progress.in_a_row + 1 if unsound else 0,
             )
-        self._at += size
-        now = time.monotonic()
-        self._progress = progress._replace(seconds=progress.seconds + now - self._clock)
-        self._clock = now
-        self._hooks.listener.updated(self._at, self._loop.iterations, rows)
+        self.at += size
+        self._progress = progress._replace(seconds=progress.seconds + seconds)
+        self._hooks.listener.updated(self.at, self.loop.iterations, rows)
         if any_process(progress.in_a_row >= MOST_DROPPED_IN_A_ROW):
-            self._save()
-            words = Rejection(reason).words(self._method.rates)
+            words = Rejection(reason).words(self.method.rates)
             raise UserError(
-                f"{progress.in_a_row} updates in a row were dropped up to iteration {self._at}: "
+                f"{progress.in_a_row} updates in a row were dropped up to iteration {self.at}: "
                 f"{words}; a run with another `out` can start from the best set so far, by `init`"
             )
 
-    def _pause(self, before_evaluation: bool) -> None:
-        """After a chunk: saves where it is time to, and stops where it should.
-
-        Before an evaluation, which is followed by saving, only where it stops.
-        """
-        stop = self._hooks.should_stop()
-        if stop or (
-            not before_evaluation and any_process(self._clock - self._saved_at > SAVE_SECONDS)
-        ):
-            self._save()
-        if stop:
-            raise Interrupted
-
-    def _evaluate(self) -> None:
+    def evaluate(self) -> None:
+        """Evaluates the set, and keeps it where it is the best so far."""
         accuracy, is_best = float("nan"), True
         began, progress = time.monotonic(), self._progress
         curve = progress.curve
         if self._hooks.evaluate is not None:
             try:
-                accuracy = broadcast(self._hooks.evaluate(self._described(self._set)))
+                accuracy = broadcast(self._hooks.evaluate(self._described(self.synthetic)))
             except Interrupted:
-                self._save()  # a run that resumes from here evaluates first
+                self.save()  # a run that resumes from here evaluates first
                 raise
             # Of equal accuracies the later set's, which saw more.
             is_best = not accuracy < progress.best_accuracy  # which is NaN without `evaluate`
             seconds = round(progress.seconds + progress.evaluating, 2)
-            curve = [*curve, Look(self._at, accuracy, seconds)]
+            curve = [*curve, Look(self.at, accuracy, seconds)]
         self._progress = progress._replace(
-            evaluated=self._at,
+            evaluated=self.at,
             evaluating=progress.evaluating + time.monotonic() - began,
             curve=curve,
         )
+        self.is_unsaved = True
         if is_best:
-            self._best = jax.tree.map(jnp.copy, self._set)
-            self._progress = self._progress._replace(
-                best_iteration=self._at, best_accuracy=accuracy
-            )
-        synthetic = self._described(self._set)
-        self._hooks.listener.evaluated(self._at, synthetic, accuracy, is_best)
+            self._best = jax.tree.map(jnp.copy, self.synthetic)
+            self._progress = self._progress._replace(best_iteration=self.at, best_accuracy=accuracy)
+        synthetic = self._described(self.synthetic)
+        self._hooks.listener.evaluated(self.at, synthetic, accuracy, is_best)
 
-    def _save(self) -> None:
-        arrays = (self._set, self._state, self._described(self._best))
-        self._hooks.listener.save(Saved(self._at, arrays, self._progress))
-        self._saved_at = time.monotonic()
+    def save(self) -> None:
+        """Has the listener store the state."""
+        arrays = (self.synthetic, self.state, self._described(self._best))
+        self._hooks.listener.save(Saved(self.at, arrays, self._progress))
+        self.saved_at, self.is_unsaved = time.monotonic(), False
 
     def _described(self, synthetic: SyntheticSet) -> SyntheticSet:
         """The set with this run's description: a compiled program gives back its first caller's."""
@@ -304,23 +288,4 @@ def compile_chunk(
       segments: one for each update, on a leading axis; None for methods without.
       size: how many updates.
     """
-    return _run.lower(method, synthetic, state, data, segments, size).compile()
-
-
-@partial(jax.jit, static_argnums=(0, 5), donate_argnums=(1, 2))
-def _run(
-    method: Method,
-    synthetic: SyntheticSet,
-    state: Any,
-    data: DeviceData | None,
-    segments: Segment | None,
-    size: int,
-) -> tuple[SyntheticSet, Any, dict[str, jax.Array]]:
-    update = guarded(method).update
-
-    def step(carry: tuple[SyntheticSet, Any], segment: Segment | None) -> Any:
-        synthetic, state, metrics = update(*carry, data, segment)
-        return (synthetic, state), metrics
-
-    (synthetic, state), metrics = jax.lax.scan(step, (synthetic, state), segments, length=size)
-    return synthetic, state, metrics
+    return updates.of_run.lower(method, synthetic, state, data, segments, size).compile()

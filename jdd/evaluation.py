@@ -205,6 +205,9 @@ def _run_many(
     trainer: Trainer, states: FitState, data: DeviceData, rates: Schedule, epochs: jax.Array
 ) -> FitState:
     trained: FitState = over_models(
-        lambda shared, state: training.run(trainer, state, *shared), (data, rates, epochs), states
+        lambda shared, state: training.run(trainer, state, *shared),
+        (data, rates, epochs),
+        states,
+        batch=trainer.batch_of(states, data),
     )
     return trained

@@ -1,12 +1,13 @@
 """Computes the cases of `test_sharding` on 1, 2 and 8 of this process's devices.
 
-`python -m tests.on_devices OUT CASE=1,2,8 …` leaves `<case> on <devices>` and, for how many parts
-the work was divided into, `<case> in <devices>` in the file OUT.
+`python -m tests.on_devices OUT CASE=1,2,8 …` leaves `<case> on <devices>`, for how many parts the
+work was divided into `<case> in <devices>`, and for the sizes of its arrays `<case> leaves` in OUT.
 """
 
 import sys
 import tempfile
 from pathlib import Path
+from unittest import mock
 
 from jdd.cli.platform import tune_xla
 
@@ -24,30 +25,54 @@ from tests.methods import small  # noqa: E402
 NETWORK = networks.create("ConvNet", small.CLASSES, width=4, depth=2)
 
 
-def matching(method, settings):
-    made = method(settings(batch_real=6), NETWORK)
+def matching(method, settings, batch_real=6):
+    made = method(settings(batch_real=batch_real), NETWORK)
     (*_, (images, _, loss)) = small.two_updates(made, small.start(2), small.digits(8))
     return [images, loss]
 
 
+MTT = {"syn_steps": 3, "lr_img": 2.0, "lr_init": 0.1}
+
+
 def mtt():
-    settings = methods.MttSettings(syn_steps=3, lr_img=2.0, lr_init=0.1, segments=3, dsa=False)
+    return of_mtt(methods.MttSettings(**MTT, segments=3, dsa=False), 2)
+
+
+def of_mtt(settings, ipc):
     method = methods.mtt(settings, NETWORK)
-    synthetic, state = method.init(jax.random.key(0), small.start(2), None)
-    each = [NETWORK.init(jax.random.key(i), jnp.zeros((1, 8, 8, 1)))["params"] for i in range(6)]
-    segment = Segment(sharding.stack(each[:3]), sharding.stack(each[3:]))
+    synthetic, state = method.init(jax.random.key(0), small.start(ipc), None)
+    count = settings.segments
+    each = [
+        NETWORK.init(jax.random.key(i), jnp.zeros((1, 8, 8, 1)))["params"] for i in range(2 * count)
+    ]
+    segment = Segment(sharding.stack(each[:count]), sharding.stack(each[count:]))
     synthetic, _, metrics = jax.jit(method.update)(synthetic, state, None, segment)
-    return [synthetic.images, synthetic.learning_rate, metrics["loss"]]
+    moved = synthetic.images - small.start(ipc).images
+    return [moved, synthetic.learning_rate - settings.lr_init, metrics["loss"]]
 
 
-def trained_experts():
-    settings = ExpertSettings(num_experts=3, train_epochs=2, batch_train=10)
+def batches():
+    """Batches divided where there are fewer models than devices: of 24 images, some augmented."""
+    with mock.patch.object(sharding, "LEAST_PIXELS", 1):
+        divided = [
+            of_mtt(methods.MttSettings(**MTT, segments=2), 8),
+            of_mtt(methods.MttSettings(**MTT, memory="tesla"), 8),
+            matching(methods.dm, methods.DmSettings, 8),
+            matching(methods.datadam, methods.DatadamSettings, 8),
+            trained_experts(expert_optimizer="gsam", num_experts=1, batch_train=24),
+        ]
+    return divided
+
+
+def trained_experts(**changes):
+    settings = ExpertSettings(**{"num_experts": 3, "train_epochs": 2, "batch_train": 10, **changes})
     spec = ExpertSpec("digits", {"image_shape": [8, 8, 1]}, "ConvNet", {}, 0.1, settings)
     with tempfile.TemporaryDirectory() as place:
         store = experts.open_or_create(Path(place) / "experts", spec, NETWORK)
         real = small.digits(20)
-        experts.train_experts(store, NETWORK, "crop_cutout", real, real, 3)
-        return [store.read(i, 2) for i in range(3)]
+        count = settings.num_experts
+        experts.train_experts(store, NETWORK, "crop_cutout", real, real, count)
+        return [store.read(i, 2) for i in range(count)]
 
 
 def fresh_networks():
@@ -72,6 +97,7 @@ WORK = {
     "mtt": mtt,
     "experts": trained_experts,
     "networks": fresh_networks,
+    "batches": batches,
     "predict": predicted,
 }
 
@@ -92,6 +118,7 @@ def main(out, *cases):
                 numbers = [np.ravel(leaf) for leaf in jax.tree.leaves(WORK[case]())]
             jax.shard_map = divided
             results[f"{case} on {count}"] = np.concatenate(numbers)
+            results[f"{case} leaves"] = np.asarray([leaf.size for leaf in numbers])
             results[f"{case} in {count}"] = np.asarray(max(parts))
     np.savez(out, **results)
 

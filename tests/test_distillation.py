@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -10,11 +11,12 @@ import numpy as np
 import pytest
 
 from jdd import checkpoints, distillation, files
-from jdd.distillation import Hooks, Listener, Loop, distill
+from jdd.distillation import Hooks, Listener, Loop, Start, distill, distill_many
 from jdd.errors import Interrupted, UserError
 from jdd.methods import Method, MethodState, Rejection, guarded
 from jdd.runs.directory import RunFiles
 from jdd.synthetic import SetInfo, SyntheticSet
+from jdd.updates import of_run
 
 ITERATIONS = 11
 STEP = 1.01  # by which an update raises the step size
@@ -284,7 +286,7 @@ def test_it_needs_neither_directory_nor_listener():
 
 def test_runs_that_differ_in_their_description_share_a_program_and_keep_their_own():
     """Neither seed nor version makes a program compile again."""
-    before = distillation._run._cache_size()
+    before = of_run._cache_size()
     found = []
     for seed in (1, 2):
         first = start()
@@ -292,7 +294,7 @@ def test_runs_that_differ_in_their_description_share_a_program_and_keep_their_ow
         outcome = distill(toy((5,)), first, jnp.float32(0.25), jax.random.key(0), Loop(6, 6, 3))
         found.append((outcome.final.info.seed, outcome.best.info.version))
     assert found == [(1, "1"), (2, "2")]
-    assert distillation._run._cache_size() == before + 1
+    assert of_run._cache_size() == before + 1
 
 
 class Kept(Listener):
@@ -350,3 +352,46 @@ def test_a_state_is_looked_for_under_the_runs_own_description():
 def test_a_method_that_is_guarded_already_counts_the_same():
     once, twice = (in_memory(Kept(), 8, method=m) for m in (toy((5,)), guarded(toy((5,)))))
     assert once.dropped == twice.dropped == 1 and bits_of(once.final) == bits_of(twice.final)
+
+
+# Several runs side by side
+
+
+def several(seeds, place=None, stops=lambda: False):
+    """`distill_many` of runs that differ in their keys, in directories below `place`."""
+
+    def start_of(seed):
+        listener = Listener() if place is None else RunFiles(place / str(seed))
+        hooks = Hooks(lambda s: updates(s) / 100, listener=listener, should_stop=stops)
+        return Start(start(), jax.random.key(seed), hooks)
+
+    return distill_many(toy(), [start_of(s) for s in seeds], jnp.float32(0.25), Loop(12, 4, 4))
+
+
+def same(ours, theirs):
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+def test_runs_side_by_side_come_to_what_each_comes_to_alone(tmp_path):
+    """Also where they were stopped, and one of them has to be brought up first."""
+    alone = [several([seed])[0] for seed in range(2)]
+    assert not np.allclose(alone[0].final.images, alone[1].final.images)
+    calls = []
+
+    def stop():
+        calls.append(1)
+        return len(calls) > 3  # asked before and after each evaluation
+
+    with pytest.raises(Interrupted):
+        several(range(2), tmp_path, stop)
+    states = [checkpoints.StateCheckpoints(tmp_path / str(seed) / "state") for seed in range(2)]
+    assert {each.iterations()[-1] for each in states} == {8}, "all of them are saved"
+    shutil.rmtree(tmp_path / "1")
+    together = several(range(2), tmp_path)
+    assert [one.resumed_from for one in together] == [8, 0]
+    for seed, (ours, theirs) in enumerate(zip(together, alone, strict=True)):
+        same((ours.final, ours.best), (theirs.final, theirs.best))
+        assert ours.best_iteration == theirs.best_iteration == 12
+        counted = [row["iteration"] for row in rows(tmp_path / str(seed)) if "loss" in row]
+        assert counted == list(range(1, 13))

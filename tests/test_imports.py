@@ -28,17 +28,9 @@ FLOORS = (
         "checkpoints",
     ),
     *("ops", "losses", "augment", "networks", "preprocessing", "sharding", "unrolling"),
-    *(
-        "data",
-        "training",
-        "synthetic",
-        "evaluation",
-        "measures",
-        "difficulty",
-        "experts",
-        "methods",
-    ),
-    *("cost", "plugins", "distillation", "report.console", "report.pictures", "runs"),
+    *("data", "training", "synthetic", "evaluation", "measures", "difficulty", "experts"),
+    *("methods", "cost", "plugins", "events", "updates", "distillation"),
+    *("report.console", "report.pictures", "runs"),
     *("tasks", "report", "interop", "benchmarks", "cli"),
 )
 HEAVY = {"orbax", "tensorflow", "tensorflow_datasets", "matplotlib", "sklearn", "torch"}

@@ -13,6 +13,7 @@ import pytest
 
 from jdd import sharding
 from jdd.errors import UserError
+from jdd.ops import WHOLE, Part
 from jdd.synthetic import SyntheticSet
 from tests.cli.running import ROOT, SMALL
 
@@ -24,6 +25,7 @@ COUNTS = {
     "experts": (1, 8),
     "networks": (1, 2, 8),
     "predict": (1, 8),
+    "batches": (1, 2, 4, 8),
 }
 DIVIDED = [(case, count) for case, counts in COUNTS.items() for count in counts[1:]]
 
@@ -52,9 +54,68 @@ def results(tmp_path_factory):
 @pytest.mark.parametrize(("case", "count"), DIVIDED)
 def test_the_same_numbers_on_any_number_of_devices(results, case, count):
     alone, divided = results[f"{case} on 1"], results[f"{case} on {count}"]
+    ends = np.cumsum(results[f"{case} leaves"])[:-1]
     assert np.isfinite(alone).all() and np.ptp(alone) > 0
-    np.testing.assert_allclose(divided, alone, rtol=1e-5, atol=1e-5 * np.abs(alone).max())
+    for a, b in zip(np.split(divided, ends), np.split(alone, ends), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * np.abs(b).max())
     assert (results[f"{case} in 1"], results[f"{case} in {count}"]) == (1, count), "not divided"
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory):
+    path = tmp_path_factory.mktemp("programs") / "found.json"
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.divided_programs", path],
+        env=environment(8),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(path.read_text())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["student", "student, nothing kept", "expert"])
+def test_a_divided_batch_is_as_much_less_work(programs, name):
+    """Its images are divided over 2, 4 and 8 devices, and nothing is computed twice."""
+    flops = {int(count): value for count, value in programs[name]["flops"].items()}
+    for count in (2, 4, 8):
+        assert flops[count] * count == pytest.approx(flops[1], rel=0.1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "count"), [("student", 3), ("student, nothing kept", 4), ("expert", 1)]
+)
+def test_a_divided_batch_has_one_sum_a_step(programs, name, count):
+    """Of a student one on the way there, one on the way back, and one for the images' gradient.
+
+    TESLA's way back takes each step again. Programs hold a loop's body once.
+    """
+    assert programs[name]["collectives"] == ["all-reduce"] * count
+
+
+def test_a_mesh_has_an_axis_for_each_prime_factor():
+    shapes = {n: tuple(sharding.mesh_of(np.arange(n)).shape.values()) for n in (1, 2, 6, 7, 8)}
+    assert shapes == {1: (1,), 2: (2,), 6: (2, 3), 7: (7,), 8: (2, 2, 2)}
+
+
+def test_entries_come_first_and_batches_take_the_rest():
+    axes = (("a", 2), ("b", 2), ("c", 2))
+    taken = {
+        (8, (100, 1024)): 3,  # as many entries as devices
+        (2, (100, 1024)): 1,
+        (1, (100, 1024)): 0,  # divided over four of the eight, as 100 images are
+        (10, (256, 1024)): 1,  # five classes each, and a quarter of their images
+        (10, (20, 1024)): 2,  # three classes on a pair, some of them twice, ten images each
+        (10, (10, 1024)): 3,  # too few images: two classes on a device
+        (3, None): 3,
+    }
+    for (entries, batch), count in taken.items():
+        assert sharding._axes_for(axes, entries, batch) == count, (entries, batch)
+    assert sharding._part(axes, (100, 1024)) == Part(("a", "b"), 4)
+    assert sharding._part(axes, (10, 1024)) == WHOLE
+    assert sharding._part(axes, (10, 128 * 128)) == Part(("a",), 2)
 
 
 def test_more_devices_than_there_are_is_said():

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jdd.augment._sampling import kinds_of, rotated_grid, sample, sample_separably, zoomed
+from jdd.ops import WHOLE, Part
 
 WITH_FLIP = "color_crop_cutout_flip_scale_rotate"
 WITHOUT_FLIP = "color_crop_cutout_scale_rotate"
@@ -48,6 +49,7 @@ def augment(
     strategy: str,
     siamese: bool = False,
     settings: DsaSettings = DsaSettings(),
+    part: Part = WHOLE,
 ) -> jax.Array:
     """Differentiable siamese augmentation: one kind of transform for a batch.
 
@@ -62,6 +64,7 @@ def augment(
         from with equal chances; or "none". `strategy_for` gives a dataset's.
       siamese: whether all images of the batch share one draw of the parameters.
       settings: the ranges, in units of preprocessed pixels where they add to them.
+      part: which images of a batch these are, where it is divided among devices.
 
     Returns:
       Images of the same shape and dtype.
@@ -73,17 +76,24 @@ def augment(
       Zhao and Bilen, "Dataset Condensation with Differentiable Siamese Augmentation" (2021).
     """
     kinds = kinds_of(strategy, _TRANSFORMS)
-    return _augment(key, images, kinds, siamese, settings) if kinds else images
+    return _augment(key, images, kinds, siamese, settings, part) if kinds else images
 
 
-@functools.partial(jax.jit, static_argnames=("kinds", "siamese", "settings"))
+@functools.partial(jax.jit, static_argnames=("kinds", "siamese", "settings", "part"))
 def _augment(
-    key: jax.Array, images: jax.Array, kinds: tuple[str, ...], siamese: bool, settings: DsaSettings
+    key: jax.Array,
+    images: jax.Array,
+    kinds: tuple[str, ...],
+    siamese: bool,
+    settings: DsaSettings,
+    part: Part,
 ) -> jax.Array:
     kind_key, draw_key = jax.random.split(key)
     # One array of numbers for whichever kind it is: every generator is compiled in each derivative.
     dtype = jnp.promote_types(images.dtype, jnp.float32)  # fewer bits would miss some positions
-    drawn = jax.random.uniform(draw_key, (3, 1 if siamese else images.shape[0]), dtype)
+    count = 1 if siamese else images.shape[0] * part.count
+    drawn = jax.random.uniform(draw_key, (3, count), dtype)
+    drawn = drawn if siamese else part.take(drawn, axis=1)
     branches = [functools.partial(_TRANSFORMS[kind], settings=settings) for kind in kinds]
     kind = jax.random.randint(kind_key, (), 0, len(kinds))
     transformed: jax.Array = lax.switch(kind, branches, drawn, images)
@@ -96,6 +106,7 @@ def augment_stacked(
     strategy: str,
     siamese: bool = False,
     settings: DsaSettings = DsaSettings(),
+    part: Part = WHOLE,
 ) -> jax.Array:
     """DSA's transforms on top of each other, as IDC's code has them; `augment` draws one kind.
 
@@ -103,7 +114,7 @@ def augment_stacked(
     crop, scale and rotate, drawn with equal chances, then cutout.
 
     Args:
-      key, images, strategy, siamese, settings: as of `augment`.
+      key, images, strategy, siamese, settings, part: as of `augment`.
 
     Returns:
       Images of the same shape and dtype.
@@ -120,7 +131,7 @@ def augment_stacked(
     stages = ["flip", "color", geometric, "cutout"]
     for stage, stage_key in zip(stages, jax.random.split(key, 4), strict=True):
         if stage and (stage in kinds or stage == geometric):
-            images = augment(stage_key, images, stage, siamese, settings)
+            images = augment(stage_key, images, stage, siamese, settings, part)
     return images
 
 

@@ -12,6 +12,7 @@ from jdd import cost
 from jdd.benchmarks import cases
 from jdd.benchmarks.cases import Case
 from jdd.benchmarks.flops import product_flops
+from jdd.benchmarks.launches import profiled
 from jdd.benchmarks.timing import compile_afresh, in_turns, matrix_product, median
 from jdd.errors import SettingError
 from jdd.runs.result import machine
@@ -33,8 +34,12 @@ class BenchmarkSettings(Settings):
     most: float = setting(20.0, "measure a case for about this many seconds", above=0)
     precision: str = setting(
         "tf32",
-        "our products on accelerators: float32, tf32 or bfloat16; PyTorch's stay as they are",
+        "our products on accelerators: float32, tf32 or bfloat16; PyTorch's are float32 with the "
+        "first, else tf32",
         choices=PRECISIONS,
+    )
+    profile: bool = setting(
+        False, "on an accelerator also count the kernels and launches of one step, in a profile"
     )
     seed: int = seed(0, "seed of images, experts and weights")
 
@@ -56,7 +61,9 @@ def measure(
       XLA counts them, `flops`, `flops_per_second`, `matmul_flops_per_second` of the machine in the
       same rounds, `share_of_matmul_rate`, and what the step is. FLOPs are those of direct sums, of
       which a CPU takes half in large convolutions, so that the share may be above 1. With a peer
-      `peer`: its name and version, its seconds and `ratio`, its median by ours.
+      `peer`: its name and version, its seconds and `ratio`, its median by ours. On an accelerator
+      `device_peak_bytes`, the most that was in use since the process began, and with `profile`
+      `kernels` and `launches` of one step, see `jdd.benchmarks.launches`.
     """
     problem = cases.problem(case, settings.width, settings.seed)
     step = cases.step(problem, settings.seed)
@@ -72,9 +79,7 @@ def measure(
 
     calls: dict[str, Callable[[], Any]] = {"matmul": product, "jdd": ours}
     if settings.peer == "torch":
-        from jdd.benchmarks.peer.steps import Peer
-
-        calls["torch"] = Peer(problem, settings.seed).step()
+        calls |= _torch_calls(problem, settings)
     seconds_of = in_turns(calls, settings.steps, settings.most, progress)
     seconds = median(seconds_of["jdd"])
     flops = product_flops(step.function, *step.arguments, turns=step.turns)
@@ -94,18 +99,55 @@ def measure(
         "matmul_flops_per_second": matmul_rate,
         "share_of_matmul_rate": flops / seconds / matmul_rate,
     }
+    result |= _of_accelerator(ours, settings.profile)
     if settings.peer == "torch":
-        result["peer"] = _of_torch(seconds_of["torch"], seconds)
+        result["peer"] = _of_torch(seconds_of, seconds)
     return result
 
 
-def _of_torch(seconds: list[float], ours: float) -> dict[str, Any]:
-    """What PyTorch took, and how; `ours` is our median."""
+def _of_accelerator(call: Callable[[], Any], profile: bool) -> dict[str, int]:
+    """What only an accelerator tells: memory in use at most, kernels and launches of a call."""
+    found: dict[str, int] = {}
+    if (stats := jax.local_devices()[0].memory_stats()) is not None:
+        found["device_peak_bytes"] = stats.get("peak_bytes_in_use", 0)
+    if profile and (counts := profiled(call)) is not None:
+        found |= counts._asdict()
+    return found
+
+
+def _torch_calls(problem: cases.Problem, settings: BenchmarkSettings) -> dict[str, Any]:
+    """PyTorch's step in each layout of images that is worth trying where it runs.
+
+    On a GPU its products are as ours, TF32 or float32, and cuDNN tries which algorithm is fastest.
+    """
     import torch
 
+    from jdd.benchmarks.peer.steps import Peer, device
+
+    if device().type == "cpu":
+        return {"NCHW": Peer(problem, settings.seed).step()}
+    rounded = settings.precision != "float32"
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = rounded
+    torch.backends.cudnn.benchmark = True
+    torch.cuda.reset_peak_memory_stats()
+    return {
+        name: Peer(problem, settings.seed, channels_last=name == "NHWC").step()
+        for name in ("NCHW", "NHWC")
+    }
+
+
+def _of_torch(seconds_of: dict[str, list[float]], ours: float) -> dict[str, Any]:
+    """What PyTorch took, and how, in its faster layout; `ours` is our median."""
+    import torch
+
+    layout = min({"NCHW", "NHWC"} & {*seconds_of}, key=lambda name: median(seconds_of[name]))
+    seconds = seconds_of[layout]
+    on_gpu = torch.backends.cudnn.benchmark
     return {
         "name": "torch",
         "version": torch.__version__,
+        "layout": layout,
+        **({"peak_bytes": torch.cuda.max_memory_allocated()} if on_gpu else {}),
         "threads": torch.get_num_threads(),
         "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY", ""),
         "seconds_per_step": median(seconds),
@@ -129,6 +171,8 @@ def circumstances(settings: BenchmarkSettings) -> dict[str, Any]:
 def prepare_peer(settings: BenchmarkSettings) -> None:
     """Imports PyTorch, where it is the peer: every core that this process may use, as JAX does.
 
+    On a GPU JAX leaves PyTorch half of the memory, unless XLA_CLIENT_MEM_FRACTION says otherwise.
+
     PyTorch's threads wait without spinning, unless OMP_WAIT_POLICY says otherwise. While something
     else holds a core (JAX's threads about to sleep, other programs), spinning ones take the time of
     those they wait for: on a busy machine of two cores a training step took three times as long.
@@ -141,6 +185,8 @@ def prepare_peer(settings: BenchmarkSettings) -> None:
     if importlib.util.find_spec("torch") is None:
         raise SettingError("peer", settings.peer, "PyTorch is not installed: pip install torch")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if "XLA_PYTHON_CLIENT_MEM_FRACTION" not in os.environ:  # its older name; JAX refuses both
+        os.environ.setdefault("XLA_CLIENT_MEM_FRACTION", "0.5")
     import torch
 
     usable = getattr(os, "sched_getaffinity", None)

@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jdd.cli import flags, selection
 from jdd.cli.parser import Parser, in_flags
@@ -13,7 +13,7 @@ from jdd.cli.platform import tune_xla
 from jdd.cli.program import Stopper, print_json, run_script
 
 if TYPE_CHECKING:
-    from jdd.runs import RunSettings
+    from jdd.runs import RunResult, RunSettings
 
 USAGE = "%(prog)s [--method NAME] [--dataset NAME] [--ipc N] [--out DIR] [flags]"
 DESCRIPTION = (
@@ -55,15 +55,20 @@ def _work(words: Sequence[str], stopper: Stopper) -> None:
         return
 
     from jdd import distributed
-    from jdd.report.run import summary
+    from jdd.report.run import several, summary
     from jdd.report.web import up_to_date
-    from jdd.runs import run
+    from jdd.runs import run_seeds
 
-    out = Path(args.out or selection.default_out(settings))
+    outs = selection.outs(args, settings)
+
+    def command(seed: int) -> str:
+        of_seed = seed if args.seeds else None
+        return selection.command(words, settings.preset, args.before, of_seed)
+
     with flags.on_devices(args, stopper) as should_stop:
-        result = run(
+        results = run_seeds(
             settings,
-            out,
+            outs,
             data_dir=args.data_dir,
             experts_dir=Path(args.experts) if args.experts else None,
             resume=args.resume,
@@ -71,13 +76,33 @@ def _work(words: Sequence[str], stopper: Stopper) -> None:
             wait=args.wait,
             should_stop=should_stop,
             began=began,
-            command=selection.command(words, settings.preset, args.before),
+            command=command,
         )
-    if distributed.is_primary():
-        print(in_flags(summary(result, out)))
-        print(f"report: {up_to_date(out)}")
-        if args.json:
-            print_json(result.to_json())
+    if not distributed.is_primary():
+        return
+    pages = [up_to_date(out) for out in outs.values()]
+    if args.seeds is None:
+        print(in_flags(summary(results[0], outs[settings.seed])))
+        print(f"report: {pages[0]}")
+    else:
+        print(several(results))
+    if args.json:
+        value = results[0].to_json() if args.seeds is None else seeds_as_json(results)
+        print_json(value)
+
+
+def seeds_as_json(results: "Sequence[RunResult]") -> dict[str, Any]:
+    """Runs that differ in their seeds, as one object; the mean and deviation are over seeds."""
+    from jdd.training import Accuracy
+
+    accuracy = Accuracy(tuple(result.best.accuracy.mean for result in results))
+    return {
+        "task": "distill",
+        "seeds": [result.seed for result in results],
+        **accuracy.to_json(),
+        "seconds": round(sum(result.seconds for result in results), 2),
+        "runs": [result.to_json() for result in results],
+    }
 
 
 def _recommend(words: Sequence[str]) -> None:

@@ -17,6 +17,7 @@ _RENAMED_FLAGS = {
     "--protocol papers": "--protocol gdumb",
     "--space seed": "--space sequential",
 }
+_MOST_SEEDS = 1000
 _SETTING = re.compile(r"`([a-z][a-z0-9_.]*)`")
 
 
@@ -153,6 +154,20 @@ def seed(text: str) -> int:
     if not 0 <= value < SEEDS:
         raise argparse.ArgumentTypeError(f"'{text}' is not from 0 to {SEEDS - 1}")
     return value
+
+
+def seeds(text: str) -> list[int]:
+    """Seeds joined by commas, each once; 0-7 stands for those from 0 to 7."""
+    numbers: list[int] = []
+    for part in names(text):
+        first, dash, last = part.partition("-")
+        low, high = seed(first), seed(last if dash else first)
+        if high < low or high - low >= _MOST_SEEDS:
+            raise argparse.ArgumentTypeError(f"'{part}': from a seed up to a larger one")
+        numbers += range(low, high + 1)
+    if len(set(numbers)) < len(numbers):
+        raise argparse.ArgumentTypeError(f"'{text}': name each once")
+    return numbers
 
 
 def at_least(least: int) -> Callable[[str], int]:

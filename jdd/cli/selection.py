@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jdd.cli import flags
-from jdd.cli.parser import Parser, add_settings, chosen, integer, seed
+from jdd.cli.parser import Parser, add_settings, chosen, integer, seed, seeds
 from jdd.errors import SettingError, UserError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ _SELECTED = {
     **dict.fromkeys(("method", "dataset", "init", "network", "preset"), str),
     **dict.fromkeys(("ipc", "seed"), int),
 }
-_PLACES = ("--out", "--data-dir", "--experts", "--devices")
+_PLACES = ("--out", "--data-dir", "--experts", "--devices", "--seeds")
 
 
 def add_run_flags(parser: argparse.ArgumentParser) -> None:
@@ -74,7 +74,14 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def add_directory_flags(parser: argparse.ArgumentParser) -> None:
-    """Where a run is written, and what becomes of one that exists."""
+    """Which runs there are, where each is written, and what becomes of one that exists."""
+    parser.add_argument(
+        "--seeds",
+        type=seeds,
+        metavar="N-M",
+        help="several runs that differ in their seed alone, as 0-7 or 0,3,5: their updates are one "
+        "program, and each has its directory, seed<s>/ in --out",
+    )
     parser.add_argument(
         "--out",
         metavar="DIR",
@@ -107,7 +114,7 @@ def parse(
     named, _ = first.parse_known_args(arguments)
     if stored := _stored_settings(named):
         for each in (first, parser):
-            each.set_defaults(**_named_by(stored))
+            each.set_defaults(**_named_by(stored, but="seed" if named.seeds else ""))
         named, _ = first.parse_known_args(arguments)
     if named.distributed:  # before anything asks JAX for its devices
         if named.dataset != "digits" and not (named.data_dir or os.environ.get("JDD_DATA_DIR")):
@@ -115,6 +122,10 @@ def parse(
         if named.wait:  # the others would not know what the first of them waits for
             raise UserError("`wait` and `distributed` do not go together: leave `wait` out")
         flags.connect()
+    if named.seeds is not None:
+        if named.seed:
+            raise UserError("`seed` and `seeds`: give one of the two")
+        named.seed = named.seeds[0]
     flags.load_plugins(named)
     _load_plugins_again(stored)
     _settle_start(named)
@@ -140,21 +151,34 @@ def parse(
     return args, run_settings.build(selection, overrides)
 
 
-def default_out(named: "argparse.Namespace | RunSettings") -> Path:
-    """Where a run is written by default, under the current directory."""
+def outs(args: argparse.Namespace, settings: "argparse.Namespace | RunSettings") -> dict[int, Path]:
+    """Each seed's directory."""
+    if args.seeds is None:
+        return {settings.seed: Path(args.out or default_out(settings))}
+    if args.out:
+        return {number: Path(args.out) / f"seed{number}" for number in args.seeds}
+    return {number: default_out(settings, number) for number in args.seeds}
+
+
+def default_out(named: "argparse.Namespace | RunSettings", seed: int | None = None) -> Path:
+    """Where a run is written by default, under the current directory; `seed` replaces its own."""
     from jdd import data
 
-    name = f"{named.method}-ipc{named.ipc}-seed{named.seed}"
+    number = named.seed if seed is None else seed
+    name = f"{named.method}-ipc{named.ipc}-seed{number}"
     return Path("checkpoints") / data.short_name(named.dataset) / name
 
 
-def command(arguments: Sequence[str], preset: str, before: str = "") -> str:
+def command(
+    arguments: Sequence[str], preset: str, before: str = "", seed: int | None = None
+) -> str:
     """What makes the same run on another machine: without the flags that say where things are.
 
     Args:
       arguments: of this command.
       preset: of the run.
       before: the command that began the run, which this one resumes; it need not repeat its flags.
+      seed: of the run, where `--seeds` gave several.
     """
     kept = shlex.split(before)[2:]
     remaining = iter(arguments)
@@ -167,6 +191,8 @@ def command(arguments: Sequence[str], preset: str, before: str = "") -> str:
             kept.append(argument)
     if not any(argument.partition("=")[0] == "--preset" for argument in kept):
         kept += ["--preset", preset]  # the default depends on the machine
+    if seed is not None:
+        kept += ["--seed", str(seed)]
     return shlex.join(["python", "bin/distill.py", *_each_once(kept)])
 
 
@@ -248,15 +274,16 @@ def _stored_settings(named: argparse.Namespace) -> Mapping[str, Any]:
 
     if not named.resume:
         return {}
-    place = named.out or default_out(argparse.Namespace(**{**vars(named), "ipc": named.ipc or 1}))
-    path = Path(place) / "settings.json"
+    filled = argparse.Namespace(**{**vars(named), "ipc": named.ipc or 1})
+    path = next(iter(outs(filled, filled).values())) / "settings.json"
     value = directory.read_settings(path) if path.exists() else {}
     return value if "version" in value else {}  # jdd 0.1's: refused where the directory is checked
 
 
-def _named_by(stored: Mapping[str, Any]) -> dict[str, Any]:
+def _named_by(stored: Mapping[str, Any], but: str = "") -> dict[str, Any]:
     """What a run's settings say in the place of flags: what is distilled, and where things are."""
-    named = {n: stored[n] for n, kind in _SELECTED.items() if type(stored.get(n)) is kind}
+    given = {n: kind for n, kind in _SELECTED.items() if n != but}
+    named = {n: stored[n] for n, kind in given.items() if type(stored.get(n)) is kind}
     places = stored.get("places")
     if isinstance(places, Mapping):
         there = {name: place for name, place in places.items() if isinstance(place, str)}

@@ -190,7 +190,9 @@ def _epoch(
         data, rates, eligible = shared
         return training.run(trainer, state, data, rates, 1, eligible)
 
-    trained: FitState = over_models(of_expert, (data, rates, eligible), states)
+    trained: FitState = over_models(
+        of_expert, (data, rates, eligible), states, batch=trainer.batch_of(states, data)
+    )
     return trained
 
 

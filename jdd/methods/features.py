@@ -1,5 +1,6 @@
 """Matching what fresh random networks make of real and synthetic images: DM and DataDAM."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -21,13 +22,16 @@ from jdd.methods.base import (
     move_storage,
 )
 from jdd.networks import NetworkLike
+from jdd.ops import WHOLE, Part
 from jdd.settings import setting
+from jdd.sharding import Batch, batch_part
 from jdd.synthetic import SyntheticSet
 
 Describe = Callable[[dict[str, Any], jax.Array, bool], Any]
 """`(variables, images (n, h, w, c), train)` → a pytree of arrays with a leading axis of images"""
 Distance = Callable[[Any, Any], jax.Array]
-"""`(synthetic description, real description)` of one class → scalar"""
+"""`(synthetic description, real description)` of one class → scalar; of the real one it takes the
+mean over images alone"""
 
 
 @dataclass(frozen=True)
@@ -74,15 +78,17 @@ def feature_matching(
         one_batch = "batch_stats" in variables
         gradient_of = _in_one_batch if one_batch else _class_by_class
 
-        def real(data: DeviceData, label: jax.Array, key: jax.Array) -> jax.Array:
+        def real(data: DeviceData, label: jax.Array, key: jax.Array, part: Part) -> jax.Array:
             real_key, transform = jax.random.split(key)
-            images = data.sample_class(real_key, label, settings.batch_real)
+            positions = data.sample_positions(real_key, label, settings.batch_real)
+            images, _ = data.batch(part.take(positions))
             return matching.siamese(transform, images, strategy)
 
         def augmented(images: jax.Array, key: jax.Array) -> jax.Array:
             return matching.siamese(jax.random.split(key)[1], images, strategy)
 
-        parts = _Parts(lambda v, x: describe(v, x, one_batch), distance, real, augmented)
+        batch = (settings.batch_real, math.prod(images.shape[1:3]))
+        parts = _Parts(lambda v, x: describe(v, x, one_batch), distance, real, augmented, batch)
         loss, gradient = gradient_of(
             parts,
             variables,
@@ -101,8 +107,9 @@ class _Parts(NamedTuple):
 
     describe: Callable[[Any, jax.Array], Any]  # of the network's variables and images
     distance: Distance
-    real: Callable[[DeviceData, jax.Array, jax.Array], jax.Array]  # of a class's label and key
+    real: Callable[[DeviceData, jax.Array, jax.Array, Part], jax.Array]  # of a class's label, key
     augmented: Callable[[jax.Array, jax.Array], jax.Array]  # of images and their class's key
+    batch: Batch  # real images of a class
 
 
 def _class_by_class(
@@ -112,7 +119,11 @@ def _class_by_class(
         shared: tuple[Any, DeviceData], own: jax.Array, label: jax.Array, key: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
         variables, data = shared
-        theirs = ops.microbatched_map(parts.describe, variables, parts.real(data, label, key))
+        part = batch_part(parts.batch)
+        real = parts.real(data, label, key, part)
+        theirs = ops.microbatched_map(parts.describe, variables, real)
+        if part != WHOLE:
+            theirs = part.mean(jax.tree.map(lambda f: jnp.mean(f, 0, keepdims=True), theirs))
 
         def loss(own: jax.Array) -> jax.Array:
             return parts.distance(parts.describe(variables, parts.augmented(own, key)), theirs)
@@ -120,7 +131,9 @@ def _class_by_class(
         return jax.value_and_grad(loss)(own)
 
     labels = jnp.arange(images.shape[0], dtype=jnp.int32)
-    losses, gradient = matching.over_classes(of_class, (variables, data), images, labels, keys)
+    losses, gradient = matching.over_classes(
+        of_class, (variables, data), images, labels, keys, batch=parts.batch
+    )
     return jnp.sum(losses), gradient
 
 
@@ -134,7 +147,10 @@ def _in_one_batch(
         features = parts.describe(variables, batches.reshape(-1, *batches.shape[2:]))
         return jax.tree.map(lambda f: matching.by_class(f, classes), features)
 
-    theirs = described(matching.over_classes(parts.real, data, labels, keys))
+    def real(data: DeviceData, label: jax.Array, key: jax.Array) -> jax.Array:
+        return parts.real(data, label, key, WHOLE)
+
+    theirs = described(matching.over_classes(real, data, labels, keys))
 
     def loss(images: jax.Array) -> jax.Array:
         ours = described(jax.lax.map(lambda of: parts.augmented(*of), (images, keys)))

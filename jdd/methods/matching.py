@@ -15,7 +15,7 @@ from jdd.data import DeviceData
 from jdd.errors import UserError
 from jdd.methods.base import MethodState
 from jdd.networks import NetworkLike
-from jdd.sharding import models_per_device, sharded_map
+from jdd.sharding import Batch, models_per_device, sharded_map
 from jdd.synthetic import SyntheticSet
 
 
@@ -57,7 +57,12 @@ def by_class(images: jax.Array, classes: int) -> jax.Array:
     return images.reshape(classes, -1, *images.shape[1:])
 
 
-def over_classes(function: Callable[..., Any], shared: Any, *arguments: Any) -> Any:
+def over_classes(
+    function: Callable[..., Any],
+    shared: Any,
+    *arguments: Any,
+    batch: Batch | None = None,
+) -> Any:
     """Maps over the classes, the leading axis of the arguments: one by one on a CPU, else ten.
 
     One class's real images fill a CPU; more at once would only take more memory. Several devices
@@ -67,6 +72,7 @@ def over_classes(function: Callable[..., Any], shared: Any, *arguments: Any) -> 
       function: `(shared, *entries of one class)`; all arrays that it depends on are among these.
       shared: pytree of arrays.
       arguments: pytrees of arrays with a leading axis of classes.
+      batch: as for `jdd.sharding.sharded_map`.
     """
 
     def on_one_device(shared: Any, *arguments: Any) -> Any:
@@ -74,7 +80,7 @@ def over_classes(function: Callable[..., Any], shared: Any, *arguments: Any) -> 
         size = None if together == 1 else together
         return jax.lax.map(lambda packed: function(shared, *packed), arguments, batch_size=size)
 
-    return sharded_map(on_one_device, shared, *arguments)
+    return sharded_map(on_one_device, shared, *arguments, batch=batch)
 
 
 def siamese(key: jax.Array, images: jax.Array, strategy: str) -> jax.Array:

@@ -1,5 +1,6 @@
 """What the methods share that match expert trajectories: MTT, DATM, PAD."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -16,9 +17,9 @@ from jdd.losses import trajectory_matching
 from jdd.methods.base import Method, MethodSettings, MethodState, Metrics, Needs, decoded
 from jdd.networks import NetworkLike
 from jdd.settings import setting
-from jdd.sharding import models_per_device, over_models
+from jdd.sharding import Batch, at_once, batch_part, over_models
 from jdd.synthetic import SyntheticSet
-from jdd.training import batch_loss
+from jdd.training import batch_loss, examples_meet
 
 Weights = Callable[[Any, Any], Any]
 """`(student, target)` → weights for `trajectory_matching`: which parameters are matched"""
@@ -160,19 +161,25 @@ def trajectory_method(
         strategy = strategy_for(synthetic.info.dataset) if settings.dsa else "none"
         images, to_storage = decoded(synthetic)
         moved = learned(synthetic)
+        batch = _divided(settings, network, segment, images)
 
         def segment_loss(
             moved: _Learned, labels: jax.Array, start: Any, target: Any, key: jax.Array
         ) -> jax.Array:
-            student = _student(settings, network, strategy, moved, labels, start, key)
+            student = _student(settings, network, strategy, batch, moved, labels, start, key)
             matched = None if weights is None else weights(student, target)
             return trajectory_matching(student, start, target, matched)
 
+        def segment_gradient(shared: Any, *piece: Any) -> tuple[jax.Array, _Learned]:
+            loss, gradient = jax.value_and_grad(segment_loss)(*shared, *piece)
+            return loss, batch_part(batch).add(gradient)
+
         losses, gradients = over_models(
-            lambda shared, *piece: jax.value_and_grad(segment_loss)(*shared, *piece),
+            segment_gradient,
             (moved._replace(images=images), synthetic.labels),
             *(segment.start, segment.target),
             jax.random.split(state.iteration_key(), settings.segments),
+            batch=batch,
         )
         gradient: _Learned = jax.tree.map(lambda g: jnp.mean(g, axis=0), gradients)
         # The norm, too, is to be finite: one that overflows makes clipping return zeros.
@@ -205,34 +212,49 @@ def _optimizer(
     return optax.multi_transform(rules, names)
 
 
+def _divided(
+    settings: TrajectorySettings, network: NetworkLike, segment: Segment, images: jax.Array
+) -> Batch | None:
+    """The batch of a student's step, where it may be divided among devices."""
+    params = jax.tree.map(lambda leaf: leaf[0], segment.start)
+    if examples_meet(network, params, images[:1]):
+        return None
+    count = images.shape[0]
+    return min(settings.batch_syn or count, count), math.prod(images.shape[1:3])
+
+
 def _student(
     settings: TrajectorySettings,
     network: NetworkLike,
     strategy: str,
+    batch: Batch | None,
     moved: _Learned,
     labels: jax.Array,
     start: Any,
     key: jax.Array,
 ) -> Any:
-    """Parameters after the student's steps on the set, from `start`."""
-
-    def step_loss(params: Any, learned: _Learned, entry: _Entry) -> jax.Array:
-        batch = learned.images[entry.chosen]
-        if strategy != "none":
-            batch = augment(entry.key, batch, strategy)
-        of_batch = entry.labels if learned.labels is None else learned.labels[entry.chosen]
-        return batch_loss(network, params, {}, batch, of_batch)[0]
-
+    """Parameters after the student's steps on the set, from `start`, each on a `batch`."""
     steps = settings.syn_steps
     order, transforms = jax.random.split(key)
     chosen = unrolling.batch_plan(order, moved.images.shape[0], settings.batch_syn, steps)
+    part = batch_part(batch)
+
+    def step_loss(params: Any, learned: _Learned, entry: _Entry) -> jax.Array:
+        """Of the whole batch; of a device's part of it the summand that it contributes."""
+        chosen, labels = part.take((entry.chosen, entry.labels))
+        batch = learned.images[chosen]
+        if strategy != "none":
+            batch = augment(entry.key, batch, strategy, part=part)
+        of_batch = labels if learned.labels is None else learned.labels[chosen]
+        return batch_loss(network, part.spread(params), {}, batch, of_batch)[0] / part.count
+
     held = labels[chosen] if moved.labels is None else None
     plan = _Entry(chosen, held, jax.random.split(transforms, steps))
     learned = moved._replace(rate=jnp.zeros(()))  # the student's rate is no part of its data
     if settings.memory == "tesla":
         return unrolling.tesla(step_loss, start, learned, moved.rate, plan)
     checkpoints = unrolling.checkpoints_for(steps, settings.memory)
-    budget = unrolling.memory_budget_for(settings.memory) // models_per_device(settings.segments)
+    budget = unrolling.memory_budget_for(settings.memory) // at_once()
     return unrolling.sgd(step_loss, start, learned, moved.rate, plan, checkpoints, budget)
 
 

@@ -3,9 +3,12 @@
 from jdd.ops.convolution import conv2d, keep_products
 from jdd.ops.microbatch import microbatched_map, microbatched_mean
 from jdd.ops.normalization import group_affine, group_norm, layer_norm
+from jdd.ops.part import WHOLE, Part
 from jdd.ops.pooling import avg_pool, max_pool, relu_avg_pool
 
 __all__ = [
+    "WHOLE",
+    "Part",
     "avg_pool",
     "conv2d",
     "group_affine",

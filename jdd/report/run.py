@@ -59,6 +59,25 @@ def _what_went_wrong(result: RunResult) -> list[str]:
     return lines
 
 
+def several(results: Sequence[RunResult]) -> str:
+    """Finished runs that differ in their seeds: the accuracy of each, and over all of them."""
+    rows = [
+        (f"seed {result.seed}", f"{result.best.accuracy}, set: {Path(result.out) / 'synthetic'}")
+        for result in results
+    ]
+    over_all = Accuracy(tuple(result.best.accuracy.mean for result in results))
+    rows.append((f"{len(results)} seeds", f"{over_all}"))
+    first = results[0]
+    seconds = sum(result.seconds for result in results)
+    return "\n".join(
+        [
+            f"test accuracy of fresh networks ({first.network}) trained on {first.images} images",
+            *aligned(rows),
+            f"{seconds:.0f} s in all",
+        ]
+    )
+
+
 def expected(costs: Mapping[str, Any]) -> str:
     """What a run will take, from what `jdd.runs.dry_run.estimate` gives."""
     seconds = costs["seconds"]

@@ -94,6 +94,13 @@ def prepare(settings: RunSettings, data_dir: str | None = None) -> Problem:
     return problem
 
 
+def with_seed(problem: Problem, seed: int) -> Problem:
+    """The same problem with another seed: another start, and nothing loaded or made again."""
+    settings = dataclasses.replace(problem.settings, seed=seed)
+    start = _start(settings, problem.dataset, problem.train)
+    return dataclasses.replace(problem, settings=settings, start=start)
+
+
 def create_network(name: str, dataset: Dataset, **options: Any) -> NetworkLike:
     """A network for a dataset.
 

@@ -82,6 +82,8 @@ class RunResult:
     distilling_seconds: float = 0.0
     seconds: float = 0.0
     """of the command that ended the run"""
+    together: int = 1
+    """runs that were made side by side, each with its share of the seconds"""
     devices: int = 1
     device_kind: str = ""
     machine: str = ""

@@ -1,14 +1,16 @@
 """A run from end to end."""
 
+import contextlib
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 
 from jdd import checkpoints, distributed, files, randomness
-from jdd.distillation import Hooks, Listener, Loop, distill
+from jdd.distillation import Hooks, Loop, Outcome, Start, distill_many
 from jdd.errors import Interrupted, UserError
 from jdd.experts import ExpertStore, SegmentSampler, open_compatible
 from jdd.experts import default_directory as default_experts
@@ -19,10 +21,11 @@ from jdd.runs import directory as rundir
 from jdd.runs.directory import LAST
 from jdd.runs.experts import ready_experts
 from jdd.runs.judging import judge, validator
-from jdd.runs.problem import Problem, prepare
+from jdd.runs.problem import Problem, prepare, with_seed
 from jdd.runs.result import RunResult, machine
 from jdd.runs.settings import RunSettings
 from jdd.runs.soft_labels import with_label_logits
+from jdd.runs.watch import Watch
 from jdd.synthetic import SyntheticSet
 
 Stop = Callable[[], bool]
@@ -69,93 +72,225 @@ def run(
       UserError: something in the settings, the data or the directories that the user can mend.
       Interrupted: see `should_stop`.
     """
+    return run_seeds(
+        settings,
+        {settings.seed: out},
+        data_dir=data_dir,
+        experts_dir=experts_dir,
+        resume=resume,
+        overwrite=overwrite,
+        wait=wait,
+        should_stop=should_stop,
+        began=began,
+        command=lambda _: command,
+    )[0]
+
+
+def run_seeds(
+    settings: RunSettings,
+    outs: Mapping[int, Path],
+    *,
+    data_dir: str | None = None,
+    experts_dir: Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    wait: bool = False,
+    should_stop: Stop = lambda: False,
+    began: float | None = None,
+    command: Callable[[int], str] = lambda seed: "",
+) -> list[RunResult]:
+    """The same run with several seeds, all updates in one program; see `run`.
+
+    Each has its own directory, and comes to the set that `run` gives it by itself, up to rounding.
+
+    Args:
+      settings: of all but the seed.
+      outs: each seed's directory.
+      data_dir, experts_dir, resume, overwrite, wait, should_stop, began: as for `run`.
+      command: of a seed, what makes its run again.
+
+    Returns:
+      The result of each, in order.
+
+    Raises:
+      UserError: as `run`, or a method that makes no updates is given several seeds.
+      Interrupted: see `run`.
+    """
     began = time.monotonic() if began is None else began
-    problem = prepare(settings, data_dir)
-    places = {"data_dir": data_dir, "experts": experts_dir}
-    named = {name: str(Path(place).resolve()) for name, place in places.items() if place}
-    stored = {**settings.to_json(), "command": command, "places": named}
-    experts_dir = experts_dir or default_experts(out, problem.expert_spec)
-    if problem.method.needs.segments is not None:
-        if experts_dir.resolve() == out.resolve():
-            raise UserError(f"`experts` and `out` are both {out}: choose two directories")
-        open_compatible(experts_dir, problem.expert_spec, problem.network)
+    if len(outs) > 1 and not settings.iterations:
+        raise UserError(
+            f"`seeds`: {settings.method} chooses real images, there are no updates to make side by "
+            "side; give one `seed` at a time"
+        )
+    named = {"data_dir": data_dir, "experts": experts_dir}
+    places = {name: str(Path(place).resolve()) for name, place in named.items() if place}
+    jobs = [
+        _Job(
+            problem,
+            out,
+            {**problem.settings.to_json(), "command": command(seed), "places": places},
+            command(seed),
+        )
+        for problem, (seed, out) in zip(
+            _problems(settings, list(outs), data_dir), outs.items(), strict=True
+        )
+    ]
+    first = jobs[0].problem
+    experts_dir = experts_dir or default_experts(jobs[0].out, first.expert_spec)
+    if first.method.needs.segments is not None:
+        if experts_dir.resolve() in [job.out.resolve() for job in jobs]:
+            raise UserError(f"`experts` and `out` are both {experts_dir}: choose two directories")
+        open_compatible(experts_dir, first.expert_spec, first.network)
 
-    finished = None
-    if not distributed.is_primary() or files.owner(out) is None:  # else `locked` speaks of it
-        finished = rundir.check(out, stored, resume=resume, overwrite=overwrite)
-    if finished is not None:
-        say(f"{out} holds the finished run: its result")
-        return finished
-    if should_stop():
-        raise Interrupted("nothing was begun")
-    _announce(settings, out)
-    waiting = should_stop if wait else None
-    with files.locked(out, wait_until=waiting):
-        # Again, as another process may have been here between the first look and the lock.
-        finished = rundir.check(out, stored, resume=resume, overwrite=overwrite)
+    results: dict[Path, RunResult] = {}
+    for job in jobs:
+        finished = None
+        if not distributed.is_primary() or files.owner(job.out) is None:  # else `locked` says it
+            finished = rundir.check(job.out, job.stored, resume=resume, overwrite=overwrite)
         if finished is not None:
-            return finished
-        store, start = _ready(problem, experts_dir, should_stop, waiting)
-        rundir.claim(out, stored, overwrite=overwrite)
-        result = _distil(problem, start, store, out, should_stop)
-        seconds = round(time.monotonic() - began, 2)
-        result = dataclasses.replace(result, command=command, seconds=seconds)
-        result.save(out / "result.json")
-    return result
+            say(f"{job.out} holds the finished run: its result")
+            results[job.out] = finished
+    left = [job for job in jobs if job.out not in results]
+    if left:
+        if should_stop():
+            raise Interrupted("nothing was begun")
+        _announce(settings, [job.out for job in left])
+        how = _How(resume, overwrite, should_stop if wait else None, should_stop, began)
+        results |= _make(left, experts_dir, how)
+    return [results[job.out] for job in jobs]
 
 
-def _announce(settings: RunSettings, out: Path) -> None:
+class _Job(NamedTuple):
+    """One of the runs that are made together."""
+
+    problem: Problem
+    out: Path
+    stored: Mapping[str, Any]  # what settings.json is to hold
+    command: str
+
+
+class _How(NamedTuple):
+    """How runs are made, the same for all of them."""
+
+    resume: bool
+    overwrite: bool
+    waiting: Stop | None  # None: another process that writes is an error
+    should_stop: Stop
+    began: float
+
+
+def _problems(settings: RunSettings, seeds: list[int], data_dir: str | None) -> list[Problem]:
+    """A problem for each seed, which share all that no seed changes."""
+    first = prepare(dataclasses.replace(settings, seed=seeds[0]), data_dir)
+    return [first, *(with_seed(first, seed) for seed in seeds[1:])]
+
+
+def _announce(settings: RunSettings, outs: list[Path]) -> None:
+    places = f"{outs[0]}" if len(outs) == 1 else f"{outs[0]} … {outs[-1]}, {len(outs)} seeds"
     say(
         f"{settings.method} on {settings.dataset}, {settings.ipc} per class from {settings.init}, "
-        f"preset {settings.preset}: {settings.iterations} iterations into {out}"
+        f"preset {settings.preset}: {settings.iterations} iterations into {places}"
     )
     for note in (settings.note, PUBLISHED_CHOICES.get(settings.evaluation.choose)):
         if note:
             say(note)
 
 
+def _make(jobs: Sequence[_Job], experts_dir: Path, how: _How) -> dict[Path, RunResult]:
+    """Makes the runs that are not finished, each the only writer of its directory."""
+    results: dict[Path, RunResult] = {}
+    with contextlib.ExitStack() as locks:
+        for job in jobs:
+            locks.enter_context(files.locked(job.out, wait_until=how.waiting))
+            # Again, as another process may have been here between the first look and the lock.
+            checked = {"resume": how.resume, "overwrite": how.overwrite}
+            finished = rundir.check(job.out, job.stored, **checked)
+            if finished is not None:
+                results[job.out] = finished
+        jobs = [job for job in jobs if job.out not in results]
+        if not jobs:
+            return results
+        store, starts = _ready(jobs, experts_dir, how)
+        for job in jobs:
+            rundir.claim(job.out, job.stored, overwrite=how.overwrite)
+        outcomes = _distil(jobs, starts, store, how.should_stop)
+        shared = (time.monotonic() - how.began) / len(jobs)
+        for job, outcome in zip(jobs, outcomes, strict=True):
+            judging = time.monotonic()
+            result = dataclasses.replace(
+                _conclude(job.problem, outcome, job.out, how.should_stop),
+                expert_seconds=0.0 if store is None else store.seconds,
+                command=job.command,
+                together=len(jobs),
+                seconds=round(shared + time.monotonic() - judging, 2),
+            )
+            result.save(job.out / "result.json")
+            results[job.out] = result
+    return results
+
+
 def _ready(
-    problem: Problem, experts_dir: Path, should_stop: Stop, waiting: Stop | None
-) -> tuple[ExpertStore | None, SyntheticSet]:
-    """The experts, where the method needs any, and the set to start from."""
-    needs = problem.method.needs
+    jobs: Sequence[_Job], experts_dir: Path, how: _How
+) -> tuple[ExpertStore | None, list[SyntheticSet]]:
+    """The experts, where the method needs any, and the sets to start from."""
+    problems = [job.problem for job in jobs]
+    needs = problems[0].method.needs
     if needs.segments is None:
-        return None, problem.start
-    store = ready_experts(problem, experts_dir, should_stop, waiting)
-    return store, with_label_logits(problem, store) if needs.label_logits else problem.start
+        return None, [problem.start for problem in problems]
+    store = ready_experts(problems[0], experts_dir, how.should_stop, how.waiting)
+    if not needs.label_logits:
+        return store, [problem.start for problem in problems]
+    return store, [with_label_logits(problem, store) for problem in problems]
 
 
 def _distil(
-    problem: Problem, start: SyntheticSet, store: ExpertStore | None, out: Path, should_stop: Stop
-) -> RunResult:
-    settings = problem.settings
+    jobs: Sequence[_Job],
+    starts: Sequence[SyntheticSet],
+    store: ExpertStore | None,
+    should_stop: Stop,
+) -> list[Outcome]:
+    first, settings = jobs[0].problem, jobs[0].problem.settings
+    several = len(jobs) > 1
+    with ProgressBar("updates") as bar:
+        runs = []
+        for job, start in zip(jobs, starts, strict=True):
+            problem, is_first = job.problem, job is jobs[0]
+            watch = Watch(job.out, problem, bar if is_first else None, several)
+            hooks = Hooks(
+                evaluate=validator(problem, should_stop),
+                segments=_segments(problem, store),
+                listener=rundir.RunFiles(job.out, watch),
+                should_stop=should_stop,
+            )
+            runs.append(Start(start, randomness.key(problem.settings.seed, "method"), hooks))
+            _say_where(problem, job.out)
+        loop = Loop(settings.iterations, settings.evaluation.eval_every, settings.loop.chunk)
+        return distill_many(first.method, runs, first.real_data(), loop)
+
+
+def _say_where(problem: Problem, out: Path) -> None:
+    iterations = problem.settings.iterations
     states = checkpoints.StateCheckpoints(out / "state").iterations()
-    if states and states[-1] <= settings.iterations:
-        say(f"resuming from iteration {states[-1]} of {settings.iterations}")
+    if states and states[-1] <= iterations:
+        say(f"resuming from iteration {states[-1]} of {iterations}")
     elif states:
         raise UserError(
-            f"{out} has come to iteration {states[-1]} already: "
-            f"choose another `out` for {settings.iterations}"
+            f"{out} has come to iteration {states[-1]} already: choose another `out` for "
+            f"{iterations}"
         )
-    segments, window = None, problem.method.needs.segments
-    if store is not None and window is not None:
-        count = settings.experts.num_experts
-        segments = SegmentSampler(store, window, experts=count, seed=settings.seed)
-    watch = _Watch(out, problem)
-    with watch.bar:
-        outcome = distill(
-            problem.method,
-            start,
-            problem.real_data(),
-            randomness.key(settings.seed, "method"),
-            Loop(settings.iterations, settings.evaluation.eval_every, settings.loop.chunk),
-            Hooks(
-                evaluate=validator(problem, should_stop),
-                segments=segments,
-                listener=rundir.RunFiles(out, watch),
-                should_stop=should_stop,
-            ),
-        )
+
+
+def _segments(problem: Problem, store: ExpertStore | None) -> SegmentSampler | None:
+    window = problem.method.needs.segments
+    if store is None or window is None:
+        return None
+    count = problem.settings.experts.num_experts
+    return SegmentSampler(store, window, experts=count, seed=problem.settings.seed)
+
+
+def _conclude(problem: Problem, outcome: Outcome, out: Path, should_stop: Stop) -> RunResult:
+    """Tests what a run has come to."""
+    settings = problem.settings
     outcome.final.save(out / LAST, lambda: rundir.forget_result(out))
     result = judge(problem, outcome, should_stop)
     shown = result.best.accuracy.mean
@@ -165,7 +300,6 @@ def _distil(
     pictures.save_course(out / "images")
     return dataclasses.replace(
         result,
-        expert_seconds=0.0 if store is None else store.seconds,
         is_coreset=registry.entry(settings.method).is_coreset,
         note=settings.note,
         out=str(out),
@@ -173,35 +307,3 @@ def _distil(
         device_kind=jax.devices()[0].device_kind,
         machine=machine(),
     )
-
-
-class _Watch(Listener):
-    """Shows a run's events: lines, a bar, pictures."""
-
-    def __init__(self, out: Path, problem: Problem) -> None:
-        self.bar = ProgressBar("updates")
-        self._images, self._preprocess = out / "images", problem.dataset.preprocess
-        self._dropped = 0
-        chosen_on_test = problem.settings.evaluation.choose == "test"
-        self._judged_on = "the TEST images" if chosen_on_test else "validation"
-
-    def updated(self, iteration: int, iterations: int, rows: list[dict[str, float]]) -> None:
-        """Shows loss and, where there are any, step size and dropped updates."""
-        text = f"loss {rows[-1]['loss']:.4f}"
-        if "learning_rate" in rows[-1]:
-            text += f" step size {rows[-1]['learning_rate']:.4f}"
-        if dropped := sum(row["dropped"] > 0 for row in rows):
-            self._dropped += dropped
-            say(f"iteration {iteration}: {self._dropped} updates dropped so far")
-        self.bar.at(iteration, iterations, text)
-
-    def evaluated(
-        self, iteration: int, synthetic: SyntheticSet, accuracy: float, is_best: bool
-    ) -> None:
-        """Says the accuracy and makes the picture."""
-        words = f"iteration {iteration}"
-        if accuracy == accuracy:  # NaN where sets are not judged
-            words += f": {100 * accuracy:.1f} % on {self._judged_on}"
-            say(words)
-        path = self._images / f"{iteration:06d}.png"
-        pictures.save_picture(path, synthetic, self._preprocess, words)

@@ -14,6 +14,7 @@ from jdd.training.losses import STACKED as STACKED
 from jdd.training.losses import apply_training as apply_training
 from jdd.training.losses import augmented as augmented
 from jdd.training.losses import batch_loss as batch_loss
+from jdd.training.losses import examples_meet as examples_meet
 from jdd.training.metrics import Accuracy as Accuracy
 from jdd.training.predict import TEST_BATCH as TEST_BATCH
 from jdd.training.predict import accuracy as accuracy

@@ -1,5 +1,6 @@
 """Fit a classifier: one compiled loop that experts, evaluation and tasks share."""
 
+import math
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -11,8 +12,10 @@ import optax
 from jdd.augment import cutmix
 from jdd.data import DeviceData
 from jdd.networks import NetworkLike
+from jdd.ops import WHOLE
+from jdd.sharding import Batch, batch_part
 from jdd.training.gsam import Gsam, surrogate_gap
-from jdd.training.losses import Labels, augmented, batch_loss
+from jdd.training.losses import Labels, augmented, batch_loss, divides
 from jdd.training.recipe import Recipe
 
 _PARTS = range(8, 13)
@@ -115,6 +118,14 @@ class Trainer(NamedTuple):
             cutmix_beta=recipe.cutmix_beta,
         )
 
+    def divides(self, state: FitState) -> bool:
+        """Whether a step can be divided among devices: its examples do not meet."""
+        return not (state.batch_stats or self.cutmix) and divides(self.augmentation)
+
+    def batch_of(self, state: FitState, data: DeviceData) -> Batch | None:
+        """The batch of a step, as `jdd.sharding.over_models` takes it."""
+        return (self.batch, math.prod(data.image_shape[:2])) if self.divides(state) else None
+
     def descent(self) -> optax.GradientTransformation:
         """Gradient → descent direction, before the step size."""
         parts = []
@@ -215,12 +226,18 @@ def _step(
     index: jax.Array,
     key: jax.Array,
 ) -> tuple[FitState, jax.Array]:
-    """One step on the examples at `index`, and the loss before it."""
-    images, labels = data.batch(index)
+    """One step on the examples at `index`, and the loss before it.
+
+    Where the devices have room for it, each takes a part of them; see `jdd.sharding.batch_part`.
+    """
+    part = WHOLE
+    if trainer.divides(state):
+        part = batch_part((index.shape[0], math.prod(data.image_shape[:2])))
+    images, labels = data.batch(part.take(index))
     if trainer.cutmix:
         key, mix_key = jax.random.split(key)
     if trainer.augmentation != "none":
-        images = augmented(key, images, trainer.augmentation)
+        images = augmented(key, images, trainer.augmentation, part)
     mixed: Labels = labels
     if trainer.cutmix:
         images, mixed = cutmix(mix_key, images, labels, trainer.cutmix, trainer.cutmix_beta)
@@ -229,9 +246,13 @@ def _step(
         return batch_loss(trainer.network, params, state.batch_stats, images, mixed)
 
     (value, stats), gradient = jax.value_and_grad(loss, has_aux=True)(state.params)
+    value, gradient = part.mean((value, gradient))
     if trainer.gsam is not None:
         gradient = surrogate_gap(
-            trainer.gsam, lambda p: jax.grad(loss, has_aux=True)(p)[0], state.params, gradient
+            trainer.gsam,
+            lambda p: part.mean(jax.grad(loss, has_aux=True)(p)[0]),
+            state.params,
+            gradient,
         )
     direction, moments = trainer.descent().update(gradient, state.optimizer, state.params)
     rate = rates.at(state.epoch.astype(jnp.float32))

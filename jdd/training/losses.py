@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jdd.augment import Mixed, augment, augment_each, augment_stacked
 from jdd.losses import cross_entropy, soft_cross_entropy
 from jdd.networks import NetworkLike
-from jdd.ops import microbatched_mean
+from jdd.ops import WHOLE, Part, microbatched_mean
 
 _EACH = "each_"
 STACKED = "stacked_"  # before DSA's kinds: on top of each other, as IDC has them
@@ -40,7 +40,18 @@ def apply_training(
     return logits, updated.get("batch_stats", {})
 
 
-def augmented(key: jax.Array, images: jax.Array, name: str) -> jax.Array:
+def examples_meet(network: NetworkLike, params: Any, images: jax.Array) -> bool:
+    """Whether what one image gives in training mode depends on the others: by batch norm."""
+    of_batch = jax.eval_shape(lambda p, x: apply_training(network, p, {}, x)[1], params, images)
+    return bool(of_batch)
+
+
+def divides(name: str) -> bool:
+    """Whether `augmented` can be given part of a batch."""
+    return not name.startswith(_EACH)
+
+
+def augmented(key: jax.Array, images: jax.Array, name: str, part: Part = WHOLE) -> jax.Array:
     """Images `(n, h, w, c)` augmented as a recipe says: each with its own parameters.
 
     Args:
@@ -48,6 +59,8 @@ def augmented(key: jax.Array, images: jax.Array, name: str) -> jax.Array:
       images: float.
       name: a strategy of `jdd.augment.augment`; the same after "stacked_" for `augment_stacked`; or
         one of `augment_each` after "each_"; or "none".
+      part: which images of a batch these are, where it is divided among devices; only where
+        `divides(name)`.
 
     Raises:
       UserError: a kind that is not known; it names the nearest.
@@ -55,8 +68,8 @@ def augmented(key: jax.Array, images: jax.Array, name: str) -> jax.Array:
     if name.startswith(_EACH):
         return augment_each(key, images, name.removeprefix(_EACH))
     if name.startswith(STACKED):
-        return augment_stacked(key, images, name.removeprefix(STACKED))
-    return augment(key, images, name)
+        return augment_stacked(key, images, name.removeprefix(STACKED), part=part)
+    return augment(key, images, name, part=part)
 
 
 def batch_loss(

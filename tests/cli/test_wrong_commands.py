@@ -57,6 +57,9 @@ evaluate RUN --data-dir none | --data-dir none: it does not exist
 evaluate RUN --preset fast | --preset 'fast': choose from paper, quick
 evaluate RUN --learning-rate 0 | --learning-rate 0.0: it must be above 0
 evaluate RUN --devices 99 | --devices 99: JAX finds 1 here
+measure_accelerator --parts nope | --parts 'nope': did you mean 'speed'?
+measure_accelerator --minutes 0 | argument --minutes: 0: it must be above 0
+measure_accelerator --data-dir none | --data-dir none: no such directory
 report none | none holds no result.json: name a finished run
 report RUN/result.jsn RUN | result.jsn holds no result.json
 export RUN --to set.npz --which newest | --which 'newest': best or last
@@ -66,7 +69,7 @@ evaluate RUN --augmentation flippy | --augmentation 'flippy': did you mean 'flip
 export RUN | the following arguments are required: --to; --help lists the flags
 export RUN --to file | --to file: it exists already, name another folder
 export RUN --to set.npz | --to set.npz: it exists already, name another file
-export RUN --to set.zip | --to set.zip: a file ends in .npz or .safetensors, and a new folder's name has no ending
+export RUN --to set.zip | --to set.zip: a file ends in .npz or .safetensors, and a new folder's
 export RUN --to file/set | --to file/set: it cannot be written (Not a directory), name another
 cost RUN --real-epochs 0 | argument --real-epochs: 0: at least 1 is needed
 cost RUN --real-images 99999 | --real-images 99999: from 1 to 1437, as many as there are

@@ -418,6 +418,8 @@ READERS = {
 _WRITES = "- it writes"
 _BELOW = "- called by the readers of this list"
 _ELSEWHERE = "- it reads nothing itself"
+_MEASURED = "- what the measuring of an accelerator has written itself"
+_GIVEN = "- an archive of pictures, which tarfile and jdd.data.pictures hold to their bounds"
 _OURS = "- a file that jdd comes with"
 OPENED_BY = {
     "jdd._orbax.restore": "set",
@@ -426,6 +428,14 @@ OPENED_BY = {
     "jdd.checkpoints._checksums": "set",
     "jdd.checkpoints._verify": "set",
     "jdd.checkpoints.load_info": "set",
+    "jdd.benchmarks.accelerator.archive._pixels": _GIVEN,
+    "jdd.benchmarks.accelerator.archive._records": _GIVEN,
+    "jdd.benchmarks.accelerator.plan.Plan.script": _MEASURED,
+    "jdd.benchmarks.accelerator.runs._trained": _MEASURED,
+    "jdd.benchmarks.accelerator.runs._updates_made": _MEASURED,
+    "jdd.benchmarks.accelerator.session._device": _ELSEWHERE,
+    "jdd.benchmarks.accelerator.session._stored": _MEASURED,
+    "jdd.cli.measure_accelerator._work": _MEASURED,
     "jdd.cli.results._ratios": "peer",
     "jdd.data.files.read": "idx",
     "jdd.data.folder._text": "tiny_imagenet",
@@ -435,7 +445,7 @@ OPENED_BY = {
     "jdd.data.tfds._find_prepared": "tfds",
     "jdd.data.tfds._check_files": "tfds",
     "jdd.difficulty.load": "scores",
-    "jdd.distillation._Run.go": _ELSEWHERE,
+    "jdd.distillation._Run.begin": _ELSEWHERE,
     "jdd.experts.description.check_zarr": "experts",
     "jdd.experts.description._unsealed": "experts",
     "jdd.experts.store.ExpertStore._open": "experts",

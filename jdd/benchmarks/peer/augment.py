@@ -17,7 +17,8 @@ def augment(
 ) -> Tensor:
     """Images `(n, c, h, w)` by one of the kinds that `strategy` joins by underscores; or "none".
 
-    With `siamese`, generators of one seed give two batches the same transform.
+    With `siamese`, generators of one seed give two batches the same transform. They draw on the
+    host, so that no GPU need be waited for.
     """
     if strategy == "none":
         return images
@@ -26,7 +27,8 @@ def augment(
     draws = 1 if siamese else len(images)
 
     def uniform(low: float, high: float) -> Tensor:
-        return low + (high - low) * torch.rand(draws, generator=generator)
+        drawn = low + (high - low) * torch.rand(draws, generator=generator)
+        return drawn.to(images.device, non_blocking=True)
 
     return _KINDS[kind](images, uniform)
 
@@ -52,7 +54,7 @@ def _cutout(images: Tensor, uniform: Callable[..., Tensor]) -> Tensor:
     def outside(size: int) -> Tensor:
         length = int(size * _RANGES.cutout + 0.5)
         first = (uniform(0, size + 1 - length % 2)).floor() - length // 2
-        place = torch.arange(size) - first[:, None]
+        place = torch.arange(size, device=images.device) - first[:, None]
         return (place < 0) | (place >= length)
 
     rows, columns = outside(images.shape[2]), outside(images.shape[3])
@@ -65,11 +67,12 @@ def _crop(images: Tensor, uniform: Callable[..., Tensor]) -> Tensor:
     def places(size: int) -> tuple[Tensor, int]:
         most = int(size * _RANGES.crop + 0.5)
         shift = uniform(-most, most + 1).floor().long()
-        return (torch.arange(size) + (shift + most)[:, None]).expand(count, size), most
+        steps = torch.arange(size, device=images.device)
+        return (steps + (shift + most)[:, None]).expand(count, size), most
 
     (rows, above), (columns, left) = places(height), places(width)
     padded = F.pad(images, (left, left, above, above)).permute(0, 2, 3, 1)
-    index = torch.arange(count)[:, None, None]
+    index = torch.arange(count, device=images.device)[:, None, None]
     return padded[index, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 

@@ -54,7 +54,7 @@ class ConvNet(nn.Module):
 
 def gradient_distance(synthetic: list[Tensor], real: list[Tensor]) -> Tensor:
     """DC's layer-wise cosine distance of two lists of gradients, 1-D ones left out."""
-    total = torch.zeros(())
+    total = torch.zeros((), device=real[0].device)
     for a, b in zip(synthetic, real, strict=True):
         if a.dim() > 1:
             a, b = a.flatten(1), b.flatten(1)

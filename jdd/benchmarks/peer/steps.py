@@ -6,10 +6,11 @@
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from jdd.benchmarks.cases import CLASSES, Problem
 from jdd.benchmarks.peer.augment import augment
@@ -27,15 +28,25 @@ Step = Callable[[], float]
 """makes one step, and returns its loss (of a test: its accuracy)"""
 
 
+def device() -> torch.device:
+    """PyTorch's GPU, where it has one and JAX is on one; else the CPU."""
+    on_gpu = jax.default_backend() == "gpu" and torch.cuda.is_available()
+    return torch.device("cuda" if on_gpu else "cpu")
+
+
 class Peer:
-    """The steps of one problem, from the same images, settings and experts as ours.
+    """The steps of one problem, from the same images, settings and experts as ours, on `device()`.
 
     Attributes:
       images: the synthetic images `(n, c, h, w)`, which steps move; None without a method.
     """
 
     def __init__(
-        self, problem: Problem, seed: int = 0, fresh: Callable[[], ConvNet] | None = None
+        self,
+        problem: Problem,
+        seed: int = 0,
+        fresh: Callable[[], ConvNet] | None = None,
+        channels_last: bool = False,
     ) -> None:
         """Real images are preprocessed once and kept, as the published code does.
 
@@ -43,17 +54,25 @@ class Peer:
           problem: what `jdd.benchmarks.cases` made.
           seed: of PyTorch's random numbers.
           fresh: makes the networks; None: random ones.
+          channels_last: how images and kernels lie in memory; their axes are NCHW either way.
         """
         torch.manual_seed(seed)
         dataset = problem.dataset
+        layout = torch.channels_last if channels_last else torch.contiguous_format
         self._problem, self._rng = problem, np.random.default_rng(seed)
-        self._fresh = fresh or (lambda: ConvNet(dataset.image_shape, CLASSES, problem.width))
-        self._real = _nchw(dataset.preprocess(dataset.train.images))
-        self._labels = torch.from_numpy(dataset.train.labels.astype(np.int64))
+        self._device, self._layout = device(), layout
+        make = fresh or (lambda: ConvNet(dataset.image_shape, CLASSES, problem.width))
+
+        def placed() -> ConvNet:
+            return make().to(self._device, memory_format=layout)
+
+        self._fresh = placed
+        self._real = self._placed(dataset.preprocess(dataset.train.images))
+        self._labels = torch.from_numpy(dataset.train.labels.astype(np.int64)).to(self._device)
         self._members = [np.flatnonzero(dataset.train.labels == c) for c in range(CLASSES)]
         self.images: Tensor | None = None
         if problem.synthetic is not None:
-            self.images = _nchw(problem.synthetic.images).requires_grad_()
+            self.images = self._placed(problem.synthetic.images).requires_grad_()
             settings = problem.settings
             self._optimizer = torch.optim.SGD(
                 [self.images], lr=settings.lr_img, momentum=settings.mom_img
@@ -67,9 +86,15 @@ class Peer:
         if kind == "test":
             return self._test_step()
         if kind == "mtt":
-            start = nn.utils.parameters_to_vector(self._fresh().parameters()).detach()
+            start = torch.cat([p.detach().reshape(-1) for p in self._fresh().parameters()])
             return self.trajectory_step(start, start + 0.01 * torch.randn_like(start))
         return self._step_by_class(_MATCHED[kind])
+
+    def _placed(self, images: Any) -> Tensor:
+        return _nchw(images).to(self._device).contiguous(memory_format=self._layout)
+
+    def _indices(self, chosen: np.ndarray) -> Tensor:
+        return torch.from_numpy(chosen).to(self._device, non_blocking=True)
 
     def _train_step(self) -> Step:
         network, recipe = self._fresh(), Recipe()
@@ -94,13 +119,11 @@ class Peer:
 
         @torch.no_grad()
         def step() -> float:
-            right = 0
             batches = zip(
                 self._real.split(_TEST_BATCH), self._labels.split(_TEST_BATCH), strict=True
             )
-            for images, labels in batches:
-                right += int((network(images).argmax(1) == labels).sum())
-            return right / len(self._real)
+            right = torch.stack([(network(x).argmax(1) == labels).sum() for x, labels in batches])
+            return int(right.sum()) / len(self._real)
 
         return step
 
@@ -111,10 +134,10 @@ class Peer:
 
         def step() -> float:
             network = self._fresh()
-            loss = torch.zeros(())
+            loss = torch.zeros((), device=self._device)
             for label in range(CLASSES):
                 chosen = self._rng.permutation(self._members[label])
-                real = self._real[torch.from_numpy(chosen[: problem.settings.batch_real])]
+                real = self._real[self._indices(chosen[: problem.settings.batch_real])]
                 own = images[label * ipc : (label + 1) * ipc]
                 seed = int(self._rng.integers(2**31))
                 real, own = (
@@ -139,9 +162,9 @@ class Peer:
         problem, images = self._problem, self.images
         assert images is not None
         settings, network = problem.settings, self._fresh()
-        rate = torch.tensor(settings.lr_init, requires_grad=True)
+        rate = torch.tensor(settings.lr_init, device=self._device, requires_grad=True)
         rate_optimizer = torch.optim.SGD([rate], lr=settings.lr_lr, momentum=settings.mom_img)
-        labels = torch.arange(CLASSES).repeat_interleave(problem.case.ipc)
+        labels = torch.arange(CLASSES, device=self._device).repeat_interleave(problem.case.ipc)
         shapes = {name: p.shape for name, p in network.named_parameters()}
         generator = torch.Generator().manual_seed(int(self._rng.integers(2**31)))
 
@@ -157,7 +180,7 @@ class Peer:
         def step() -> float:
             student = start.clone().requires_grad_()
             for _ in range(settings.syn_steps):
-                chosen = torch.from_numpy(self._rng.permutation(len(images)))
+                chosen = self._indices(self._rng.permutation(len(images)))
                 batch = augment(images[chosen], problem.strategy, generator)
                 loss = F.cross_entropy(logits(student, batch), labels[chosen])
                 (gradient,) = torch.autograd.grad(loss, student, create_graph=True)
@@ -177,7 +200,8 @@ def _dc(network: ConvNet, own: Tensor, real: Tensor, label: int, _: Any) -> Tens
     params = list(network.parameters())
 
     def gradients(images: Tensor, create_graph: bool) -> list[Tensor]:
-        loss = F.cross_entropy(network(images), torch.full((len(images),), label))
+        labels = torch.full((len(images),), label, device=images.device)
+        loss = F.cross_entropy(network(images), labels)
         return list(torch.autograd.grad(loss, params, create_graph=create_graph))
 
     theirs = [g.detach() for g in gradients(real, create_graph=False)]

@@ -1,0 +1,43 @@
+"""What a run shows on its way."""
+
+from pathlib import Path
+
+from jdd.distillation import Listener
+from jdd.report import pictures
+from jdd.report.console import ProgressBar, say
+from jdd.runs.problem import Problem
+from jdd.synthetic import SyntheticSet
+
+
+class Watch(Listener):
+    """Shows a run's events: lines, a bar, pictures."""
+
+    def __init__(self, out: Path, problem: Problem, bar: ProgressBar | None, several: bool) -> None:
+        self._bar = bar  # that of the first run, where there are several
+        self._whose = f"seed {problem.settings.seed}, " * several
+        self._images, self._preprocess = out / "images", problem.dataset.preprocess
+        self._dropped = 0
+        chosen_on_test = problem.settings.evaluation.choose == "test"
+        self._judged_on = "the TEST images" if chosen_on_test else "validation"
+
+    def updated(self, iteration: int, iterations: int, rows: list[dict[str, float]]) -> None:
+        """Shows loss and, where there are any, step size and dropped updates."""
+        text = f"loss {rows[-1]['loss']:.4f}"
+        if "learning_rate" in rows[-1]:
+            text += f" step size {rows[-1]['learning_rate']:.4f}"
+        if dropped := sum(row["dropped"] > 0 for row in rows):
+            self._dropped += dropped
+            say(f"{self._whose}iteration {iteration}: {self._dropped} updates dropped so far")
+        if self._bar is not None:
+            self._bar.at(iteration, iterations, text)
+
+    def evaluated(
+        self, iteration: int, synthetic: SyntheticSet, accuracy: float, is_best: bool
+    ) -> None:
+        """Says the accuracy and makes the picture."""
+        words = f"iteration {iteration}"
+        if accuracy == accuracy:  # NaN where sets are not judged
+            words += f": {100 * accuracy:.1f} % on {self._judged_on}"
+            say(self._whose + words)
+        path = self._images / f"{iteration:06d}.png"
+        pictures.save_picture(path, synthetic, self._preprocess, words)
