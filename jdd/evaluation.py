@@ -187,7 +187,7 @@ def train_and_test(
         states = stack([training.init(trainer, jax.random.fold_in(key, i), shape) for i in members])
         done = 0
         for piece in pieces:
-            states = jax.block_until_ready(_run_many(trainer, states, train, rates, int(piece)))
+            states = jax.block_until_ready(train_many(trainer, states, train, rates, int(piece)))
             done += int(piece)
             if progress is not None:
                 progress(first * recipe.epochs + done * len(members), networks * recipe.epochs)
@@ -199,9 +199,10 @@ def train_and_test(
 
 
 @partial(jax.jit, static_argnums=(0,))
-def _run_many(
+def train_many(
     trainer: Trainer, states: FitState, data: DeviceData, rates: Schedule, epochs: jax.Array
 ) -> FitState:
+    """Trains networks side by side for `epochs` more epochs; their states have a leading axis."""
     trained: FitState = over_models(
         lambda shared, state: training.run(trainer, state, *shared), (data, rates, epochs), states
     )

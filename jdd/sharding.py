@@ -18,6 +18,7 @@ from jax.sharding import AxisType, Mesh
 from jax.sharding import PartitionSpec as P
 
 from jdd.errors import SettingError
+from jdd.ops.target import platform
 
 MODELS = "models"  # the axis that models, segments and classes are divided over
 _MOST = 10  # with more, the activations of large networks would fill the memory
@@ -72,7 +73,7 @@ def models_per_call(count: int) -> int:
 
 def models_per_device(count: int) -> int:
     """How many of `count` models a device computes at once; see `models_per_call`."""
-    return 1 if jax.default_backend() == "cpu" else min(count, _MOST)
+    return 1 if platform() == "cpu" else min(count, _MOST)
 
 
 def stack(trees: list[Any]) -> Any:
@@ -97,7 +98,7 @@ def over_models(function: Callable[..., Any], shared: Any, *arguments: Any) -> A
         if jax.tree.leaves(arguments)[0].shape[0] == 1:
             alone = function(shared, *jax.tree.map(lambda leaf: leaf[0], arguments))
             return jax.tree.map(lambda leaf: leaf[None], alone)
-        if jax.default_backend() == "cpu":
+        if platform() == "cpu":
             return jax.lax.map(lambda packed: function(shared, *packed), arguments)
         return jax.vmap(lambda *packed: function(shared, *packed))(*arguments)
 

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jdd.ops.target import platform
+
 PyTree = Any
 
 
@@ -36,7 +38,7 @@ def microbatched_mean(
     leaves, tree = jax.tree.flatten(batch)
     examples = leaves[0].shape[0]
     nearest = min(_divisors(examples, size), key=lambda d: abs(d - size), default=examples)
-    if nearest == examples or jax.default_backend() != "cpu":
+    if nearest == examples or platform() != "cpu":
         return loss(params, batch)
     parts = [v.reshape(-1, nearest, *v.shape[1:]) for v in leaves]
     smooth = [jnp.issubdtype(v.dtype, jnp.inexact) for v in leaves]
@@ -74,7 +76,7 @@ def microbatched_map(
     n, height, width = images.shape[:3]
     parts = -(-n * height * width // _PIXELS)
     size = -(-n // max(1, min(n, parts)))  # equal ones, so that the last is not mostly padding
-    if size == n or jax.default_backend() != "cpu":
+    if size == n or platform() != "cpu":
         return function(params, images)
     count = -(-n // size)
     padded = jnp.pad(images, ((0, count * size - n), *[(0, 0)] * 3))
