@@ -7,7 +7,7 @@ from jdd.data.class_names import IMAGENET_SUBSETS
 from jdd.data.dataset import Dataset, Split
 from jdd.data.registry import FOLDER, check_name
 from jdd.errors import SettingError
-from jdd.preprocessing import Preprocess, Zca
+from jdd.preprocessing import Kind, Preprocess, Zca
 
 # Training images, test images, side, channels, classes.
 _SHAPES = {
@@ -53,18 +53,14 @@ def stand_in(name: str, image_size: int | None = None, preprocessing: str = "sta
         images = np.broadcast_to(np.zeros((), np.uint8), (count, *shape))
         return Split(images, np.arange(count, dtype=np.int32) % classes)
 
-    return Dataset(
-        name,
-        split(train),
-        split(test),
-        tuple(str(label) for label in range(classes)),
-        Preprocess(jnp.zeros(channels), jnp.ones(channels), _zca(preprocessing, shape), preprocessing, shape),  # type: ignore[arg-type]
-    )
+    zeros, ones = jnp.zeros(channels), jnp.ones(channels)
+    kind: Kind = "zca" if preprocessing == "zca" else "standard"
+    preprocess = Preprocess(zeros, ones, _zca(shape) if kind == "zca" else None, kind, shape)
+    names = tuple(str(label) for label in range(classes))
+    return Dataset(name, split(train), split(test), names, preprocess)
 
 
-def _zca(preprocessing: str, shape: tuple[int, int, int]) -> Zca | None:
-    if preprocessing != "zca":
-        return None
+def _zca(shape: tuple[int, int, int]) -> Zca:
     size = int(np.prod(shape))
     square = jnp.zeros((size, size))
     return Zca(jnp.zeros(size), square, square)

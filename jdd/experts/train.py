@@ -185,6 +185,7 @@ def epoch_of_many(
       rates: step sizes.
       eligible: as for `jdd.training.run`.
     """
+
     def of_expert(shared: Any, state: FitState) -> FitState:
         data, rates, eligible = shared
         return training.run(trainer, state, data, rates, 1, eligible)

@@ -1,11 +1,11 @@
 """A forecast in words: what a run's programs do on chips that are not there."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from tabulate import tabulate
 
-_ROWS = (
+_ROWS: tuple[tuple[str, Callable[[Any], str]], ...] = (
     ("compiled in", lambda p: f"{p['compile_seconds']:.0f} s"),
     ("memory: temporary", lambda p: _mib(p["bytes"]["temporary"])),
     ("memory: arguments", lambda p: _mib(p["bytes"]["arguments"])),
@@ -38,7 +38,8 @@ def page(result: Mapping[str, Any]) -> str:
         f"{_mib(result['memory'])}"
     )
     headers = ["a call of", *(p["program"] for p in programs)]
-    table = tabulate(rows, headers, stralign="right", colalign=["left"], disable_numparse=True)
+    align = ["left", *("right" for _ in programs)]
+    table = tabulate(rows, headers=headers, colalign=align, disable_numparse=True)
     whole = f"these programs in the whole run, by the model: {result['seconds']:,.0f} s"
     return "\n".join([title, table, whole, "nothing was run: figures of the compiled programs"])
 

@@ -8,13 +8,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jdd import data, distillation, evaluation, experts, training
+from jdd import distillation, evaluation, experts, training
 from jdd.data import DeviceData
 from jdd.experts import Segment
 from jdd.runs.dry_run import epochs_of_evaluations
 from jdd.runs.problem import Problem, variable_shapes
 from jdd.sharding import models_per_call
-from jdd.training import FitState, Schedule, Trainer
+from jdd.training import FitState, Trainer
 
 Place = Callable[[Any], Any]
 """pytree of shapes → the same, with where the arrays lie"""
@@ -86,8 +86,8 @@ def _update(problem: Problem) -> Program:
         segments = Segment(leaves, leaves)
 
     def lower(place: Place) -> Any:
-        arguments = map(place, (synthetic, state, real, segments))
-        return distillation.lower_chunk(method, *arguments, chunk)
+        arguments = place((synthetic, state, real, segments))
+        return distillation.lower_chunk(method, *arguments, size=chunk)
 
     steps = getattr(settings.method_settings, "syn_steps", 0)
     return Program(

@@ -12,9 +12,12 @@ from jdd.benchmarks.forecast.hlo import Array, Computation, Instruction, Module
 
 # What carries nothing out by itself.
 _FREE = frozenset(
-    "parameter constant get-tuple-element tuple bitcast after-all opt-barrier domain partition-id "
-    "replica-id add-dependency get-dimension-size copy-done async-done async-update send-done "
-    "recv-done all-reduce-done all-gather-done collective-permute-done".split()
+    (
+        *("parameter", "constant", "get-tuple-element", "tuple", "bitcast", "after-all"),
+        *("opt-barrier", "domain", "partition-id", "replica-id", "add-dependency"),
+        *("copy-done", "async-done", "async-update", "send-done", "recv-done"),
+        *("all-reduce-done", "all-gather-done", "collective-permute-done"),
+    )
 )
 # Custom calls that are notes to the compiler.
 _NOTES = ("Sharding", "SPMD", "AllocateBuffer", "AssumeGatherIndices", "MoveTo", "annotate")
@@ -45,8 +48,12 @@ class Kernel:
     """of main memory, read and written"""
     cycles: int = 0
     """that the compiler expects it to take; 0 where it says nothing"""
-    is_library: bool = False
+    kind: str = "kernel"
+    """or "library": cuDNN, cuBLAS, sorts; or "exchange": a collective alone"""
     collective: str = ""
+    """that it is or, on a TPU, that begins in it; empty: none"""
+    exchanged: int = 0
+    """bytes of the collective's result, or of its operand where that is larger"""
 
 
 @dataclass(frozen=True)
@@ -93,12 +100,12 @@ class Work:
     @property
     def launches(self) -> int:
         """Kernels of the compiler's own."""
-        return self._sum(lambda kernel: not kernel.is_library and not kernel.collective)
+        return self._sum(lambda kernel: kernel.kind == "kernel")
 
     @property
     def library_calls(self) -> int:
         """Calls of libraries: cuDNN's convolutions, cuBLAS's products, sorts."""
-        return self._sum(lambda kernel: kernel.is_library)
+        return self._sum(lambda kernel: kernel.kind == "library")
 
     @property
     def collectives(self) -> dict[str, Exchange]:
@@ -108,7 +115,7 @@ class Work:
             if kernel.collective:
                 before = found.get(kernel.collective, Exchange(0, 0))
                 found[kernel.collective] = Exchange(
-                    before.count + count, before.bytes + count * kernel.bytes
+                    before.count + count, before.bytes + count * kernel.exchanged
                 )
         return found
 
@@ -159,10 +166,17 @@ class _Counter:
         if opcode in ("call", "async-start"):
             name = instruction.called("to_apply") or instruction.called("calls")
             return self.of(self.module.computations[name[0]])
-        if opcode in _FREE or _is_note(instruction):
+        if opcode in _FREE or _is_note(instruction) or self._is_scalar(instruction):
             return Work()
         to_host = opcode in _TO_HOST or "callback" in instruction.attribute("custom_call_target")
         return Work(((self._kernel(instruction, within), 1),), int(to_host))
+
+    def _is_scalar(self, instruction: Instruction) -> bool:
+        """Whether a TPU makes it in its scalar unit, alongside what its other units do."""
+        scalar = all(not array.dims for array in instruction.shape)
+        opcode = instruction.opcode
+        alone = opcode not in ("fusion", "custom-call") and opcode not in _COLLECTIVES + _TO_HOST
+        return scalar and alone and not self.host_decides
 
     def _of_loop(self, instruction: Instruction, within: Computation) -> Work:
         known = self.module.turns(instruction, within)
@@ -186,15 +200,29 @@ class _Counter:
 
     def _kernel(self, instruction: Instruction, within: Computation) -> Kernel:
         opcode = instruction.opcode.removesuffix("-start")
-        cycles = instruction.number("estimated_cycles")
+        kind = {"custom-call": "library"}.get(opcode, "kernel")
         return Kernel(
             instruction.name,
             self._flops(instruction, within),
             self._bytes(instruction, within),
-            cycles,
-            is_library=opcode == "custom-call",
-            collective=opcode if opcode in _COLLECTIVES else "",
+            instruction.number("estimated_cycles"),
+            "exchange" if opcode in _COLLECTIVES else kind,
+            *self._exchange(instruction, within),
         )
+
+    def _exchange(self, instruction: Instruction, within: Computation) -> tuple[str, int]:
+        """The collective that an instruction begins, and its bytes.
+
+        A TPU spreads one over a chain of fusions, each of which shows it whole.
+        """
+        inside = list(self._inside(instruction, within))
+        begins = any("AsyncCollectiveStart" in inner.text for inner, _ in inside)
+        for inner, computation in inside:
+            opcode = inner.opcode.removesuffix("-start")
+            if opcode in _COLLECTIVES and (begins or "chain_id" not in inner.text):
+                operands = [computation.by_name[name].shape for name in inner.operands]
+                return opcode, max(sum(a.bytes for a in s) for s in (*operands, inner.shape[-1:]))
+        return "", 0
 
     def _flops(self, instruction: Instruction, within: Computation) -> dict[str, int]:
         flops: dict[str, int] = {}
@@ -226,8 +254,6 @@ class _Counter:
             return 2 * _in_memory(instruction.shape)
         if opcode == "dynamic-update-slice":
             return 2 * _in_memory(operands[1])
-        if opcode.removesuffix("-start") in _COLLECTIVES:
-            return max(map(_in_memory, [*operands, instruction.shape]))
         if opcode == "copy-start":  # what it gives: destination, source, and a note of its state
             return _in_memory(instruction.shape[:2])
         return sum(map(_in_memory, [*operands, instruction.shape]))
@@ -264,9 +290,7 @@ def _fusion_bytes(instruction: Instruction, fused: Computation, within: Computat
     return total
 
 
-def _per_result(
-    shape: tuple[Array, ...], results: list[Instruction]
-) -> list[tuple[Array, ...]]:
+def _per_result(shape: tuple[Array, ...], results: list[Instruction]) -> list[tuple[Array, ...]]:
     """The shapes of a fusion's results, in a list of all their arrays."""
     parts, at = [], 0
     for result in results:

@@ -9,7 +9,6 @@ import jax
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-
 from jdd.benchmarks.forecast import hlo, machines, targets
 from jdd.benchmarks.forecast.count import Work, count
 from jdd.benchmarks.forecast.machines import Target

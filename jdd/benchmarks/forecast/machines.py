@@ -86,16 +86,12 @@ class Seconds:
 
 def _tpu(name: str, gib: int, bandwidth: float, peak: float, link: float, clock: float) -> Machine:
     rates = {"bf16": peak, "f32": peak, "f32 high": peak / 3, "f32 highest": peak / 6}
-    return Machine(
-        name, "tpu", gib * 2**30, bandwidth, rates, link, launch=1.2e-6, clock=clock
-    )
+    return Machine(name, "tpu", gib * 2**30, bandwidth, rates, link, launch=1.2e-6, clock=clock)
 
 
 def _gpu(name: str, gigabytes: int, bandwidth: float) -> Machine:
     rates = {"bf16": 989e12, "f16": 989e12, "f32": 494e12, "f32 high": 494e12, "f32 highest": 67e12}
-    return Machine(
-        name, "gpu", gigabytes * 10**9, bandwidth, rates, 450e9, launch=3e-6, look=20e-6
-    )
+    return Machine(name, "gpu", gigabytes * 10**9, bandwidth, rates, 450e9, launch=3e-6, look=20e-6)
 
 
 MACHINES = {
@@ -141,7 +137,8 @@ def seconds(work: Work, machine: Machine) -> Seconds:
     arithmetic = memory = launches = exchanges = slowest = 0.0
     for kernel, count in work.kernels:
         if kernel.collective:
-            exchanges += count * (machine.launch + kernel.bytes / machine.link)
+            exchanges += count * (machine.launch + kernel.exchanged / machine.link)
+        if kernel.kind == "exchange":
             continue
         parts = (_arithmetic(kernel, machine), kernel.bytes / machine.bandwidth, machine.launch)
         arithmetic += count * parts[0]

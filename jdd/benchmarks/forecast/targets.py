@@ -79,7 +79,8 @@ def _chips(target: Target) -> list[jax.Device]:
         _check_installed("libtpu", "forecast-tpu", machine)
         for name, value in _NO_TPU_VM.items():
             os.environ.setdefault(name, value)
-        described = topologies.get_topology_desc(target.name, "tpu")
+        options = {"chips_per_host_bounds": (1, 1, 1)} if target.chips == 1 else {}
+        described = topologies.get_topology_desc(target.name, "tpu", **options)
     else:
         _check_installed("jax_plugins.xla_cuda12", "forecast-cuda", machine)
         shape = f"1x1x{target.chips}"
