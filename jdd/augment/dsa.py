@@ -13,12 +13,15 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jdd.augment._affine import Affine, sample_affine
 from jdd.augment._sampling import kinds_of, rotated_grid, sample, sample_separably, zoomed
+from jdd.ops.target import platform
 
 WITH_FLIP = "color_crop_cutout_flip_scale_rotate"
 WITHOUT_FLIP = "color_crop_cutout_scale_rotate"
 _NO_FLIP = frozenset({"digits", "mnist", "svhn"})  # a mirrored digit is another sign, or none
 _GEOMETRIC = ("crop", "scale", "rotate")
+_Entries = dict[str, jax.Array]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,8 +87,10 @@ def _augment(
     # One array of numbers for whichever kind it is: every generator is compiled in each derivative.
     dtype = jnp.promote_types(images.dtype, jnp.float32)  # fewer bits would miss some positions
     drawn = jax.random.uniform(draw_key, (3, 1 if siamese else images.shape[0]), dtype)
-    branches = [functools.partial(_TRANSFORMS[kind], settings=settings) for kind in kinds]
     kind = jax.random.randint(kind_key, (), 0, len(kinds))
+    if platform() != "cpu":
+        return _without_a_branch(kinds, kind, drawn, images, settings)
+    branches = [functools.partial(_TRANSFORMS[kind], settings=settings) for kind in kinds]
     transformed: jax.Array = lax.switch(kind, branches, drawn, images)
     return transformed
 
@@ -122,6 +127,31 @@ def augment_stacked(
         if stage and (stage in kinds or stage == geometric):
             images = augment(stage_key, images, stage, siamese, settings)
     return images
+
+
+def _without_a_branch(
+    kinds: tuple[str, ...],
+    kind: jax.Array,
+    drawn: jax.Array,
+    images: jax.Array,
+    settings: DsaSettings,
+) -> jax.Array:
+    """The transform that `kind` () int32 chooses among `kinds`, all others made to do nothing."""
+    if "color" in kinds:
+        colored = _color(drawn, images, settings)
+        images = jnp.where(kind == kinds.index("color"), colored, images)
+    if "cutout" in kinds:
+        cut = _cutout(drawn, images, settings)
+        images = jnp.where(kind == kinds.index("cutout"), cut, images)
+    zero, one = jnp.zeros_like(drawn[0]), jnp.ones_like(drawn[0])
+    affine, moves = Affine(one, zero, zero, zero, one, zero), False
+    for name, of_kind in _AFFINE.items():
+        if name in kinds:
+            other = affine._replace(**of_kind(drawn, settings, images.shape[1:3]))
+            here = kind == kinds.index(name)
+            affine = Affine(*(jnp.where(here, b, a) for a, b in zip(affine, other, strict=True)))
+            moves = True
+    return sample_affine(images, affine, max(2**0.5, settings.scale)) if moves else images
 
 
 # --- the transforms: each takes numbers in [0, 1), (3, 1) or (3, n), and images ---
@@ -175,6 +205,40 @@ def _scale(drawn: jax.Array, images: jax.Array, settings: DsaSettings) -> jax.Ar
 def _rotate(drawn: jax.Array, images: jax.Array, settings: DsaSettings) -> jax.Array:
     angle = jnp.deg2rad((2 * drawn[0] - 1) * settings.rotate)
     return sample(images, *rotated_grid(angle, images.shape[1], images.shape[2]))
+
+
+# --- where pixels come from, where that is all there is to a kind: entries of `Affine` ---
+
+
+def _affine_crop(drawn: jax.Array, settings: DsaSettings, size: tuple[int, ...]) -> _Entries:
+    def shift(u: jax.Array, side: int) -> jax.Array:
+        furthest = int(side * settings.crop + 0.5)
+        return _integers(u, -furthest, furthest + 1)[:, 0].astype(u.dtype)
+
+    return {"y": shift(drawn[0], size[0]), "x": shift(drawn[1], size[1])}
+
+
+def _affine_scale(drawn: jax.Array, settings: DsaSettings, size: tuple[int, ...]) -> _Entries:
+    least, most = 1 / settings.scale, settings.scale
+    return {"yy": least + drawn[0] * (most - least), "xx": least + drawn[1] * (most - least)}
+
+
+def _affine_rotate(drawn: jax.Array, settings: DsaSettings, size: tuple[int, ...]) -> _Entries:
+    angle = jnp.deg2rad((2 * drawn[0] - 1) * settings.rotate)
+    cos, sin = jnp.cos(angle), jnp.sin(angle)
+    return {"yy": cos, "yx": sin, "xy": -sin, "xx": cos}
+
+
+def _affine_flip(drawn: jax.Array, settings: DsaSettings, size: tuple[int, ...]) -> _Entries:
+    return {"xx": jnp.where(drawn[0] < settings.flip, -1.0, 1.0).astype(drawn.dtype)}
+
+
+_AFFINE: dict[str, Callable[..., _Entries]] = {
+    "crop": _affine_crop,
+    "flip": _affine_flip,
+    "rotate": _affine_rotate,
+    "scale": _affine_scale,
+}
 
 
 def _integers(u: jax.Array, least: int, end: int) -> jax.Array:
