@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 
-.PHONY: demo results test test-all lint types check check-all clean
+.PHONY: demo results test test-all test-accelerators lint types check check-all clean
 
 demo: $(INSTALLED)
 	$(BIN)/python bin/distill.py --method mtt --dataset digits --overwrite
@@ -26,14 +26,20 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+# What is compiled for TPUs and GPUs that are not there, compared with docs/dev/forecasts; a quarter
+# of an hour, and compilers of 5 GB.
+test-accelerators: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --editable '.[test,forecast-tpu,forecast-cuda]'
+	$(BIN)/python -m pytest -m accelerators tests/benchmarks/test_stored_forecasts.py
+
 types: $(INSTALLED)
 	$(BIN)/mypy
 
 check: $(INSTALLED)
-	$(PYTEST) -m "not slow" --durations=15
+	$(PYTEST) -m "not slow and not accelerators" --durations=15
 
 check-all: $(INSTALLED)
-	$(PYTEST) --durations=40
+	$(PYTEST) -m "not accelerators" --durations=40
 
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.12")'

@@ -7,6 +7,7 @@ kernels on a GPU, each pixel gathering what it is made of, and matrix products o
 no fast gather.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -137,7 +138,9 @@ def _primitive(name: str, on_tpu: Any, elsewhere: Any) -> Primitive:
     """
     primitive = Primitive(f"jdd_{name}")
 
-    def apply(of_group: Any, images: jax.Array, matrix: jax.Array, *, reach: int) -> jax.Array:
+    def apply(
+        of_group: Callable[..., jax.Array], images: jax.Array, matrix: jax.Array, *, reach: int
+    ) -> jax.Array:
         if images.shape[0] == 1:
             return of_group(images[0], matrix[0], reach)[None]
         if matrix.shape[1] == images.shape[1]:  # no map is shared: all are images of one group
@@ -180,7 +183,7 @@ def _differentiate(primitive: Primitive, transposed: Primitive) -> None:
         images, matrix = primals
         out = primitive.bind(images, matrix, reach=reach)
         if isinstance(tangents[0], ad.Zero):
-            return out, ad.Zero.from_primal_value(out)
+            return out, jnp.zeros_like(out)
         return out, primitive.bind(tangents[0], matrix, reach=reach)
 
     def back(g: Any, images: Any, matrix: Any, *, reach: int) -> tuple[Any, None]:

@@ -8,10 +8,12 @@ gathers its four corners.
 import dataclasses
 import functools
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import DTypeLike
 
 from jdd.augment._affine import Affine, sample_affine
 from jdd.augment._sampling import kinds_of, rotated_grid, sample, sample_separably, zoomed
@@ -45,8 +47,43 @@ def strategy_for(dataset: str) -> str:
     return WITHOUT_FLIP if dataset in _NO_FLIP else WITH_FLIP
 
 
+class Draw(NamedTuple):
+    """The numbers that one call of `augment` draws."""
+
+    kind: jax.Array  # () int32, among the strategy's
+    numbers: jax.Array  # (3, m) float in [0, 1), m being 1 or the number of images
+
+
+def draw_ahead(keys: jax.Array, strategy: str, images: int, dtype: DTypeLike) -> Any:
+    """What `augment` draws for each of a loop's keys, drawn before the loop; on a CPU the keys.
+
+    In a loop, an accelerator would launch several kernels a turn for the generator alone.
+
+    Args:
+      keys: `(steps,)`.
+      strategy: as for `augment`.
+      images: how many each call is to transform, each by itself.
+      dtype: theirs.
+
+    Returns:
+      A pytree with a leading axis of steps; `augment` takes an entry of it in the place of a key.
+    """
+    kinds = kinds_of(strategy, _TRANSFORMS)
+    if platform() == "cpu" or not kinds:
+        return keys
+    return jax.vmap(lambda key: _draw(key, len(kinds), images, dtype))(keys)
+
+
+def _draw(key: jax.Array, kinds: int, count: int, dtype: DTypeLike) -> Draw:
+    kind_key, draw_key = jax.random.split(key)
+    # One array of numbers for whichever kind it is: every generator is compiled in each derivative.
+    dtype = jnp.promote_types(dtype, jnp.float32)  # fewer bits would miss some positions
+    numbers = jax.random.uniform(draw_key, (3, count), dtype)
+    return Draw(jax.random.randint(kind_key, (), 0, kinds), numbers)
+
+
 def augment(
-    key: jax.Array,
+    key: jax.Array | Draw,
     images: jax.Array,
     strategy: str,
     siamese: bool = False,
@@ -59,7 +96,8 @@ def augment(
     image has its own parameters, and the same key does not transform two batches alike.
 
     Args:
-      key: a key for this call alone; the same one again gives the same transform again.
+      key: a key for this call alone; the same one again gives the same transform again. Or what was
+        drawn with it, by `draw_ahead`.
       images: `(n, h, w, c)` float.
       strategy: kinds joined by underscores, from color, crop, cutout, flip, scale and rotate, drawn
         from with equal chances; or "none". `strategy_for` gives a dataset's.
@@ -76,6 +114,8 @@ def augment(
       Zhao and Bilen, "Dataset Condensation with Differentiable Siamese Augmentation" (2021).
     """
     kinds = kinds_of(strategy, _TRANSFORMS)
+    if isinstance(key, Draw):
+        return _transform(key, images, kinds, settings)
     return _augment(key, images, kinds, siamese, settings) if kinds else images
 
 
@@ -83,15 +123,17 @@ def augment(
 def _augment(
     key: jax.Array, images: jax.Array, kinds: tuple[str, ...], siamese: bool, settings: DsaSettings
 ) -> jax.Array:
-    kind_key, draw_key = jax.random.split(key)
-    # One array of numbers for whichever kind it is: every generator is compiled in each derivative.
-    dtype = jnp.promote_types(images.dtype, jnp.float32)  # fewer bits would miss some positions
-    drawn = jax.random.uniform(draw_key, (3, 1 if siamese else images.shape[0]), dtype)
-    kind = jax.random.randint(kind_key, (), 0, len(kinds))
+    count = 1 if siamese else images.shape[0]
+    return _transform(_draw(key, len(kinds), count, images.dtype), images, kinds, settings)
+
+
+def _transform(
+    draw: Draw, images: jax.Array, kinds: tuple[str, ...], settings: DsaSettings
+) -> jax.Array:
     if platform() != "cpu":
-        return _without_a_branch(kinds, kind, drawn, images, settings)
+        return _without_a_branch(kinds, *draw, images, settings)
     branches = [functools.partial(_TRANSFORMS[kind], settings=settings) for kind in kinds]
-    transformed: jax.Array = lax.switch(kind, branches, drawn, images)
+    transformed: jax.Array = lax.switch(draw.kind, branches, draw.numbers, images)
     return transformed
 
 

@@ -63,13 +63,28 @@ def _work(words: Sequence[str], stopper: Stopper) -> None:
     )
     parser.add_argument("--out", metavar="FILE", help="where the result goes as JSON, too")
     args, settings = selection.parse(parser, words, preset="paper")
-    show(args, settings, args.programs, args.out)
+    show(args, settings, args.programs, args.out, _kept(words))
+
+
+def _kept(words: Sequence[str]) -> list[str]:
+    """The flags without those that say where the result goes."""
+    kept, rest = [], iter(words)
+    for word in rest:
+        if word == "--out":
+            next(rest)
+        elif word != "--json" and not word.startswith("--out="):
+            kept.append(word)
+    return kept
 
 
 def show(
-    args: argparse.Namespace, settings: "RunSettings", only: Sequence[str], out: str | None = None
+    args: argparse.Namespace,
+    settings: "RunSettings",
+    only: Sequence[str],
+    out: str | None = None,
+    flags: Sequence[str] = (),
 ) -> None:
-    """Prints the forecast of a run.
+    """Prints the forecast of a run, and keeps it in the file `out` with the `flags` that made it.
 
     Raises:
       UserError: see `jdd.benchmarks.forecast.forecast`.
@@ -89,6 +104,6 @@ def show(
     )
     print(page(result))
     if out is not None:
-        files.write_json(Path(out), result)
+        files.write_json(Path(out), {"flags": list(flags), **result})
     if args.json:
         print_json(result)

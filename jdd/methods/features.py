@@ -82,7 +82,8 @@ def feature_matching(
         def augmented(images: jax.Array, key: jax.Array) -> jax.Array:
             return matching.siamese(jax.random.split(key)[1], images, strategy)
 
-        parts = _Parts(lambda v, x: describe(v, x, one_batch), distance, real, augmented)
+        pixels = settings.batch_real * images.shape[1] * images.shape[2]
+        parts = _Parts(lambda v, x: describe(v, x, one_batch), distance, real, augmented, pixels)
         loss, gradient = gradient_of(
             parts,
             variables,
@@ -103,6 +104,7 @@ class _Parts(NamedTuple):
     distance: Distance
     real: Callable[[DeviceData, jax.Array, jax.Array], jax.Array]  # of a class's label and key
     augmented: Callable[[jax.Array, jax.Array], jax.Array]  # of images and their class's key
+    pixels: int  # of a class's real images
 
 
 def _class_by_class(
@@ -120,7 +122,9 @@ def _class_by_class(
         return jax.value_and_grad(loss)(own)
 
     labels = jnp.arange(images.shape[0], dtype=jnp.int32)
-    losses, gradient = matching.over_classes(of_class, (variables, data), images, labels, keys)
+    losses, gradient = matching.over_classes(
+        of_class, (variables, data), images, labels, keys, pixels=parts.pixels
+    )
     return jnp.sum(losses), gradient
 
 

@@ -7,6 +7,7 @@ from tabulate import tabulate
 
 _ROWS: tuple[tuple[str, Callable[[Any], str]], ...] = (
     ("compiled in", lambda p: f"{p['compile_seconds']:.0f} s"),
+    ("  of processor time", lambda p: f"{p['compile_processor_seconds']:.0f} s"),
     ("memory: temporary", lambda p: _mib(p["bytes"]["temporary"])),
     ("memory: arguments", lambda p: _mib(p["bytes"]["arguments"])),
     ("memory at most", lambda p: _mib(p["bytes"]["peak"])),

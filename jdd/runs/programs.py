@@ -86,8 +86,8 @@ def _update(problem: Problem) -> Program:
         segments = Segment(leaves, leaves)
 
     def lower(place: Place) -> Any:
-        arguments = place((synthetic, state, real, segments))
-        return distillation.lower_chunk(method, *arguments, size=chunk)
+        updated = place(synthetic), place(state)
+        return distillation.lower_chunk(method, *updated, place(real), place(segments), chunk)
 
     steps = getattr(settings.method_settings, "syn_steps", 0)
     return Program(

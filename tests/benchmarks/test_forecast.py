@@ -203,7 +203,8 @@ def test_a_forecast_in_words():
         "target": "h200", "devices": 1, "memory": 141 * 10**9, "method": "dm", "dataset": "mnist",
         "ipc": 10, "preset": "paper", "seconds": 59.0,
         "programs": [{
-            "program": "update", "compile_seconds": 3.2, "unit": "batch", "units": 2, "calls": 7.5,
+            "program": "update", "compile_seconds": 3.2,
+            "compile_processor_seconds": 4.1, "unit": "batch", "units": 2, "calls": 7.5,
             "bytes": {"temporary": 2**21, "arguments": 2**20, "peak": 3 * 2**20},
             "flops": 10**12, "memory_traffic": 10**9,
             "per_unit": {"kernels": 103.2, "library_calls": 9.0, "host_round_trips": 0.5},

@@ -4,11 +4,12 @@ Loops count by their turns, of the branches of a conditional the one with the mo
 """
 
 import dataclasses
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from jdd.benchmarks.forecast.hlo import Array, Computation, Instruction, Module
+from jdd.benchmarks.forecast.hlo import Computation, Instruction, Module
+from jdd.benchmarks.forecast.products import arithmetic, product_flops
+from jdd.benchmarks.forecast.traffic import traffic
 
 # What carries nothing out by itself.
 _FREE = frozenset(
@@ -26,7 +27,6 @@ _COLLECTIVES = (
     *("collective-broadcast", "ragged-all-to-all"),
 )
 _TO_HOST = ("infeed", "outfeed", "send", "recv")
-_SLICES = ("dynamic-slice", "slice", "gather")
 
 
 @dataclass(frozen=True)
@@ -244,132 +244,12 @@ class _Counter:
             yield from self._inside(inner, fused)
 
     def _bytes(self, instruction: Instruction, within: Computation) -> int:
+        fused = None
         if instruction.opcode == "fusion":
-            return _fusion_bytes(
-                instruction, self.module.computations[instruction.called("calls")[0]], within
-            )
-        operands = [within.by_name[name].shape for name in instruction.operands]
-        opcode = instruction.opcode
-        if opcode in _SLICES:
-            return 2 * _in_memory(instruction.shape)
-        if opcode == "dynamic-update-slice":
-            return 2 * _in_memory(operands[1])
-        if opcode == "copy-start":  # what it gives: destination, source, and a note of its state
-            return _in_memory(instruction.shape[:2])
-        return sum(map(_in_memory, [*operands, instruction.shape]))
+            fused = self.module.computations[instruction.called("calls")[0]]
+        return traffic(instruction, within, fused)
 
 
 def _is_note(instruction: Instruction) -> bool:
     target = instruction.attribute("custom_call_target")
     return instruction.opcode == "custom-call" and target.startswith(_NOTES)
-
-
-def _in_memory(shape: tuple[Array, ...]) -> int:
-    return sum(array.bytes for array in shape if not array.space)
-
-
-def _fusion_bytes(instruction: Instruction, fused: Computation, within: Computation) -> int:
-    """What a fusion reads and writes: of what it only slices the slice, of updates the update."""
-    total, in_place = 0, set[str]()
-    root = fused.root
-    results = [fused.by_name[n] for n in root.operands] if root.opcode == "tuple" else [root]
-    for result, shape in zip(results, _per_result(instruction.shape, results), strict=True):
-        update = _behind_bitcasts(result, fused)
-        if update.opcode == "dynamic-update-slice":
-            in_place.add(_behind_bitcasts(fused.by_name[update.operands[0]], fused).name)
-            scale = 0 if _in_memory(shape) == 0 else 1
-            total += scale * sum(a.bytes for a in fused.by_name[update.operands[1]].shape)
-        else:
-            total += _in_memory(shape)
-    for number, name in enumerate(instruction.operands):
-        parameter = fused.parameters.get(number)
-        if parameter is None or parameter.name in in_place:
-            continue
-        whole = _in_memory(within.by_name[name].shape)
-        total += min(whole, _read(parameter, fused)) if whole else 0
-    return total
-
-
-def _per_result(shape: tuple[Array, ...], results: list[Instruction]) -> list[tuple[Array, ...]]:
-    """The shapes of a fusion's results, in a list of all their arrays."""
-    parts, at = [], 0
-    for result in results:
-        parts.append(shape[at : at + len(result.shape)])
-        at += len(result.shape)
-    return parts
-
-
-def _behind_bitcasts(instruction: Instruction, within: Computation) -> Instruction:
-    while instruction.opcode == "bitcast":
-        instruction = within.by_name[instruction.operands[0]]
-    return instruction
-
-
-def _read(parameter: Instruction, fused: Computation) -> int:
-    """Bytes of a parameter that a fusion reads."""
-    total = 0
-    for user in fused.users[parameter.name]:
-        if user.opcode in _SLICES and user.operands[0] == parameter.name:
-            total += sum(array.bytes for array in user.shape)
-        elif user.opcode == "bitcast":
-            total += _read(user, fused)
-        else:
-            return sum(array.bytes for array in parameter.shape)
-    return total
-
-
-# --- products ---
-
-
-def arithmetic(instruction: Instruction, within: Computation) -> str:
-    """How a product is computed: its factors' type, for float32 with the precision asked for."""
-    dtype = within.by_name[instruction.operands[0]].shape[0].dtype
-    if dtype != "f32":
-        return dtype
-    text = instruction.text
-    if "highest" in instruction.attribute("operand_precision") or '"HIGHEST"' in text:
-        return "f32 highest"
-    return "f32 high" if "high" in instruction.attribute("operand_precision") else "f32"
-
-
-def product_flops(instruction: Instruction, within: Computation) -> int:
-    """Floating-point operations of a matrix product or a convolution; 0 for all else.
-
-    As the field counts them: what a convolution multiplies with the zeros around an image counts.
-    """
-    if instruction.opcode == "dot":
-        contracted = instruction.attribute("lhs_contracting_dims")
-        return _dot(instruction, within, [int(axis) for axis in contracted.split(",") if axis])
-    if instruction.opcode == "convolution":
-        return _convolution(instruction, within, 2)
-    target = instruction.attribute("custom_call_target")
-    if target.startswith("__cudnn$conv"):
-        gradients = {"__cudnn$convBackwardInput": 0, "__cudnn$convBackwardFilter": 1}
-        return _convolution(instruction, within, gradients.get(target, 2))
-    if target.startswith("__cublas"):
-        return _dot(instruction, within, instruction.numbers("lhs_contracting_dimensions"))
-    return 0
-
-
-def _dot(instruction: Instruction, within: Computation, contracted: list[int]) -> int:
-    left = within.by_name[instruction.operands[0]].shape[0]
-    return 2 * instruction.shape[0].size * math.prod(left.dims[axis] for axis in contracted)
-
-
-def _convolution(instruction: Instruction, within: Computation, output: int) -> int:
-    """`output`: which of operands 0 and 1 and result 2 has the map that the convolution gives."""
-    x, other = (within.by_name[name].shape[0] for name in instruction.operands[:2])
-    result = instruction.shape[0]
-    kernel = result if output == 1 else other
-    labels = instruction.attribute("dim_labels").partition("_")[2].partition("->")[0]
-    per_output = kernel.size // kernel.dims[labels.index("o")]
-    dilated = _dilation(instruction.attribute("window"))
-    return 2 * (x, other, result)[output].size * per_output // dilated
-
-
-def _dilation(window: str) -> int:
-    """How many of an image's entries are zeros put between its pixels: one in so many is not."""
-    for word in window.split():
-        if word.startswith("lhs_dilate="):
-            return math.prod(int(d) for d in word.removeprefix("lhs_dilate=").split("x"))
-    return 1
