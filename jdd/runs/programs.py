@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jdd import distillation, evaluation, experts, training
 from jdd.data import DeviceData
 from jdd.experts import Segment
+from jdd.ops.target import platform
 from jdd.runs.dry_run import epochs_of_evaluations
 from jdd.runs.problem import Problem, variable_shapes
 from jdd.sharding import models_per_call
@@ -108,19 +109,24 @@ def _evaluation(problem: Problem) -> list[Program]:
     count = models_per_call(settings.evaluation.eval_networks)
     states = _states(trainer, start, count)
     rates = jax.eval_shape(lambda: training.schedule(recipe))
-    epochs = jax.eval_shape(lambda: jnp.int32(0))
+    pieces = evaluation.pieces_of(recipe.epochs)
+    epochs = -(-recipe.epochs // pieces)
 
     def lower(place: Place) -> Any:
-        return evaluation.train_many.lower(trainer, *map(place, (states, start, rates, epochs)))
+        placed = tuple(place(shapes) for shapes in (states, start, rates))
+        if platform() != "cpu":
+            return evaluation.train_many_at_length.lower(trainer, *placed, epochs)
+        length = place(jax.ShapeDtypeStruct((), jnp.int32))
+        return evaluation.train_many.lower(trainer, *placed, length)
 
     networks = epochs_of_evaluations(settings) / recipe.epochs
     trained = Program(
         "evaluation",
         lower,
         "training step",
-        recipe.epochs * trainer.steps,
-        recipe.epochs,
-        networks / count,
+        epochs * trainer.steps,
+        epochs,
+        pieces * networks / count,
     )
     test = jax.eval_shape(partial(problem.on_device, problem.dataset.test))
     variables = variable_shapes(network, problem.dataset)

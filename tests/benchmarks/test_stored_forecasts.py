@@ -20,7 +20,7 @@ def test_each_is_stored_with_the_flags_that_made_it():
         assert result["flags"][:2] == ["--target", result["target"]], path.name
         for program in result["programs"]:
             assert program["bytes"]["peak"] <= result["memory"]
-            assert program["host_round_trips"] <= program["units"] + 1
+            assert not program["host_round_trips"], f"{path.name}: {program['program']}"
 
 
 @pytest.mark.accelerators

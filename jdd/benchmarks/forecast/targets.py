@@ -15,8 +15,10 @@ from jdd.errors import SettingError, UserError
 from jdd.ops.target import compiling_for
 from jdd.sharding import MODELS
 
-# What libtpu would ask a TPU VM's metadata server for.
+# What libtpu would ask a TPU VM's metadata server for; and that it is asked for no chip, which only
+# one process at a time could hold.
 _NO_TPU_VM = {
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_ACCELERATOR_TYPE": "v5litepod-4",
     "TPU_WORKER_HOSTNAMES": "localhost",
