@@ -69,7 +69,11 @@ def compiling(target: Target, devices: int = 0) -> Iterator[Mesh]:
     """
     if not 0 <= devices <= target.chips:
         raise SettingError("devices", devices, f"{target.name} has {target.chips}")
-    chips = np.asarray(_chips(target)[: devices or target.chips])
+    try:
+        chips = np.asarray(_chips(target)[: devices or target.chips])
+    except jax.errors.JaxRuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"the compiler for {target.name} cannot be used: {reason}") from error
     mesh = Mesh(chips, (MODELS,), axis_types=(AxisType.Auto,))
     with compiling_for(target.machine.platform), jax.set_mesh(mesh):
         yield mesh
