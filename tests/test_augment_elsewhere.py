@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jdd.augment import WITH_FLIP, augment, draw_ahead
+from jdd.augment import WITH_FLIP, augment, augment_each, draw_ahead
 from jdd.augment._affine import Affine, _gather, _gather_transposed, _products, sample_affine
 from jdd.ops.target import compiling_for
 
@@ -64,6 +64,17 @@ def test_products_are_what_gathering_gives_and_so_are_their_transposes():
 
     for ours, theirs in all_of_them(images):
         np.testing.assert_allclose(ours, theirs, atol=2e-6)
+
+
+def test_a_transform_for_each_image_is_the_same():
+    with jax.enable_x64(True):
+        images = noise(9, 12, 9, 1, dtype=np.float64)
+        each = jax.jit(lambda images: augment_each(jax.random.key(1), images))
+        with compiling_for("cpu"):
+            expected = each(images)
+        with compiling_for("gpu"):
+            np.testing.assert_allclose(each(images), expected, rtol=0, atol=1e-12)
+    assert (np.abs(expected - images).max((1, 2, 3)) > 0.1).all()
 
 
 def test_sampling_is_linear_and_each_image_is_its_own_under_vmap():
