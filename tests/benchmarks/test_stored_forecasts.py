@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 STORED = sorted((ROOT / "docs" / "dev" / "forecasts").glob("*.json"))
 MEMORY = 1.02  # of another version of a compiler: two hundredths
+LONGEST = 120  # seconds of processor time; what takes longer to compile is kept as a record
 
 
 def test_each_is_stored_with_the_flags_that_made_it():
@@ -23,8 +24,13 @@ def test_each_is_stored_with_the_flags_that_made_it():
             assert not program["host_round_trips"], f"{path.name}: {program['program']}"
 
 
+def compiled_soon(path):
+    programs = json.loads(path.read_text())["programs"]
+    return sum(program["compile_processor_seconds"] for program in programs) < LONGEST
+
+
 @pytest.mark.accelerators
-@pytest.mark.parametrize("path", STORED, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*filter(compiled_soon, STORED)], ids=lambda path: path.stem)
 def test_it_has_not_grown(path, tmp_path):
     stored = json.loads(path.read_text())
     out = tmp_path / path.name
