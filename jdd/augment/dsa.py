@@ -179,6 +179,8 @@ def _without_a_branch(
     settings: DsaSettings,
 ) -> jax.Array:
     """The transform that `kind` () int32 chooses among `kinds`, all others made to do nothing."""
+    if len(kinds) == 1 and kinds[0] not in _GEOMETRIC:
+        return _TRANSFORMS[kinds[0]](drawn, images, settings)
     if "color" in kinds:
         colored = _color(drawn, images, settings)
         images = jnp.where(kind == kinds.index("color"), colored, images)

@@ -10,13 +10,13 @@ import pytest
 from jdd import data
 from jdd.benchmarks.forecast import hlo, machines
 from jdd.benchmarks.forecast.count import Exchange, Kernel, Work, count
-from jdd.benchmarks.forecast.forecast import problem_for
+from jdd.benchmarks.forecast.forecast import does_not_fit, problem_for
 from jdd.cli import forecast as script
 from jdd.data.stand_in import has_stand_in, stand_in
 from jdd.errors import SettingError
 from jdd.ops.target import compiling_for, platform
 from jdd.report.forecast import page
-from jdd.runs.programs import programs
+from jdd.runs.programs import Program, programs
 from jdd.runs.settings import Selection, build
 from jdd.sharding import models_per_device
 
@@ -157,6 +157,27 @@ def test_a_target_that_does_not_exist_is_an_error_that_names_those_that_do(name,
     with pytest.raises(SettingError, match="`target`") as error:
         machines.target(name)
     assert words in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [
+        (
+            "RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for HLO "
+            "temporaries (18.64G) exceeds available HBM (15.75G).",
+            "needs 18.6 GiB of the 16.0 that v5e has: v6e, h100, h200 would hold it",
+        ),
+        (
+            "Ran out of memory in memory space hbm. Used 140.5G of 15.75G hbm.",
+            "needs 140.5 GiB of the 16.0 that v5e has: no chip known here would",
+        ),
+        ("INTERNAL: lost\nits way", "v5e:1x1 cannot compile the program 'update': INTERNAL: lost"),
+    ],
+)
+def test_a_program_that_does_not_fit_names_the_chips_that_would_hold_it(message, words):
+    program = Program("update", lambda place: None, "update", 1, 1, 1.0)
+    error = str(does_not_fit(program, machines.target("v5e:1x1"), message))
+    assert words in error and "\n" not in error
 
 
 def test_tracing_asks_for_the_target_and_forgets_nothing():

@@ -18,7 +18,10 @@ from jdd.runs.problem import Problem, prepare, problem_of
 from jdd.runs.programs import Program, programs
 from jdd.runs.settings import RunSettings
 
-_NEEDED = re.compile(r"Used ([0-9.]+)([KMGT]?) of ([0-9.]+)([KMGT]?) hbm")
+# Two ways in which libtpu says that a program is too large.
+_NEEDED = re.compile(
+    r"(?:Used |\()([0-9.]+)([KMGT]?)\)? (?:of [0-9.]+[KMGT]? hbm|exceeds available)"
+)
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
@@ -96,7 +99,7 @@ def _compiled(program: Program, target: Target, place: Callable[[Any], Any]) -> 
     try:
         compiled = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
-        raise _does_not_fit(program, target, str(error)) from error
+        raise does_not_fit(program, target, str(error)) from error
     seconds, spent = time.monotonic() - began, time.process_time() - spent
     memory = compiled.memory_analysis()
     described_memory = {
@@ -154,7 +157,8 @@ def _totals(work: Work) -> dict[str, Any]:
     }
 
 
-def _does_not_fit(program: Program, target: Target, message: str) -> Exception:
+def does_not_fit(program: Program, target: Target, message: str) -> UserError:
+    """The error for a program that a compiler refuses with this message: what would hold it."""
     if (match := _NEEDED.search(message)) is None:
         first = message.strip().splitlines()[0]
         return UserError(f"{target.name} cannot compile the program '{program.name}': {first}")
