@@ -12,8 +12,8 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 
-.PHONY: accelerator demo docs results test test-all test-pages lint types check check-all fuzz kill \
-	clean
+.PHONY: accelerator demo docs results test test-accelerators test-all test-pages lint types check \
+	check-all fuzz kill clean
 
 demo: $(INSTALLED)
 	$(BIN)/python bin/distill.py --method mtt --dataset digits --overwrite
@@ -38,17 +38,23 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+# What is compiled for TPUs and GPUs that are not there, compared with docs/dev/forecasts; a quarter
+# of an hour, and compilers of 5 GB.
+test-accelerators: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --editable '.[test,forecast-tpu,forecast-cuda]'
+	$(BIN)/python -m pytest -m accelerators tests/benchmarks/test_stored_forecasts.py
+
 types: $(INSTALLED)
 	$(BIN)/mypy
 
 check: $(INSTALLED)
-	$(PYTEST) -m "not slow and not pages" --durations=15
+	$(PYTEST) -m "not slow and not pages and not accelerators" --durations=15
 
 test-pages: $(INSTALLED)
 	$(BIN)/python -m pytest -m pages
 
 check-all: $(INSTALLED)
-	$(PYTEST) --durations=40
+	$(PYTEST) -m "not accelerators" --durations=40
 
 fuzz: $(INSTALLED)
 	$(BIN)/python -m tests.fuzz $(FUZZ)

@@ -18,6 +18,7 @@ from jdd.data import DeviceData
 from jdd.errors import SettingError, UserError
 from jdd.losses import cross_entropy
 from jdd.networks import NetworkLike
+from jdd.ops.target import platform
 from jdd.settings import Settings, seed, setting
 from jdd.training import TEST_BATCH, FitState, Recipe, Trainer
 
@@ -111,7 +112,7 @@ def grand(network: NetworkLike, variables: Any, data: DeviceData) -> jax.Array:
         return jnp.sqrt(sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(gradient)))
 
     # One by one on a CPU, where gradients of many kernels at once are a grouped convolution.
-    size = None if jax.default_backend() == "cpu" else _AT_ONCE
+    size = None if platform() == "cpu" else _AT_ONCE
     norms: jax.Array = jax.lax.map(norm, jnp.arange(data.images.shape[0]), batch_size=size)
     return norms
 

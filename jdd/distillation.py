@@ -271,7 +271,7 @@ def _chunks(
     return zip(sizes, sampler.chunks(first, last, size), strict=True)
 
 
-def compile_chunk(
+def lower_chunk(
     method: Method,
     synthetic: SyntheticSet,
     state: Any,
@@ -279,13 +279,13 @@ def compile_chunk(
     segments: Segment | None,
     size: int,
 ) -> Any:
-    """The program that `size` updates of a run are, compiled; it gives set and state's memory away.
+    """The program that `size` updates of a run are, traced; it gives set and state's memory away.
 
     Args:
       method: whose updates.
-      synthetic, state: from its `init`.
+      synthetic, state: from its `init`, as arrays or as their shapes.
       data: real images; None where the method needs none.
       segments: one for each update, on a leading axis; None for methods without.
       size: how many updates.
     """
-    return updates.of_run.lower(method, synthetic, state, data, segments, size).compile()
+    return updates.of_run.lower(method, synthetic, state, data, segments, size)

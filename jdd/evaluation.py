@@ -12,6 +12,7 @@ from jdd import randomness, training
 from jdd.data import Dataset, DeviceData, to_device
 from jdd.networks import NetworkLike
 from jdd.networks import create as create_network
+from jdd.ops.target import platform
 from jdd.settings import Settings, helps, setting
 from jdd.sharding import models_per_call, over_models, stack
 from jdd.synthetic import SyntheticSet
@@ -153,6 +154,17 @@ def evaluate(
     )
 
 
+def pieces_of(epochs: int) -> int:
+    """How many calls so many epochs are trained in: about ten, so that progress is seen.
+
+    On accelerators they are equal, as another length is another program there.
+    """
+    most = min(epochs, 10)
+    if platform() == "cpu":
+        return most
+    return next((n for n in range(most, most // 3, -1) if epochs % n == 0), most)
+
+
 def train_and_test(
     network: NetworkLike,
     recipe: Recipe,
@@ -182,14 +194,15 @@ def train_and_test(
     rates = training.schedule(recipe, learning_rate)
     shape = train.image_shape
     models_per_device = models_per_call(networks)
-    pieces = np.diff(np.linspace(0, recipe.epochs, min(recipe.epochs, 10) + 1).astype(int))
+    pieces = np.diff(np.linspace(0, recipe.epochs, pieces_of(recipe.epochs) + 1).astype(int))
     logits: list[jax.Array] = []
     for first in range(0, networks, models_per_device):
         members = range(first, min(first + models_per_device, networks))
         states = stack([training.init(trainer, jax.random.fold_in(key, i), shape) for i in members])
         done = 0
         for piece in pieces:
-            states = jax.block_until_ready(_run_many(trainer, states, train, rates, int(piece)))
+            train_piece = train_many if platform() == "cpu" else train_many_at_length
+            states = jax.block_until_ready(train_piece(trainer, states, train, rates, int(piece)))
             done += int(piece)
             if progress is not None:
                 progress(first * recipe.epochs + done * len(members), networks * recipe.epochs)
@@ -201,13 +214,31 @@ def train_and_test(
 
 
 @partial(jax.jit, static_argnums=(0,))
-def _run_many(
+def train_many(
     trainer: Trainer, states: FitState, data: DeviceData, rates: Schedule, epochs: jax.Array
 ) -> FitState:
+    """Trains networks side by side for `epochs` more epochs; their states have a leading axis."""
     trained: FitState = over_models(
         lambda shared, state: training.run(trainer, state, *shared),
         (data, rates, epochs),
         states,
         batch=trainer.batch_of(states, data),
+    )
+    return trained
+
+
+@partial(jax.jit, static_argnums=(0, 4))
+def train_many_at_length(
+    trainer: Trainer, states: FitState, data: DeviceData, rates: Schedule, epochs: int
+) -> FitState:
+    """`train_many`, compiled for a number of epochs.
+
+    The host of a GPU would look at each turn of a loop whose length is an argument, and an epoch on
+    a synthetic set is often a single step.
+    """
+    trained: FitState = over_models(
+        lambda shared, state: training.run(trainer, state, shared[0], shared[1], epochs),
+        (data, rates),
+        states,
     )
     return trained

@@ -23,6 +23,7 @@ from jax.sharding import PartitionSpec as P
 
 from jdd.errors import SettingError
 from jdd.ops import WHOLE, Part
+from jdd.ops.target import platform
 
 Axes = tuple[tuple[str, int], ...]
 """names and sizes of axes of the mesh"""
@@ -98,7 +99,7 @@ def models_per_call(count: int) -> int:
 
 def models_per_device(count: int) -> int:
     """How many of `count` models a device computes at once; see `models_per_call`."""
-    return 1 if jax.default_backend() == "cpu" else min(count, _MOST)
+    return 1 if platform() == "cpu" else min(count, _MOST)
 
 
 def at_once() -> int:
@@ -135,7 +136,7 @@ def over_models(
         if jax.tree.leaves(arguments)[0].shape[0] == 1:
             alone = function(shared, *jax.tree.map(lambda leaf: leaf[0], arguments))
             return jax.tree.map(lambda leaf: leaf[None], alone)
-        if jax.default_backend() == "cpu":
+        if platform() == "cpu":
             return jax.lax.map(lambda packed: function(shared, *packed), arguments)
         with _at_once(at_once() * jax.tree.leaves(arguments)[0].shape[0]):
             return jax.vmap(lambda *packed: function(shared, *packed))(*arguments)

@@ -81,7 +81,7 @@ def fresh_networks():
     keys = [jax.random.key(i) for i in range(5)]
     states = sharding.stack([training.init(trainer, key, (8, 8, 1)) for key in keys])
     rates = training.schedule(recipe)
-    return [evaluation._run_many(trainer, states, small.start(2).data(), rates, 3).params]
+    return [evaluation.train_many(trainer, states, small.start(2).data(), rates, 3).params]
 
 
 def predicted():

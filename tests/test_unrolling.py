@@ -12,6 +12,7 @@ from jdd.augment import augment
 from jdd.interop import params_from_torch
 from jdd.losses import cross_entropy, soft_cross_entropy, trajectory_matching
 from jdd.ops import microbatched_mean
+from jdd.ops.target import compiling_for
 from jdd.unrolling import _adjoint, _revolve
 from tests import parity
 
@@ -353,3 +354,35 @@ def test_a_batch_of_all_is_every_example_once(batch):
     plan = np.asarray(unrolling.batch_plan(jax.random.key(0), 5, batch, 3))
     for row in plan:
         assert sorted(row) == list(range(5))
+
+
+def test_on_accelerators_small_parameters_are_packed_and_gradients_are_the_same():
+    params = {
+        "kernel": jnp.linspace(-1, 1, 5000).reshape(50, 100),
+        "bias": jnp.linspace(0, 1, 100),
+        "scale": jnp.float32(0.5),
+        "inner": {"bias": jnp.linspace(1, 2, 6).reshape(2, 3)},
+    }
+    data = {"x": jnp.linspace(-1, 1, 150).reshape(3, 50)}
+    seen = []
+
+    def loss(params, data, entry):
+        seen.append(jax.tree.structure(params))
+        y = jnp.tanh(data["x"] @ params["kernel"] + params["bias"]) * params["scale"]
+        return jnp.mean(y**2) + entry * jnp.sum(params["inner"]["bias"] ** 2)
+
+    def outer(data, rate):
+        last = unrolling.sgd(loss, params, data, rate, jnp.array([0.1, 0.2, 0.3]))
+        assert jax.tree.structure(last) == jax.tree.structure(params)
+        return sum(jnp.sum(jnp.sin(leaf)) for leaf in jax.tree.leaves(last))
+
+    gradient = jax.jit(jax.value_and_grad(outer, argnums=(0, 1)))
+    programs = {}
+    for name in ("cpu", "gpu"):
+        with compiling_for(name):
+            programs[name] = gradient(data, jnp.float32(0.3))
+            text = gradient.lower(data, jnp.float32(0.3)).as_text()
+        assert ("tensor<107xf32>" in text) == (name == "gpu")
+    assert set(seen) == {jax.tree.structure(params)}
+    for ours, theirs in zip(*map(jax.tree.leaves, programs.values()), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-7)

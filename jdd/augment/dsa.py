@@ -8,18 +8,23 @@ gathers its four corners.
 import dataclasses
 import functools
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import DTypeLike
 
+from jdd.augment._affine import Affine, sample_affine
 from jdd.augment._sampling import kinds_of, rotated_grid, sample, sample_separably, zoomed
 from jdd.ops import WHOLE, Part
+from jdd.ops.target import platform
 
 WITH_FLIP = "color_crop_cutout_flip_scale_rotate"
 WITHOUT_FLIP = "color_crop_cutout_scale_rotate"
 _NO_FLIP = frozenset({"digits", "mnist", "svhn"})  # a mirrored digit is another sign, or none
 _GEOMETRIC = ("crop", "scale", "rotate")
+_Entries = dict[str, jax.Array]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,8 +48,43 @@ def strategy_for(dataset: str) -> str:
     return WITHOUT_FLIP if dataset in _NO_FLIP else WITH_FLIP
 
 
+class Draw(NamedTuple):
+    """The numbers that one call of `augment` draws."""
+
+    kind: jax.Array  # () int32, among the strategy's
+    numbers: jax.Array  # (3, m) float in [0, 1), m being 1 or the number of images
+
+
+def draw_ahead(keys: jax.Array, strategy: str, images: int, dtype: DTypeLike) -> Any:
+    """What `augment` draws for each of a loop's keys, drawn before the loop; on a CPU the keys.
+
+    In a loop, an accelerator would launch several kernels a turn for the generator alone.
+
+    Args:
+      keys: `(steps,)`.
+      strategy: as for `augment`.
+      images: how many each call is to transform, each by itself.
+      dtype: theirs.
+
+    Returns:
+      A pytree with a leading axis of steps; `augment` takes an entry of it in the place of a key.
+    """
+    kinds = kinds_of(strategy, _TRANSFORMS)
+    if platform() == "cpu" or not kinds:
+        return keys
+    return jax.vmap(lambda key: _draw(key, len(kinds), images, dtype))(keys)
+
+
+def _draw(key: jax.Array, kinds: int, count: int, dtype: DTypeLike) -> Draw:
+    kind_key, draw_key = jax.random.split(key)
+    # One array of numbers for whichever kind it is: every generator is compiled in each derivative.
+    dtype = jnp.promote_types(dtype, jnp.float32)  # fewer bits would miss some positions
+    numbers = jax.random.uniform(draw_key, (3, count), dtype)
+    return Draw(jax.random.randint(kind_key, (), 0, kinds), numbers)
+
+
 def augment(
-    key: jax.Array,
+    key: jax.Array | Draw,
     images: jax.Array,
     strategy: str,
     siamese: bool = False,
@@ -58,7 +98,8 @@ def augment(
     image has its own parameters, and the same key does not transform two batches alike.
 
     Args:
-      key: a key for this call alone; the same one again gives the same transform again.
+      key: a key for this call alone; the same one again gives the same transform again. Or what was
+        drawn with it, by `draw_ahead`.
       images: `(n, h, w, c)` float.
       strategy: kinds joined by underscores, from color, crop, cutout, flip, scale and rotate, drawn
         from with equal chances; or "none". `strategy_for` gives a dataset's.
@@ -76,6 +117,8 @@ def augment(
       Zhao and Bilen, "Dataset Condensation with Differentiable Siamese Augmentation" (2021).
     """
     kinds = kinds_of(strategy, _TRANSFORMS)
+    if isinstance(key, Draw):
+        return _transform(_of_part(key, part), images, kinds, settings)
     return _augment(key, images, kinds, siamese, settings, part) if kinds else images
 
 
@@ -88,15 +131,25 @@ def _augment(
     settings: DsaSettings,
     part: Part,
 ) -> jax.Array:
-    kind_key, draw_key = jax.random.split(key)
-    # One array of numbers for whichever kind it is: every generator is compiled in each derivative.
-    dtype = jnp.promote_types(images.dtype, jnp.float32)  # fewer bits would miss some positions
     count = 1 if siamese else images.shape[0] * part.count
-    drawn = jax.random.uniform(draw_key, (3, count), dtype)
-    drawn = drawn if siamese else part.take(drawn, axis=1)
+    draw = _of_part(_draw(key, len(kinds), count, images.dtype), part)
+    return _transform(draw, images, kinds, settings)
+
+
+def _of_part(draw: Draw, part: Part) -> Draw:
+    """What was drawn for a whole batch, for a device's part of it."""
+    if draw.numbers.shape[1] == 1:
+        return draw
+    return draw._replace(numbers=part.take(draw.numbers, axis=1))
+
+
+def _transform(
+    draw: Draw, images: jax.Array, kinds: tuple[str, ...], settings: DsaSettings
+) -> jax.Array:
+    if platform() != "cpu":
+        return _without_a_branch(kinds, *draw, images, settings)
     branches = [functools.partial(_TRANSFORMS[kind], settings=settings) for kind in kinds]
-    kind = jax.random.randint(kind_key, (), 0, len(kinds))
-    transformed: jax.Array = lax.switch(kind, branches, drawn, images)
+    transformed: jax.Array = lax.switch(draw.kind, branches, draw.numbers, images)
     return transformed
 
 
@@ -133,6 +186,33 @@ def augment_stacked(
         if stage and (stage in kinds or stage == geometric):
             images = augment(stage_key, images, stage, siamese, settings, part)
     return images
+
+
+def _without_a_branch(
+    kinds: tuple[str, ...],
+    kind: jax.Array,
+    drawn: jax.Array,
+    images: jax.Array,
+    settings: DsaSettings,
+) -> jax.Array:
+    """The transform that `kind` () int32 chooses among `kinds`, all others made to do nothing."""
+    if len(kinds) == 1 and kinds[0] not in _GEOMETRIC:
+        return _TRANSFORMS[kinds[0]](drawn, images, settings)
+    if "color" in kinds:
+        colored = _color(drawn, images, settings)
+        images = jnp.where(kind == kinds.index("color"), colored, images)
+    if "cutout" in kinds:
+        cut = _cutout(drawn, images, settings)
+        images = jnp.where(kind == kinds.index("cutout"), cut, images)
+    zero, one = jnp.zeros_like(drawn[0]), jnp.ones_like(drawn[0])
+    affine, moves = Affine(one, zero, zero, zero, one, zero), False
+    for name, of_kind in _AFFINE.items():
+        if name in kinds:
+            other = affine._replace(**of_kind(drawn, settings, images.shape[1:3]))
+            here = kind == kinds.index(name)
+            affine = Affine(*(jnp.where(here, b, a) for a, b in zip(affine, other, strict=True)))
+            moves = True
+    return sample_affine(images, affine, max(2**0.5, settings.scale)) if moves else images
 
 
 # --- the transforms: each takes numbers in [0, 1), (3, 1) or (3, n), and images ---
@@ -186,6 +266,40 @@ def _scale(drawn: jax.Array, images: jax.Array, settings: DsaSettings) -> jax.Ar
 def _rotate(drawn: jax.Array, images: jax.Array, settings: DsaSettings) -> jax.Array:
     angle = jnp.deg2rad((2 * drawn[0] - 1) * settings.rotate)
     return sample(images, *rotated_grid(angle, images.shape[1], images.shape[2]))
+
+
+# --- where pixels come from, where that is all there is to a kind: entries of `Affine` ---
+
+
+def _affine_crop(drawn: jax.Array, settings: DsaSettings, size: tuple[int, ...]) -> _Entries:
+    def shift(u: jax.Array, side: int) -> jax.Array:
+        furthest = int(side * settings.crop + 0.5)
+        return _integers(u, -furthest, furthest + 1)[:, 0].astype(u.dtype)
+
+    return {"y": shift(drawn[0], size[0]), "x": shift(drawn[1], size[1])}
+
+
+def _affine_scale(drawn: jax.Array, settings: DsaSettings, size: tuple[int, ...]) -> _Entries:
+    least, most = 1 / settings.scale, settings.scale
+    return {"yy": least + drawn[0] * (most - least), "xx": least + drawn[1] * (most - least)}
+
+
+def _affine_rotate(drawn: jax.Array, settings: DsaSettings, size: tuple[int, ...]) -> _Entries:
+    angle = jnp.deg2rad((2 * drawn[0] - 1) * settings.rotate)
+    cos, sin = jnp.cos(angle), jnp.sin(angle)
+    return {"yy": cos, "yx": sin, "xy": -sin, "xx": cos}
+
+
+def _affine_flip(drawn: jax.Array, settings: DsaSettings, size: tuple[int, ...]) -> _Entries:
+    return {"xx": jnp.where(drawn[0] < settings.flip, -1.0, 1.0).astype(drawn.dtype)}
+
+
+_AFFINE: dict[str, Callable[..., _Entries]] = {
+    "crop": _affine_crop,
+    "flip": _affine_flip,
+    "rotate": _affine_rotate,
+    "scale": _affine_scale,
+}
 
 
 def _integers(u: jax.Array, least: int, end: int) -> jax.Array:

@@ -6,7 +6,9 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from jdd.augment._affine import Affine, sample_affine
 from jdd.augment._sampling import kinds_of, rotated_grid, sample, uniform, zoomed
+from jdd.ops.target import platform
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +69,12 @@ def _augment_each(
     shift, zoom = drawn("crop", pixels, 0.0), drawn("scale", factors, 1.0)
     angle = jnp.deg2rad(drawn("rotate", degrees, 0.0))
     fill = jnp.mean(images, axis=(0, 1, 2))
+    if platform() != "cpu":
+        cos, sin = jnp.cos(angle), jnp.sin(angle)
+        affine = Affine(
+            *(cos / zoom[0], sin / zoom[0], shift[0]), *(-sin / zoom[1], cos / zoom[1], shift[1])
+        )
+        return sample_affine(images - fill, affine, max(2**0.5, 1 + settings.scale)) + fill
     y, x = rotated_grid(angle, height, width)
     y = zoomed(y, 1 / zoom[0, :, None, None], height) + shift[0, :, None, None]
     x = zoomed(x, 1 / zoom[1, :, None, None], width) + shift[1, :, None, None]

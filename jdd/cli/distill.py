@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jdd.cli import flags, selection
+from jdd.cli import flags, forecast, selection
 from jdd.cli.parser import Parser, in_flags
 from jdd.cli.platform import tune_xla
 from jdd.cli.program import Stopper, print_json, run_script
+from jdd.errors import UserError
 
 if TYPE_CHECKING:
     from jdd.runs import RunResult, RunSettings
@@ -25,8 +26,10 @@ DRY_RUN, RECOMMEND = "--dry-run", "--recommend"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the script and returns its exit code."""
-    tune_xla()
     words = sys.argv[1:] if arguments is None else list(arguments)
+    if forecast.is_wanted(words):
+        forecast.compile_only()
+    tune_xla()
     again = "" if DRY_RUN in words else "the same command with --resume"
     return run_script(lambda stopper: _work(words, stopper), again)
 
@@ -47,9 +50,17 @@ def _work(words: Sequence[str], stopper: Stopper) -> None:
         help="print the command that the measured tables speak for, for this dataset, images per "
         "class and --minutes, with its expected accuracy and time; run nothing",
     )
+    parser.add_argument(
+        forecast.TARGET, metavar="NAME", help=f"with {DRY_RUN}: {forecast.TARGET_WORDS}"
+    )
     if RECOMMEND in words:
         return _recommend(words)
-    args, settings = selection.parse(parser, words)
+    preset = "paper" if forecast.is_wanted(words) else None
+    args, settings = selection.parse(parser, words, preset)
+    if args.target is not None:
+        if not args.dry_run:
+            raise UserError(f"`target`: nothing can be run there, give {DRY_RUN} too")
+        return forecast.show(args, settings, ())
     if args.dry_run:
         _estimate(args, settings, stopper)
         return

@@ -97,13 +97,14 @@ def add_directory_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def parse(
-    parser: Parser, arguments: Sequence[str] | None
+    parser: Parser, arguments: Sequence[str] | None, preset: str | None = None
 ) -> "tuple[argparse.Namespace, RunSettings]":
     """Parses in two steps, as the flags and defaults depend on method, dataset and preset.
 
     Args:
       parser: has the flags of `add_run_flags`; the settings' are added.
       arguments: of the command line.
+      preset: that of a command which names none; None: as suits the machine.
 
     Raises:
       UserError: a name or flag that is not known, or a value out of range.
@@ -116,6 +117,7 @@ def parse(
         for each in (first, parser):
             each.set_defaults(**_named_by(stored, but="seed" if named.seeds else ""))
         named, _ = first.parse_known_args(arguments)
+    named.preset = named.preset or preset
     if named.distributed:  # before anything asks JAX for its devices
         if named.dataset != "digits" and not (named.data_dir or os.environ.get("JDD_DATA_DIR")):
             raise UserError("`distributed`: give `data_dir`, as not every process can download")

@@ -12,8 +12,9 @@ import numpy as np
 from jdd import preprocessing, records
 from jdd.difficulty import DifficultySettings, DifficultySpec
 from jdd.errors import SettingError
+from jdd.networks import NetworkLike
 from jdd.settings import RENAMED, Settings, renamed, seed, setting
-from jdd.training import Gsam, Recipe
+from jdd.training import Gsam, Recipe, Trainer
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,11 @@ class ExpertSettings(Settings):
             decay_after=1.0,
             augmentation=strategy if self.expert_dsa else "none",
         )
+
+    def trainer(self, network: NetworkLike, recipe: Recipe, images: int) -> Trainer:
+        """What trains experts on so many images, by the recipe that `recipe` gives."""
+        trainer = Trainer.of(network, recipe, images, self.epoch_steps)
+        return trainer._replace(gsam=self.gsam())
 
     def gsam(self) -> Gsam | None:
         """The optimiser's part of these settings; None for plain SGD."""

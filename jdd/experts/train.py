@@ -100,8 +100,7 @@ def train_experts(
     """
     settings = store.spec.settings
     recipe = settings.recipe(store.spec.network, store.spec.options, strategy)
-    trainer = Trainer.of(network, recipe, data.images.shape[0], settings.epoch_steps)
-    trainer = trainer._replace(gsam=settings.gsam())
+    trainer = settings.trainer(network, recipe, data.images.shape[0])
     if settings.curriculum == "all":
         ranks = None
     elif ranks is None:
@@ -160,7 +159,7 @@ def _train(
     saved_at = time.monotonic()
     while at < epochs:
         eligible = None if ranks is None else jax.numpy.asarray(settings.eligible(ranks, at))
-        states = jax.block_until_ready(_epoch(trainer, states, data, rates, eligible))
+        states = jax.block_until_ready(epoch_of_many(trainer, states, data, rates, eligible))
         at += 1
         if not np.isfinite(states.loss).all():
             raise UserError(
@@ -179,13 +178,23 @@ def _train(
 
 
 @partial(jax.jit, static_argnums=(0,))
-def _epoch(
+def epoch_of_many(
     trainer: Trainer,
     states: FitState,
     data: DeviceData,
     rates: Schedule,
     eligible: jax.Array | None,
 ) -> FitState:
+    """One more epoch of experts side by side; their states have a leading axis.
+
+    Args:
+      trainer: how they are trained.
+      states: of the experts.
+      data: real images.
+      rates: step sizes.
+      eligible: as for `jdd.training.run`.
+    """
+
     def of_expert(shared: Any, state: FitState) -> FitState:
         data, rates, eligible = shared
         return training.run(trainer, state, data, rates, 1, eligible)

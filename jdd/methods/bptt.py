@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from jdd import unrolling
-from jdd.augment import WITH_FLIP, augment, strategy_for
+from jdd.augment import WITH_FLIP, augment, draw_ahead, strategy_for
 from jdd.data import DeviceData
 from jdd.errors import SettingError, UserError, nearest
 from jdd.experts import Segment
@@ -230,7 +230,9 @@ def _plan(settings: BpttSettings, key: jax.Array, synthetic: SyntheticSet, class
         order, settings.syn_steps, classes, ipc, settings.batch_syn, settings.classes_syn
     )
     held = None if settings.lr_label else synthetic.labels[chosen]
-    return Entry(chosen, held, jax.random.split(transforms, settings.syn_steps))
+    keys = jax.random.split(transforms, settings.syn_steps)
+    strategy = settings.strategy(synthetic.info.dataset)
+    return Entry(chosen, held, draw_ahead(keys, strategy, chosen.shape[1], jnp.float32))
 
 
 def _real_batch(

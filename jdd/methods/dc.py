@@ -22,6 +22,7 @@ from jdd.methods.base import Method, MethodSettings, MethodState, Metrics, decod
 from jdd.methods.gradients import Pair, held_statistics, image_gradient
 from jdd.methods.presets import Preset, Row
 from jdd.networks import NetworkLike
+from jdd.ops.target import platform
 from jdd.settings import setting
 from jdd.synthetic import SyntheticSet
 from jdd.training import FitState, Recipe, Schedule, Trainer
@@ -111,10 +112,8 @@ def _gradient_matching(settings: DcSettings, network: NetworkLike, augmented: bo
             number, key = at
             match_key, train_key, real_key = jax.random.split(key, 3)
             images, to_storage = decoded(synthetic.replace(storage=storage))
-            # Trained before every update but the first, which is between the updates.
-            epochs = jnp.where(number > 0, settings.inner_loop, 0)
-            fit = fit._replace(key=jax.random.key_data(train_key))
-            fit = train(trainer, fit, DeviceData(images, synthetic.labels), rate, epochs)
+            current = DeviceData(images, synthetic.labels)
+            fit = _trained(trainer, settings, fit, current, rate, number, train_key)
             stats = held_statistics(network, fit, data, real_key, settings.statistics)
             fit = fit._replace(batch_stats=stats)
             loss, gradient = image_gradient(pair, network, fit, images, data, match_key)
@@ -134,6 +133,29 @@ def _gradient_matching(settings: DcSettings, network: NetworkLike, augmented: bo
         return synthetic.replace(storage=storage), state, {"loss": jnp.mean(losses)}
 
     return Method(init, update, settings.needs)
+
+
+def _trained(
+    trainer: Trainer,
+    settings: DcSettings,
+    fit: FitState,
+    data: DeviceData,
+    rate: Schedule,
+    number: jax.Array,
+    key: jax.Array,
+) -> FitState:
+    """The network trained before every update of the images but the first, which is number 0."""
+    epochs = jnp.where(number > 0, settings.inner_loop, 0)
+    fit = fit._replace(key=jax.random.key_data(key))
+    if platform() == "cpu":
+        return train(trainer, fit, data, rate, epochs)
+    if settings.outer_loop == 1:
+        return fit
+    # In vain before the first, but of a known length: the host of a GPU would look at each epoch of
+    # a loop whose length is computed.
+    trained = train(trainer, fit, data, rate, settings.inner_loop)
+    kept: FitState = jax.tree.map(partial(jnp.where, number > 0), trained, fit)
+    return kept
 
 
 # Loops (outer, inner) are given for 1, 10, 20, 30, 40 and 50 images per class. DC is evaluated

@@ -132,7 +132,13 @@ def _class_by_class(
 
     labels = jnp.arange(images.shape[0], dtype=jnp.int32)
     losses, gradient = matching.over_classes(
-        of_class, (variables, data), images, labels, keys, batch=parts.batch
+        of_class,
+        (variables, data),
+        images,
+        labels,
+        keys,
+        batch=parts.batch,
+        pixels=math.prod(parts.batch),
     )
     return jnp.sum(losses), gradient
 

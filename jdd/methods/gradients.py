@@ -84,6 +84,7 @@ def image_gradient(
         matching.by_class(images, classes),
         jnp.arange(classes, dtype=jnp.int32),
         jax.random.split(key, classes),
+        pixels=pair.batch_real * images.shape[1] * images.shape[2],
     )
     return jnp.sum(losses), gradients.reshape(images.shape)
 

@@ -57,26 +57,34 @@ def by_class(images: jax.Array, classes: int) -> jax.Array:
     return images.reshape(classes, -1, *images.shape[1:])
 
 
+_PIXELS = 3 * 2**19  # of all images at once on an accelerator: 0.75 GiB a map of 128 channels
+
+
 def over_classes(
     function: Callable[..., Any],
     shared: Any,
     *arguments: Any,
     batch: Batch | None = None,
+    pixels: int = 0,
 ) -> Any:
-    """Maps over the classes, the leading axis of the arguments: one by one on a CPU, else ten.
+    """Maps over the classes, the leading axis of the arguments: one by one on a CPU, else a few.
 
-    One class's real images fill a CPU; more at once would only take more memory. Several devices
-    share the classes.
+    One class's real images fill a CPU; more at once would only take more memory. So would more than
+    1,500 images of 32×32 on an accelerator. Several devices share the classes.
 
     Args:
       function: `(shared, *entries of one class)`; all arrays that it depends on are among these.
       shared: pytree of arrays.
       arguments: pytrees of arrays with a leading axis of classes.
       batch: as for `jdd.sharding.sharded_map`.
+      pixels: of the images of a class that go through a network at once.
     """
 
     def on_one_device(shared: Any, *arguments: Any) -> Any:
-        together = models_per_device(jax.tree.leaves(arguments)[0].shape[0])
+        classes = jax.tree.leaves(arguments)[0].shape[0]
+        most = min(models_per_device(classes), max(1, _PIXELS // max(1, pixels)))
+        # Equal batches: a smaller last one would be compiled too.
+        together = next(n for n in range(most, 0, -1) if classes % n == 0)
         size = None if together == 1 else together
         return jax.lax.map(lambda packed: function(shared, *packed), arguments, batch_size=size)
 

@@ -24,7 +24,7 @@ class Entry(NamedTuple):
 
     chosen: jax.Array  # (batch,) int32
     labels: Any  # (batch,) int32 or (batch, classes) float32; None: they are learned
-    key: jax.Array  # random key of the augmentation
+    key: Any  # random key of the augmentation, or what was drawn with it
 
 
 class Student(NamedTuple):

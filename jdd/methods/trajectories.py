@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from jdd import unrolling
-from jdd.augment import augment, strategy_for
+from jdd.augment import augment, draw_ahead, strategy_for
 from jdd.errors import SettingError
 from jdd.experts import Segment, SegmentWindow
 from jdd.losses import trajectory_matching
@@ -104,7 +104,7 @@ class _Entry(NamedTuple):
 
     chosen: jax.Array  # (batch,) int32
     labels: Any  # (batch,) int32 or (batch, classes) float32; None: they are learned
-    key: jax.Array  # random key of the augmentation
+    key: Any  # random key of the augmentation, or what was drawn with it
 
 
 def trajectory_method(
@@ -249,7 +249,9 @@ def _student(
         return batch_loss(network, part.spread(params), {}, batch, of_batch)[0] / part.count
 
     held = labels[chosen] if moved.labels is None else None
-    plan = _Entry(chosen, held, jax.random.split(transforms, steps))
+    keys = jax.random.split(transforms, steps)
+    images = moved.images
+    plan = _Entry(chosen, held, draw_ahead(keys, strategy, chosen.shape[1], images.dtype))
     learned = moved._replace(rate=jnp.zeros(()))  # the student's rate is no part of its data
     if settings.memory == "tesla":
         return unrolling.tesla(step_loss, start, learned, moved.rate, plan)

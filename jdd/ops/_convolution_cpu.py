@@ -37,7 +37,7 @@ def forward(x: jax.Array, w: jax.Array, window: Window) -> jax.Array:
     """`(n, h, w, c)`, `(kh, kw, c, o)` → `(n, oh, ow, o)`."""
     if w.shape[2] == 1:
         # Three times as fast as XLA's convolution of one channel.
-        patches = jnp.concatenate([_plane(v) for v in _shifted(x, window)])
+        patches = jnp.concatenate([_plane(v) for v in shifted(x, window)])
         return jnp.einsum("pq,po->qo", patches, w.reshape(-1, w.shape[3])).reshape(
             x.shape[0], *window.output, w.shape[3]
         )
@@ -65,7 +65,7 @@ def kernel_gradient(x: jax.Array, g: jax.Array, window: Window) -> jax.Array:
     """`(n, h, w, c)`, `(n, oh, ow, o)` → `(kh, kw, c, o)`, summed over parts of the batch."""
     n, oh, ow, o = g.shape
     if x.shape[3] <= FEW_CHANNELS:
-        entries = jnp.concatenate([_plane(v) for v in _shifted(x, window)]) @ _rows(g)
+        entries = jnp.concatenate([_plane(v) for v in shifted(x, window)]) @ _rows(g)
         return entries.reshape(*window.kernel, x.shape[3], g.shape[3])
     by_rows = winograd.fits(window.kernel[0], window.strides, oh, x.dtype)
     by_rows = by_rows and winograd.gradient_pays(n * oh * ow, x.shape[3], o)
@@ -131,7 +131,7 @@ def _convolve(x: jax.Array, w: jax.Array, strides: Pair, margins: Sequence[Pair]
 def _kernel_gradient_of_part(x: jax.Array, g: jax.Array, window: Window) -> jax.Array:
     # The images as they lie: transposing them costs as much as a third of the products.
     over_positions = (((0,), (0,)), ((), ()))
-    entries = [lax.dot_general(_rows(v), _rows(g), over_positions) for v in _shifted(x, window)]
+    entries = [lax.dot_general(_rows(v), _rows(g), over_positions) for v in shifted(x, window)]
     return jnp.stack(entries).reshape(*window.kernel, x.shape[3], g.shape[3])
 
 
@@ -162,7 +162,7 @@ def _input_gradient_of_few_channels(g: jax.Array, w: jax.Array, window: Window) 
     return jnp.moveaxis(total, 0, 3)
 
 
-def _shifted(x: jax.Array, window: Window) -> Iterator[jax.Array]:
+def shifted(x: jax.Array, window: Window) -> Iterator[jax.Array]:
     """For each kernel entry the pixels it meets: `(n, h, w, c)` → `(n, oh, ow, c)`."""
     x = jnp.pad(x, ((0, 0), *window.padding, (0, 0)))
     (sh, sw), (oh, ow) = window.strides, window.output

@@ -13,6 +13,8 @@ from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+from jdd.ops.target import platform
+
 Shape = tuple[int, ...]
 
 _LARGE = 2**17  # entries of a map
@@ -103,4 +105,4 @@ def cotangent_in_memory(v: jax.Array) -> jax.Array:
 
 def pays_in_memory(entries: int) -> bool:
     """Whether factors of a map of so many entries should be in memory; it costs compile time."""
-    return jax.default_backend() == "cpu" and entries >= _LARGE
+    return platform() == "cpu" and entries >= _LARGE

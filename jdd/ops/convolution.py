@@ -25,6 +25,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from jdd.ops import _convolution_cpu as cpu
+from jdd.ops import _convolution_tpu as tpu
 from jdd.ops._window import Pair, Window
 
 
@@ -98,6 +99,23 @@ def _native_input_gradient(g: jax.Array, w: jax.Array, window: Window) -> jax.Ar
     return gradient
 
 
+def _gpu_kernel_gradient(x: jax.Array, g: jax.Array, window: Window) -> jax.Array:
+    if x.shape[3] <= cpu.FEW_CHANNELS:
+        # As zeros around the image that XLA knows of, those of MNIST's would become more padding
+        # than the kernel is wide. No library has that, and it was made a convolution whose window
+        # is the whole image, of transposed arrays.
+        x = lax.optimization_barrier(x)
+    return _native_kernel_gradient(x, g, window)
+
+
+def _tpu_forward(x: jax.Array, w: jax.Array, window: Window) -> jax.Array:
+    return (tpu.forward if x.shape[3] == 1 else _native_forward)(x, w, window)
+
+
+def _tpu_kernel_gradient(x: jax.Array, g: jax.Array, window: Window) -> jax.Array:
+    return (tpu.kernel_gradient if x.shape[3] == 1 else _native_kernel_gradient)(x, g, window)
+
+
 def _native_kernel_gradient(x: jax.Array, g: jax.Array, window: Window) -> jax.Array:
     w = jax.ShapeDtypeStruct((*window.kernel, x.shape[3], g.shape[3]), x.dtype)
     gradient: jax.Array = jax.linear_transpose(lambda w: _native_forward(x, w, window), w)(g)[0]
@@ -138,6 +156,7 @@ def _primitive(
     name: str,
     shape: Callable[..., tuple[int, ...]],
     on_cpu: Callable[..., jax.Array],
+    on_tpu: Callable[..., jax.Array],
     elsewhere: Callable[..., jax.Array],
 ) -> Primitive:
     primitive = Primitive(f"jdd_convolution_{name}")
@@ -152,6 +171,7 @@ def _primitive(
     primitive.def_impl(jax.jit(primitive.bind, static_argnames="window"))
     for platform, loop, product, narrow in (
         (None, jax.vmap, elsewhere, lambda v: v.astype(jnp.bfloat16)),
+        ("tpu", jax.vmap, on_tpu, lambda v: v.astype(jnp.bfloat16)),
         ("cpu", _one_after_another, on_cpu, _rounded),
     ):
         rule = mlir.lower_fun(_over_models(loop, product, narrow), multiple_results=False)
@@ -163,6 +183,7 @@ _forward = _primitive(
     "forward",
     lambda x, w, window: (x[0], *window.output, w[3]),
     cpu.forward,
+    _tpu_forward,
     _native_forward,
 )
 _input_gradient = _primitive(
@@ -170,12 +191,14 @@ _input_gradient = _primitive(
     lambda g, w, window: (g[0], *window.image, w[2]),
     cpu.input_gradient,
     _native_input_gradient,
+    _native_input_gradient,
 )
 _kernel_gradient = _primitive(
     "kernel_gradient",
     lambda x, g, window: (*window.kernel, x[3], g[3]),
     cpu.kernel_gradient,
-    _native_kernel_gradient,
+    _tpu_kernel_gradient,
+    _gpu_kernel_gradient,
 )
 
 # In each rule the first argument is the cotangent, the other two are the primitive's own.

@@ -58,9 +58,9 @@ def estimate(settings: RunSettings, data_dir: str | None = None) -> dict[str, An
         window, segment = problem.method.needs.segments, None
         if window is not None:
             segment = _segments(params, chunk, window.segments)
-        compiled = distillation.compile_chunk(
+        compiled = distillation.lower_chunk(
             problem.method, synthetic, state, data, segment, chunk
-        )
+        ).compile()
         found["peak_bytes"] = cost.peak_bytes(compiled)
 
         def update() -> Any:  # copies, as a chunk gives its arrays' memory away
@@ -86,8 +86,7 @@ def _step_seconds(trainer: Trainer, data: DeviceData) -> float:
 def _of_experts(problem: Problem) -> float:
     settings, images = problem.settings.experts, problem.expert_images
     recipe = settings.recipe(problem.settings.network, problem.settings.options, problem.strategy)
-    trainer = Trainer.of(problem.network, recipe, len(images), settings.epoch_steps)
-    trainer = trainer._replace(gsam=settings.gsam())
+    trainer = settings.trainer(problem.network, recipe, len(images))
     step = _step_seconds(trainer, problem.on_device(images))
     seconds = step * trainer.steps * settings.train_epochs * settings.num_experts
     if settings.curriculum == "pad":
@@ -104,18 +103,23 @@ def _of_evaluations(problem: Problem, data: DeviceData) -> float:
     recipe = settings.recipe(problem.strategy)
     trainer = Trainer.of(problem.network, recipe, data.images.shape[0])
     step = _step_seconds(trainer, data)
-    count = 1 + -(-settings.iterations // evaluation.eval_every)
-    epochs = evaluation.validation_networks * count
-    epochs *= evaluation.validation_epochs or recipe.epochs
-    tested = 2 + evaluation.eval_random if settings.iterations else 1 + evaluation.eval_random
-    epochs += tested * evaluation.eval_networks * recipe.epochs
-    seconds = epochs * trainer.steps * step
+    seconds = epochs_of_evaluations(settings) * trainer.steps * step
     if evaluation.full_data_epochs:
         train = problem.dataset.train
         full = Trainer.of(problem.network, settings.full_data_recipe(), len(train))
         step = _step_seconds(full, problem.on_device(train))
         seconds += evaluation.full_data_epochs * full.steps * step
     return seconds
+
+
+def epochs_of_evaluations(settings: RunSettings) -> int:
+    """Epochs of fresh networks on sets, over all evaluations of a run."""
+    evaluation = settings.evaluation
+    count = 1 + -(-settings.iterations // evaluation.eval_every)
+    epochs = evaluation.validation_networks * count
+    epochs *= evaluation.validation_epochs or evaluation.eval_epochs
+    tested = 2 + evaluation.eval_random if settings.iterations else 1 + evaluation.eval_random
+    return epochs + tested * evaluation.eval_networks * evaluation.eval_epochs
 
 
 def _segments(params: Any, chunk: int, segments: int) -> Segment:

@@ -75,7 +75,14 @@ def prepare(settings: RunSettings, data_dir: str | None = None) -> Problem:
       UserError: something in the settings or the data that the user can mend.
     """
     loop = settings.loop
-    dataset = data.load(settings.dataset, data_dir, loop.image_size or None, loop.preprocessing)
+    return problem_of(
+        settings,
+        data.load(settings.dataset, data_dir, loop.image_size or None, loop.preprocessing),
+    )
+
+
+def problem_of(settings: RunSettings, dataset: Dataset) -> Problem:
+    """`prepare` for a dataset that is loaded."""
     train, validation = dataset.train, dataset.test
     if settings.evaluation.choose == "validation":
         train, validation = data.hold_out(train, settings.evaluation.held_out, seed=0)
@@ -87,7 +94,7 @@ def prepare(settings: RunSettings, data_dir: str | None = None) -> Problem:
         train=train,
         validation=validation,
         network=network,
-        method=with_precision(method, PRECISIONS[loop.precision]),
+        method=with_precision(method, PRECISIONS[settings.loop.precision]),
         start=_start(settings, dataset, train),
     )
     _check_experts(problem)
@@ -115,7 +122,7 @@ def create_network(name: str, dataset: Dataset, **options: Any) -> NetworkLike:
 def variable_shapes(network: NetworkLike, dataset: Dataset) -> Any:
     """Shapes of the network's variables; raises `UserError` where it does not fit the images."""
     images = jax.ShapeDtypeStruct((1, *dataset.image_shape), jnp.float32)
-    return jax.eval_shape(network.init, jax.random.key(0), images)
+    return jax.eval_shape(lambda images: network.init(jax.random.key(0), images), images)
 
 
 def load_set(path: str | Path, data_dir: str | None = None) -> tuple[SyntheticSet, Dataset]:

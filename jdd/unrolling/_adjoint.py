@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from jdd.ops import keep_products
+from jdd.unrolling._packed import PackedLoss, packing_of
 from jdd.unrolling._revolve import backward_plan, forward_plan
 from jdd.unrolling._rules import Rule, Sgd
 from jdd.unrolling._step import PyTree, StepLoss, add_scaled, product
@@ -23,7 +24,11 @@ def sgd(
     memory_budget: int = 0,
 ) -> PyTree:
     """Parameters after plain gradient descent: `descend` by `Sgd`, whose state they are."""
-    return descend(loss, Sgd(), params, data, learning_rate, plan, checkpoints, memory_budget)
+    rest = (data, learning_rate, plan, checkpoints, memory_budget)
+    packing = packing_of(params)
+    if packing is None:
+        return descend(loss, Sgd(), params, *rest)
+    return packing.unpack(descend(PackedLoss(loss, packing), Sgd(), packing.pack(params), *rest))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1, 6, 7))

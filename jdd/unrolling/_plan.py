@@ -5,6 +5,8 @@ import math
 import jax
 import jax.numpy as jnp
 
+from jdd.ops.target import platform
+
 # Bytes that parameters and products of all steps may take. On a CPU 93 MB save a seventh of the
 # time, 660 a twentieth; elsewhere none of it has been measured.
 _BUDGET = {"cpu": 256 * 2**20}
@@ -26,7 +28,7 @@ def checkpoints_for(steps: int, memory: str = "auto") -> int:
     """
     if memory == "constant":
         return _CONSTANT
-    if memory == "all" or steps <= _FEW or jax.default_backend() != "cpu":
+    if memory == "all" or steps <= _FEW or platform() != "cpu":
         return 0
     return 2 * math.isqrt(steps)
 
@@ -35,7 +37,7 @@ def memory_budget_for(memory: str = "auto") -> int:
     """Bytes of parameters and products that `sgd` may store; `memory` as for `checkpoints_for`."""
     if memory not in ("auto", "all"):
         return 0
-    return _BUDGET.get(jax.default_backend(), _BUDGET_ELSEWHERE)
+    return _BUDGET.get(platform(), _BUDGET_ELSEWHERE)
 
 
 def batch_plan(key: jax.Array, size: int, batch: int, steps: int) -> jax.Array:

@@ -57,6 +57,9 @@ evaluate RUN --data-dir none | --data-dir none: it does not exist
 evaluate RUN --preset fast | --preset 'fast': choose from paper, quick
 evaluate RUN --learning-rate 0 | --learning-rate 0.0: it must be above 0
 evaluate RUN --devices 99 | --devices 99: JAX finds 1 here
+forecast --target nope | --target nope: choose from h100
+forecast --target v5e:3x3 | --target v5e:3x3: slices of v5e: 1x1
+forecast --target h200x9 | --target h200x9: h200, or h200x2 to h200x8
 measure_accelerator --parts nope | --parts 'nope': did you mean 'speed'?
 measure_accelerator --minutes 0 | argument --minutes: 0: it must be above 0
 measure_accelerator --data-dir none | --data-dir none: no such directory

@@ -12,6 +12,7 @@ import pytest
 from jdd import networks
 from jdd.errors import SettingError
 from jdd.methods import DcSettings, Rejection, dc, dsa, guarded
+from jdd.ops.target import compiling_for
 from tests.methods import small
 
 NETWORK = networks.create("MLP", small.CLASSES, width=16)
@@ -215,3 +216,18 @@ def test_settings_out_of_range_are_named(name, value):
     words = "did you mean 'cosine'" if name == "metric" else f"`{name}`"
     with pytest.raises(SettingError, match=words):
         dataclasses.replace(SETTINGS, **{name: value})
+
+
+@pytest.mark.slow
+def test_an_accelerators_update_is_that_of_a_cpu():
+    """With an inner loop of known length, classes side by side, transforms without a branch."""
+    network = networks.create("ConvNet", small.CLASSES, width=4, depth=2)
+    settings = DcSettings(batch_real=6, outer_loop=3, inner_loop=2)
+    seen = {}
+    for platform in ("cpu", "gpu"):
+        with compiling_for(platform):
+            method = dsa(settings, network)
+            *_, (images, _, loss) = small.two_updates(method, small.start(2), small.digits(8))
+            seen[platform] = np.asarray(images), loss
+    np.testing.assert_allclose(*(images for images, _ in seen.values()), atol=1e-4)
+    assert seen["gpu"][1] == pytest.approx(seen["cpu"][1], 1e-4)

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from jax import export, lax
 
+from jdd.ops import _convolution_tpu as tpu
 from jdd.ops import conv2d
+from jdd.ops._window import Window
 
 # n, h, w, c, kernel, o, padding, stride
 CASES = {
@@ -221,6 +223,15 @@ def test_elsewhere_xla_convolves():
 def test_without_jit():
     point, _, options = arrays("3x3")
     agree(jax.grad(energy(conv2d, options))(*point), jax.grad(energy(reference, options))(*point))
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_tpus_products_of_patches(stride):
+    (x, k), _, (padding, _) = arrays("first layer of a grey image")
+    window = Window(x.shape[1:3], k.shape[:2], ((padding, padding),) * 2, (stride, stride))
+    y, pull = jax.vjp(lambda k: reference(x, k, padding, stride), k)
+    agree(tpu.forward(x, k, window), y)
+    agree(tpu.kernel_gradient(x, jnp.sin(y), window), pull(jnp.sin(y))[0])
 
 
 def test_dtypes():

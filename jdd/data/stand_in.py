@@ -1,0 +1,66 @@
+"""Datasets of the right shape with nothing in them: to compile for, where no files are at hand."""
+
+import jax.numpy as jnp
+import numpy as np
+
+from jdd.data.class_names import IMAGENET_SUBSETS
+from jdd.data.dataset import Dataset, Split
+from jdd.data.registry import FOLDER, check_name
+from jdd.errors import SettingError
+from jdd.preprocessing import Kind, Preprocess, Zca
+
+# Training images, test images, side, channels, classes.
+_SHAPES = {
+    "digits": (1437, 360, 8, 1, 10),
+    "mnist": (60000, 10000, 28, 1, 10),
+    "fashion_mnist": (60000, 10000, 28, 1, 10),
+    "svhn": (73257, 26032, 32, 3, 10),
+    "cifar10": (50000, 10000, 32, 3, 10),
+    "cifar100": (50000, 10000, 32, 3, 100),
+    "mhist": (2175, 977, 128, 3, 2),
+    "tiny_imagenet": (100000, 10000, 64, 3, 200),
+}
+_SUBSET = (13000, 500, 128, 3, 10)  # of ImageNet's classes
+
+
+def has_stand_in(name: str) -> bool:
+    """Whether the dataset's shape is known without its files."""
+    return name in _SHAPES or name.partition("#")[2] in IMAGENET_SUBSETS
+
+
+def stand_in(name: str, image_size: int | None = None, preprocessing: str = "standard") -> Dataset:
+    """A dataset of black images, in the shape and the classes of the one named.
+
+    Args:
+      name: one of the datasets that come with jdd, or `folder:PATH#SUBSET` for a subset of
+        ImageNet.
+      image_size: side that its images are resized to; None: as `jdd.data.load` has it, of ImageNet
+        128.
+      preprocessing: "standard" or "zca".
+
+    Raises:
+      SettingError: a dataset of the user's own, whose shape only its files tell.
+    """
+    check_name(name)
+    if not has_stand_in(name):
+        raise SettingError("dataset", name, "its shape is not known without its files")
+    subset = name.startswith(FOLDER)
+    train, test, side, channels, classes = _SUBSET if subset else _SHAPES[name]
+    side = image_size or side
+    shape = (side, side, channels)
+
+    def split(count: int) -> Split:
+        images = np.broadcast_to(np.zeros((), np.uint8), (count, *shape))
+        return Split(images, np.arange(count, dtype=np.int32) % classes)
+
+    zeros, ones = jnp.zeros(channels), jnp.ones(channels)
+    kind: Kind = "zca" if preprocessing == "zca" else "standard"
+    preprocess = Preprocess(zeros, ones, _zca(shape) if kind == "zca" else None, kind, shape)
+    names = tuple(str(label) for label in range(classes))
+    return Dataset(name, split(train), split(test), names, preprocess)
+
+
+def _zca(shape: tuple[int, int, int]) -> Zca:
+    size = int(np.prod(shape))
+    square = jnp.zeros((size, size))
+    return Zca(jnp.zeros(size), square, square)
