@@ -174,7 +174,7 @@ def test_a_full_disk_leaves_the_older_checkpoint_and_nothing_half_written(
         raise ValueError("RESOURCE_EXHAUSTED: Error writing: No space left on device")
 
     monkeypatch.setattr(_orbax, "save", full)
-    with pytest.raises(UserError, match=r"copy cannot be written \(No space left"):
+    with pytest.raises(UserError, match=r"copy cannot be written \(No space left on device\)"):
         checkpoints.save_tree(copy, {"a": np.ones(3)}, {})
     assert checkpoints.load_info(copy) == before
     assert [path.name for path in tmp_path.iterdir()] == ["copy"]
