@@ -27,7 +27,13 @@ from tests.test_imports import FLOORS
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 USER_PAGES = [README, *sorted(p for p in (ROOT / "docs").rglob("*.md"))]
-PAGES = [*USER_PAGES, ROOT / "RESULTS.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / "SECURITY.md"]
+PAGES = [
+    *USER_PAGES,
+    ROOT / "RESULTS.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "CHANGELOG.md",
+    ROOT / "SECURITY.md",
+]
 METHOD_PAGES = sorted((ROOT / "docs/methods").glob("*.md"))
 TABLE_PAGES = [*METHOD_PAGES, ROOT / "docs/presets.md"]
 GROUPS = {
