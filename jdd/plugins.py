@@ -26,6 +26,7 @@ def load(path: str | Path) -> None:
     Raises:
       UserError: there is no such file, or it raises; the message says what.
     """
+    files.check_path(Path(path))
     place = Path(path).resolve()
     source = _source(place)
     _run(path, source)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jdd
 from jdd import SyntheticSet, checkpoints, data, files, synthetic
 from jdd.data import Dataset, Split
 from jdd.errors import UserError
@@ -224,6 +225,72 @@ def test_another_version_and_another_checkpoint_are_refused(digits, tmp_path):
         files.write_json(folder / "checksums.json", checkpoints._checksums(folder))
         with pytest.raises(UserError, match=words):
             SyntheticSet.load(tmp_path)
+
+
+def places_of(value, at=()):
+    yield at
+    if isinstance(value, (dict, list)):
+        inner = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, each in inner:
+            yield from places_of(each, (*at, key))
+
+
+def test_every_edit_of_the_description_is_noticed(digits, tmp_path):
+    """Each value in it replaced, each field taken out."""
+    file = a_set(digits).save(tmp_path) / "info" / "metadata"
+    whole = file.read_text()
+    places = [place for place in places_of(json.loads(whole)) if place]
+    assert len(places) > 50
+    for place in places:
+        for how in ("replaced", "taken out"):
+            header = json.loads(whole)
+            parent = header
+            for key in place[:-1]:
+                parent = parent[key]
+            if how == "replaced":
+                parent[place[-1]] = 7 if parent[place[-1]] != 7 else 8
+            else:
+                del parent[place[-1]]
+            file.write_text(json.dumps(header))
+            with pytest.raises(UserError, match=r"damaged|format version 7"):
+                SyntheticSet.load(tmp_path)
+    file.write_text(whole)
+    SyntheticSet.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"seed": -1}, "'seed' is -1"),
+        ({"ipc": 0}, "10 classes of 0 images"),
+        ({"class_names": []}, "0 classes of 2 images"),
+        ({"class_names": "digits"}, "'class_names' is 'digits', a list is needed"),
+        ({"recipe": {"epochs": "many"}}, "'recipe.epochs' is 'many', a whole number is needed"),
+        ({"recipe": {"epochs": 0}}, "`epochs` 0: at least 1"),
+        ({"preprocessing": {"kind": "zoom"}}, "'preprocessing.kind' is 'zoom'"),
+        ({"preprocessing": {"kind": "zca", "image_shape": [8, 8]}}, "has 2 entries, 3 are needed"),
+        ({"plugins": [3]}, r"'plugins\[0\]' is 3, fields are needed"),
+    ],
+)
+def test_a_description_that_cannot_be_is_refused_by_its_field(digits, tmp_path, change, words):
+    """Also where somebody has made the checksums fit."""
+    folder = a_set(digits).save(tmp_path)
+    header = json.loads((folder / "info" / "metadata").read_text())
+    header["set"] = {**header["set"], **change}
+    (folder / "info" / "metadata").write_text(json.dumps(header))
+    files.write_json(folder / "checksums.json", checkpoints._checksums(folder))
+    with pytest.raises(UserError, match=words):
+        SyntheticSet.load(tmp_path)
+
+
+def test_a_set_is_checked_where_it_is_evaluated_and_where_a_run_starts(digits):
+    made = a_set(digits)
+    made = made.replace(labels=made.labels.at[4].set(99))
+    with pytest.raises(UserError, match="a label is outside 0 to 9"):
+        jdd.evaluate(made, digits)
+    loop = jdd.distillation.Loop(1, 1)
+    with pytest.raises(UserError, match="a label is outside 0 to 9"):
+        jdd.distill(None, made, None, jax.random.key(0), loop)
 
 
 def test_a_set_that_was_being_replaced_is_found(digits, tmp_path):

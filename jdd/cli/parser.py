@@ -58,13 +58,17 @@ class Parser(argparse.ArgumentParser):
 
     def parse_args(self, *arguments: Any) -> argparse.Namespace:  # type: ignore[override]
         """Parses, naming the flag that one which is not known may stand for."""
-        if any("\0" in word for word in (arguments and arguments[0]) or ()):
-            raise UserError("an argument holds a NUL; --help lists the flags")
         args: argparse.Namespace
         args, rest = self.parse_known_args(*arguments)
         if rest:
             raise UserError(self._unknown(rest[0]))
         return args
+
+    def parse_known_args(self, *arguments: Any) -> Any:  # type: ignore[override]
+        """Parses what is known; a NUL, which no value has, is refused at once."""
+        if any("\0" in word for word in (arguments and arguments[0]) or ()):
+            raise UserError("an argument holds a NUL; --help lists the flags")
+        return super().parse_known_args(*arguments)
 
     def _unknown(self, argument: str) -> str:
         if not argument.startswith("-"):

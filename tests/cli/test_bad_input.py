@@ -139,6 +139,17 @@ def test_a_place_that_is_none_is_named(tmp_path, capfd):
     refused(distill.main, capfd, tmp_path, "--out /proc/nothing/run: it cannot be", *SMALL, *places)
 
 
+@pytest.mark.parametrize("flag", ["--out", "--experts", "--init", "--plugin", "--data-dir"])
+@pytest.mark.parametrize("name", ["a" * 300, "a\0b"])
+def test_a_path_that_nothing_can_lie_at_is_said_in_one_line(tmp_path, capfd, flag, name):
+    places = {"--out": tmp_path / "run", "--experts": tmp_path / "experts", flag: tmp_path / name}
+    words = "holds a NUL" if "\0" in name else "name too long"
+    method = ["--method", "mtt", "--dataset", "mnist" if flag == "--data-dir" else "digits"]
+    code, _, err = call(distill.main, capfd, *method, *(w for pair in places.items() for w in pair))
+    assert code == 2 and len(err) == 1 and words in err[0].lower().replace("nul", "NUL"), err
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("flag", [[], ["--resume"], ["--overwrite"]])
 def test_a_directory_of_other_things_is_left_alone(tmp_path, capfd, flag):
     (tmp_path / "mine" / "images").mkdir(parents=True)

@@ -226,6 +226,8 @@ def test_the_smallest_size_that_fits_is_named(name, options, channels, smallest)
         ("ConvNet", {"activation": "leakyrelu"}, "did you mean 'leaky_relu'"),
         ("ConvNet", {"pooling": "mean"}, "choose from avg, max, none"),
         ("ConvNet", {"width": 0}, "`width` 0: at least 1 is needed"),
+        ("ConvNet", {"width": 10**9}, "`width` 1000000000: at most 16384"),
+        ("ConvNet", {"depth": "3"}, "`depth` '3': a whole number is needed"),
         ("ConvNet", {"norm": "group", "width": 6}, "`width` 6: group norm needs a multiple of 4"),
         ("VGG11", {"norm": "batch"}, "VGG11 takes no options"),
     ],
