@@ -3,7 +3,8 @@
 A convolution y = x ∗ w and its two gradients are the three partial derivatives of one trilinear
 form Σ g · (x ∗ w). Here each is its own primitive, and the transposes of each are the other
 two, so autodiff never leaves the three: forward, reverse, or one over the other. On a CPU they are
-computed as `jdd.ops._convolution_cpu` says; elsewhere XLA's own convolution is the best there is.
+computed as `jdd.ops._convolution_cpu` says, grey images on a TPU as `_convolution_tpu` does; else
+XLA's own convolution is the best there is.
 
 Arrays inside carry a leading axis of models: `vmap` over images alone makes a larger batch,
 `vmap` over kernels makes more models, which a CPU computes one after another (a grouped convolution
