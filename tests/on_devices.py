@@ -31,7 +31,8 @@ def matching(method, settings, batch_real=6):
     return [images, loss]
 
 
-MTT = {"syn_steps": 3, "lr_img": 2.0, "lr_init": 0.1}
+# At these rates images and step size move by much more than they are rounded to.
+MTT = {"syn_steps": 3, "lr_img": 1000.0, "lr_lr": 10.0, "lr_init": 0.1}
 
 
 def mtt():
