@@ -102,6 +102,23 @@ QUICK = Preset(
                 "validation_epochs": 100,
             },
         },
+        "cifar10": {
+            1: {
+                **_ZCA,
+                "width": 64,
+                "num_experts": 8,
+                "train_epochs": 3,
+                "expert_dsa": True,
+                "real_images": 25000,
+                "syn_steps": 50,
+                "lr_img": 100.0,
+                "lr_init": 0.04,
+                "dsa": True,
+                "iterations": 1200,
+                "eval_every": 200,
+                "eval_learned_rate": False,
+            },
+        },
         "digits": {
             1: {
                 "num_experts": 8,
