@@ -163,7 +163,7 @@ def test_a_decoder_that_is_not_here_is_named(digits, tmp_path, enlarged, monkeyp
 
 def test_sets_of_jdd_0_1_are_read(digits):
     """Their images lay under another name, and no decoder was written on them."""
-    old = SyntheticSet.load(ROOT / "checkpoints" / "sets" / "mnist-mtt-ipc1")
+    old = SyntheticSet.load(ROOT / "tests" / "fixtures" / "set-0.1")
     assert (old.images.shape, old.images.dtype) == ((10, 28, 28, 1), jnp.float32)
     # As that jdd read them.
     pixels = np.asarray(old.images, np.float64)

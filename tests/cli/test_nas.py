@@ -92,7 +92,8 @@ def test_a_search_resumes_where_it_was_cut_off(searched, tmp_path, capfd):
 def test_a_search_stopped_in_its_first_training_says_that_nothing_is_there(
     stored, tmp_path, capfd, monkeypatch
 ):
-    monkeypatch.setattr(Stopper, "__call__", lambda self: True)
+    begun = iter([False])
+    monkeypatch.setattr(Stopper, "__call__", lambda self: next(begun, True))
     out = tmp_path / "tasks"
     assert nas.main([str(a) for a in (stored, *SMALL, *LESS, "--out", out)]) == 128 + SIGINT
     assert "stopped: nothing is stored, no training had ended" in capfd.readouterr().err

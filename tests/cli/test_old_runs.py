@@ -54,7 +54,7 @@ def test_it_is_not_resumed(tmp_path, capfd, ending):
 
 
 def test_a_kept_set_is_read(data_dir, capfd):
-    place = ROOT / "checkpoints" / "sets" / "mnist-mtt-ipc1"
+    place = ROOT / "tests" / "fixtures" / "set-0.1"
     stored = SyntheticSet.load(place)
     assert stored.images.shape == (10, 28, 28, 1) and stored.info.method == "mtt"
     stored.check_fits(data.load("mnist", data_dir))

@@ -77,7 +77,7 @@ def test_every_step_is_a_command_that_its_script_understands(dataset, tmp_path, 
             continue  # needs no files, and would run for minutes
         main = importlib.import_module(f"jdd.cli.{name}").main
         code, _, err = call(main, capfd, *arguments, "--data-dir", tmp_path / "data")
-        words = f"no {dataset} in" if is_start else "does not exist"
+        words = f"no {dataset} there" if is_start else "does not exist"
         assert code == 2 and words in err[-1], err
 
 
