@@ -10,6 +10,7 @@ from jdd.cli import growth
 from tests.cli.running import call, image_size
 
 
+@pytest.mark.slow
 def test_time_and_memory_along_two_sizes(capfd, tmp_path):
     code, found, _ = call(
         growth.main, capfd, "--method", "dm", "--dataset", "digits", "--ipc", "20,1",

@@ -35,6 +35,7 @@ def script(tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_a_plugin_is_remembered_until_it_changes(script, tmp_path):
     without = script("distill.py", *FEW)
     assert without.returncode == 2 and "--method 'moments'" in without.stderr

@@ -28,6 +28,7 @@ def small(dataset, place, preset=None):
     )
 
 
+@pytest.mark.slow
 def test_steps_are_run_once_and_end_in_a_page(capfd, tmp_path, monkeypatch):
     monkeypatch.setattr(reproduction, "steps", small)
     out = tmp_path / "out"

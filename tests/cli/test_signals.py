@@ -28,6 +28,7 @@ def interrupted(sent, once, *arguments):
     return process.returncode, err
 
 
+@pytest.mark.slow
 def test_a_run_that_is_interrupted_twice_ends_in_the_same_bits(finished, tmp_path, capfd):
     out, experts = tmp_path / "run", tmp_path / "experts"
     arguments = [*SMALL, "--out", out, "--experts", experts]

@@ -38,7 +38,7 @@ def run(capfd, method, out, *flags):
     return found
 
 
-_LONG = ("dsa", "mtt", "random")  # each of whose kind another is tried
+_LONG = ("dsa", "mtt", "datm", "random")  # each of whose kind another is tried
 
 
 @pytest.mark.parametrize(

@@ -203,6 +203,7 @@ def test_real_batches_share_no_image_in_a_pass(monkeypatch):
     assert not np.array_equal(*passes)
 
 
+@pytest.mark.slow
 def test_what_is_stored_is_moved():
     """A stored image of a multi-formation moves, by the gradients of the four that it holds."""
     of, decoder = small.digits(REAL), MultiFormation(2, 8, 8)

@@ -131,6 +131,7 @@ def test_the_lead_of_a_label_counts_up_to_a_share_of_the_classes():
     assert label_margin(labels) == pytest.approx(-(0.25 + 0.1) / 2)
 
 
+@pytest.mark.slow
 def test_labels_that_are_not_learned_stay_classes():
     of = small.digits(10)
     method = guarded(frepo(dataclasses.replace(SMALL, learn_labels=False), NETWORK))
@@ -162,6 +163,7 @@ def test_ten_images_are_worth_more_than_they_were():
     assert on_digits.accuracy(loaded, made) > on_digits.accuracy(loaded, on_digits.start()) + 0.08
 
 
+@pytest.mark.slow
 def test_it_resumes_to_the_same_bits(tmp_path):
     start = SyntheticSet.store(small.start(1).storage, small.start(1).info, MultiFormation(2, 8, 8))
     of, method, asked = small.digits(10), frepo(SMALL, NETWORK), 0

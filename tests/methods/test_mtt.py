@@ -62,7 +62,7 @@ def matched(moved, segment, i, labels):
     return distance(student, target) / distance(start, target)
 
 
-@pytest.mark.parametrize("soft", [False, True])
+@pytest.mark.parametrize("soft", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_two_updates_are_those_of_plain_differentiation(soft):
     """Momentum SGD on images and step size, gradients averaged over the segments."""
     logits = jax.random.normal(jax.random.key(9), (6, 3)) if soft else None

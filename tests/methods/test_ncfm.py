@@ -104,6 +104,7 @@ def test_real_and_synthetic_images_are_transformed_alike():
     assert losses[0] < 1e-3 < 1e-2 * losses[1]
 
 
+@pytest.mark.slow
 def test_learned_frequencies_raise_the_discrepancy():
     """On a set that stays, their network learns where the functions are furthest apart."""
     settings = dataclasses.replace(
@@ -141,6 +142,7 @@ class Drawn:
             yield jax.tree.map(lambda *leaves: np.stack(leaves), *pieces)
 
 
+@pytest.mark.slow
 def test_it_resumes_to_the_same_bits(tmp_path):
     start = SyntheticSet.store(small.start(1).storage, small.start(1).info, MultiFormation(2, 8, 8))
     settings = dataclasses.replace(SMALL, dsa=True, learn_frequencies=True)

@@ -63,7 +63,7 @@ def results(apply):
     return of
 
 
-@pytest.mark.parametrize("pooled", [True, False])
+@pytest.mark.parametrize("pooled", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_every_choice_is_the_registrys_convnet(pooled):
     x = images(6, 9, 9, 2)
     module = SharedConvNet(3, WIDTH, DEPTH, pooled)
