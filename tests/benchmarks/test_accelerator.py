@@ -80,6 +80,7 @@ def measure(tmp_path, monkeypatch, capfd):
     return run
 
 
+@pytest.mark.slow
 def test_what_is_missing_is_said_and_made_by_the_same_command(measure, tmp_path):
     ends = {
         "benchmark_train_mnist_None": "failed",
@@ -127,6 +128,7 @@ def test_a_part_stops_by_its_deadline(measure):
     assert found["parts"]["features"]["left_out"] == ["dm-1", "datadam-1", "dm-10", "datadam-10"]
 
 
+@pytest.mark.slow
 def test_results_of_another_machine_stay(measure, monkeypatch):
     measure(Programs(), parts="speed")
     monkeypatch.setitem(DEVICE, "machine", "another chip")

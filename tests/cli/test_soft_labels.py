@@ -118,6 +118,7 @@ def test_export_keeps_soft_labels(made, capfd, tmp_path):
     assert code == 2 and "ends in .npz" in err[0] and not (tmp_path / "set.npy").exists()
 
 
+@pytest.mark.slow
 def test_a_dry_run_says_what_it_will_take_and_writes_nothing(capfd, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code, found, _ = call(distill.main, capfd, *FEW, "--dry-run", "--json")

@@ -68,6 +68,7 @@ def test_every_method_fills_the_same_storage_with_more_images(base, capfd, metho
         assert start["accuracies"] != []
 
 
+@pytest.mark.slow
 def test_coefficients_are_learned(base, capfd):
     run(capfd, "dm", base / "dct", "--decoder", "dct", "--coefficients", "32")
     made = SyntheticSet.load(base / "dct")
@@ -131,6 +132,7 @@ def test_what_does_not_fit_is_one_line(tmp_path, capfd, flags, words):
     assert code == 2 and words in err[-1] and not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_stored_set_of_another_storage_is_refused(base, capfd, tmp_path):
     run(capfd, "random", base / "random", "--factor", "2", "--overwrite")
     for flags, words in (

@@ -164,6 +164,7 @@ def test_killed_at_any_write_it_resumes_to_the_same_bits(tmp_path, both, monkeyp
     assert (content(store, 2), store.accuracies) == both
 
 
+@pytest.mark.slow
 def test_killed_by_a_signal_it_resumes_to_the_same_bits(tmp_path, both):
     program = (
         "import sys, pathlib\n"

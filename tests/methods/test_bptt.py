@@ -139,6 +139,7 @@ def test_windows_by_gradients_are_softmax_of_their_lengths(iteration, sign):
     np.testing.assert_allclose(np.bincount(drawn, minlength=6) / 4000, expected, atol=0.03)
 
 
+@pytest.mark.slow
 def test_lengths_are_those_of_the_students_gradients():
     """Measured in the first update, kept in the second, measured again in the third."""
     of = small.digits(REAL)
@@ -218,6 +219,7 @@ def test_what_is_stored_is_moved():
     assert np.all(np.abs(moved.storage - stored.storage).max(axis=(1, 2, 3)) > 0.05)
 
 
+@pytest.mark.slow
 def test_it_resumes_to_the_same_bits(tmp_path):
     from jdd.runs.directory import RunFiles
 

@@ -137,6 +137,7 @@ def test_a_network_is_trained_on_all_real_images_and_then_a_new_one_is_drawn():
         assert np.abs(made.images - before).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_at_most_batch_syn_images_of_a_class_are_moved():
     of = small.digits(10)
     settings = dataclasses.replace(SETTINGS, batch_syn=2, mom_img=0.0)
