@@ -114,7 +114,7 @@ QUICK = Preset(
                 "lr_img": 100.0,
                 "lr_init": 0.04,
                 "dsa": True,
-                "iterations": 1200,
+                "iterations": 800,
                 "eval_every": 200,
                 "eval_learned_rate": False,
             },
