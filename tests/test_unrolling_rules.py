@@ -114,7 +114,12 @@ def plain(name):
 
 @pytest.mark.parametrize(
     ("name", "checkpoints", "budget"),
-    [("adam", 0, 0), ("adam", 2, 0), ("adam", 0, 2**30), ("momentum", 0, 2**30)],
+    [
+        ("adam", 0, 0),
+        pytest.param("adam", 2, 0, marks=pytest.mark.slow),
+        pytest.param("adam", 0, 2**30, marks=pytest.mark.slow),
+        ("momentum", 0, 2**30),
+    ],
     ids=["all", "some", "products", "momentum"],
 )
 def test_value_and_gradient_are_those_of_a_plain_loop(name, checkpoints, budget):

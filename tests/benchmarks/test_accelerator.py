@@ -121,6 +121,7 @@ def test_what_is_missing_is_said_and_made_by_the_same_command(measure, tmp_path)
     assert measure(nothing := Programs())[0] == 0 and not nothing.calls
 
 
+@pytest.mark.slow
 def test_a_part_stops_by_its_deadline(measure):
     code, found, _ = measure(Programs(), "--minutes", "1e-9", parts="speed,features")
     assert code == 0

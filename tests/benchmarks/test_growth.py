@@ -44,7 +44,7 @@ def test_one_size_changes_at_a_time():
     assert Subject("dm").axes() == ("ipc", "width")
 
 
-@pytest.mark.parametrize("method", ["mtt", "pad"])
+@pytest.mark.parametrize("method", ["mtt", pytest.param("pad", marks=pytest.mark.slow)])
 def test_an_update_has_the_sizes_asked_for(method):
     function, arguments = growth.update(Subject(method, "digits"), Point(3, 7, 4, 2))
     synthetic, state, real, segment = arguments

@@ -25,6 +25,7 @@ def test_its_result_is_read():
     assert result.full_data_images == 1437 and result.command == value["command"]
 
 
+@pytest.mark.slow
 def test_its_set_is_evaluated_to_the_same_accuracy(capfd):
     before = content(OLD_RUN)
     code, found, _ = call(evaluate.main, capfd, OLD_RUN, "--networks", 2, "--json")

@@ -185,6 +185,7 @@ def test_batches_have_as_many_of_each_class():
     assert len({tuple(sorted(set(step // 5))) for step in some}) == 4
 
 
+@pytest.mark.slow
 def test_real_batches_share_no_image_in_a_pass(monkeypatch):
     of, seen = small.digits(4), []
     batch = type(of).batch

@@ -88,6 +88,7 @@ def test_features_are_those_of_the_random_network(method, brute):
         assert found[label].tolist() == expected.tolist()
 
 
+@pytest.mark.slow
 def test_trained_features_choose_otherwise():
     of = small.digits(60)
     for method in (herding, k_center):

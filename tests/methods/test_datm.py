@@ -76,7 +76,9 @@ def deep(student, target):
     ("method", "weights"),
     [
         (datm(DATM, NETWORK), everything),
-        (pad(PadSettings(**COMMON, filter="none"), NETWORK), everything),
+        pytest.param(
+            pad(PadSettings(**COMMON, filter="none"), NETWORK), everything, marks=pytest.mark.slow
+        ),
         (pad(PadSettings(**COMMON, filter="loss", drop=0.4), NETWORK), worst_matched),
         (pad(PadSettings(**COMMON, filter="depth", drop=0.4), NETWORK), deep),
     ],

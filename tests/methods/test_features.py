@@ -104,6 +104,7 @@ def test_classes_are_not_mixed(method):
     np.testing.assert_array_equal(found[0][2:], found[1][2:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "norm"),
     [(datadam, "instance"), pytest.param(dm, "batch", marks=pytest.mark.slow)],

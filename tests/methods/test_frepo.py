@@ -79,6 +79,7 @@ def close(ours, theirs):
     assert np.quantile(apart, 0.97) < 3e-3 * np.abs(theirs).max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", [pytest.param("instance", marks=pytest.mark.slow), "batch"])
 def test_networks_are_trained_in_turn_and_replaced(norm):
     """A network that has taken more than `pool_steps` steps gives way; the others stay."""

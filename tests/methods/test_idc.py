@@ -103,6 +103,7 @@ def plain_loss(images, params, of, ipc):
     )
 
 
+@pytest.mark.slow
 def test_a_network_is_trained_on_all_real_images_and_then_a_new_one_is_drawn():
     """30 real images in one batch: three steps of SGD between the two updates at a network."""
     of, ipc = small.digits(10), 2

@@ -115,6 +115,7 @@ def test_hard_labels_stay_and_may_be_in_any_order():
     assert data_seen.labels.tolist() == [2, 1, 1, 2]
 
 
+@pytest.mark.slow
 def test_gdumbs_fresh_networks_see_the_memory_of_the_classes_seen(digits, stored):
     """Every step's accuracy is that of a network trained by itself, from the same start."""
     outcome = learn(stored, digits, GDUMB, ["distilled"])
