@@ -239,7 +239,7 @@ def _take(
     handle: int, directory: Path, setting: str, wait_until: Callable[[], bool] | None
 ) -> None:
     """Takes the lock that is open as `handle`; see `locked`."""
-    said, began = False, time.monotonic()
+    told, began = False, time.monotonic()
     while True:
         try:
             return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -254,9 +254,9 @@ def _take(
                 directory,
                 f"{other} is writing there: `wait` for it to end, or name another directory",
             )
-        if not said:
+        if not told:
             print(f"waiting for {directory}: {other} is writing there", file=sys.stderr, flush=True)
-            said = True
+            told = True
         if wait_until():
             raise Interrupted("nothing is stored, as it was another process's turn")
         time.sleep(_WAIT_SECONDS)

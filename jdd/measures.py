@@ -87,7 +87,7 @@ def measure(
 ) -> Measures:
     """Trains the networks that `Measures` compares.
 
-    Random images that stand beside soft labels have the logits of the network trained on all real
+    Random images compared with soft labels have the logits of the network trained on all real
     images. Where the recipe has no augmentation, the dataset's DSA is taken for what has some.
 
     Args:

@@ -14,7 +14,7 @@ from jdd.data.folder import TEST_FRACTION
 from jdd.data.splits import hold_out
 from jdd.errors import UserError
 
-_MOST_BYTES = 2**36  # of all arrays, unpacked
+_MOST_BYTES = 2**36  # of the file, and of all arrays, unpacked
 _NAMES = ("images", "labels", "test_images", "test_labels", "class_names")
 
 
@@ -48,7 +48,7 @@ def read(path: Path) -> tuple[Split, Split, tuple[str, ...]]:
 
 
 def _load(path: Path) -> dict[str, np.ndarray[Any, Any]]:
-    content = io.BytesIO(files.read_bytes(path))
+    content = io.BytesIO(files.read_bytes(path, _MOST_BYTES))
     try:
         with zipfile.ZipFile(content) as archive:
             unpacked = sum(entry.file_size for entry in archive.infolist())

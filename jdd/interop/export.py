@@ -70,18 +70,18 @@ def export(
 
         _new_folder(path, fill)
         return path
-    beside = {path.with_name(f"{path.name}.{name}"): text for name, text in texts.items()}
-    for place in (path, *beside):
+    alongside = {path.with_name(f"{path.name}.{name}"): text for name, text in texts.items()}
+    for place in (path, *alongside):
         if place.exists():
             raise SettingError("to", place, "it exists already, name another file")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_replace(path) as part:
             entry.write(synthetic, preprocess, part)
-        for place, text in beside.items():
+        for place, text in alongside.items():
             place.write_text(text, encoding="utf-8")
     except OSError as error:
-        for place in (path, *beside):  # none of which was there
+        for place in (path, *alongside):  # none of which was there
             place.unlink(missing_ok=True)
         raise _unwritten(path, error) from None
     return path

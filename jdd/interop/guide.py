@@ -1,4 +1,4 @@
-"""What stands beside an exported set: how it is loaded and trained on."""
+"""What an exported set comes with: how it is loaded and trained on."""
 
 import importlib
 from pathlib import Path

@@ -9,7 +9,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 440, 24, 205
 
 
 class Point(NamedTuple):
-    """A measured point; `name` is written beside it, `words` are shown when it is pointed at."""
+    """A measured point; `name` is written next to it, `words` are shown when it is pointed at."""
 
     x: float
     y: float

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jdd import data
+from jdd import data, files
 from jdd.errors import SettingError, UserError
 
 
@@ -66,6 +66,15 @@ def test_what_is_wrong_is_said(write, change, words):
     with pytest.raises(UserError, match=words) as raised:
         data.load(write(**contents))
     assert "\n" not in str(raised.value)
+
+
+def test_a_file_may_be_larger_than_a_log_but_has_a_bound(write, monkeypatch):
+    name = write(**arrays())
+    monkeypatch.setattr(files.read_bytes, "__defaults__", (100,))  # of what jdd writes itself
+    assert len(data.load(name).train) == 24
+    monkeypatch.setattr("jdd.data.arrays._MOST_BYTES", 100)
+    with pytest.raises(UserError, match=r"mine\.npz"):
+        data.load(name)
 
 
 def test_a_damaged_file_is_said(write, tmp_path):

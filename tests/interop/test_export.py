@@ -48,12 +48,12 @@ def test_the_readme_reads_it_back(digits, tmp_path, monkeypatch, kind, soft):
     needed(kind)
     stored = made(digits, soft)
     path = export(stored, digits.preprocess, place(tmp_path, kind), kind)
-    beside = path / "README.md" if path.is_dir() else path.with_name(f"{path.name}.README.md")
-    text = beside.read_text()
+    readme = path / "README.md" if path.is_dir() else path.with_name(f"{path.name}.README.md")
+    text = readme.read_text()
     (code,) = re.findall(r"## NumPy\n\n```python\n(.*?)```", text, re.DOTALL)
     monkeypatch.chdir(path if path.is_dir() else tmp_path)
     names = {}
-    exec(compile(code, str(beside), "exec"), names)
+    exec(compile(code, str(readme), "exec"), names)
     loss = 0.005 / float(digits.preprocess.std[0]) if kind == "png" else 0  # half an 8-bit step
     inside = np.clip(stored.images, *(digits.preprocess(np.uint8([[[0]], [[255]]])).ravel()))
     wanted = inside if kind == "png" else stored.images
