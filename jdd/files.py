@@ -147,7 +147,7 @@ def read_lines(path: Path) -> Iterator[tuple[str, Any]]:
 
 def _parsed(text: str) -> Any:
     """JSON, nested no deeper than code that walks through it can follow, its texts printable."""
-    value = json.loads(text)
+    value = json.loads(text, parse_int=_whole)
     level = [value]
     for _ in range(_MOST_NESTING):
         inner: list[Any] = []
@@ -164,6 +164,12 @@ def _parsed(text: str) -> Any:
             return value
         level = inner
     raise ValueError(f"nested more than {_MOST_NESTING} deep")
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > 20:
+        raise ValueError(f"a number of {len(digits)} digits")
+    return int(digits)
 
 
 def append_line(path: Path, value: Mapping[str, Any]) -> None:

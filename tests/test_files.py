@@ -99,6 +99,7 @@ def test_no_more_is_read_than_is_allowed(tmp_path):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
+        (b"1" * 400, "400 digits"),
         (b"[" * 40 + b"]" * 40, "nested more than 32 deep"),
         (b"[" * 10**5, "recursion|nested"),
         (rb'{"a": ["\ud800"]}', "surrogates not allowed"),

@@ -55,11 +55,15 @@ def _load(path: Path) -> dict[str, np.ndarray[Any, Any]]:
         if unpacked > _MOST_BYTES:
             raise UserError(f"{path}: {unpacked / 2**30:,.0f} GiB of arrays are too many")
         with np.load(content, allow_pickle=False) as file:
-            return {name: file[name] for name in _NAMES if name in file}
+            arrays = {name: file[name] for name in _NAMES if name in file}
     except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: not an .npz of plain arrays ({str(error)[:120]})") from None
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, MemoryError) as error:
         raise UserError(f"{path}: damaged ({str(error)[:120]})") from None
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray):  # NumPy gives other files' bytes as they are
+            raise UserError(f"{path}: '{name}' in it is no array of NumPy's")
+    return arrays
 
 
 def _class_names(path: Path, arrays: dict[str, np.ndarray[Any, Any]]) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from jdd.errors import SettingError, UserError, unknown_value
 from jdd.files import check_path, read_bytes
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
+_LONGEST_NAME = 255  # bytes, of most file systems
 _FORMATS = ("PNG", "JPEG", "WEBP")
 TEST_FRACTION = 0.2  # drawn by class where there is no test split
 _Listed = list[tuple[Path, int]]  # images with their labels
@@ -121,7 +122,8 @@ def _words(table: Path) -> dict[str, str]:
 
 
 def _name(text: str, table: Path) -> str:
-    if Path(text).name != text or text == ".." or "\0" in text:
+    too_long = len(text.encode()) > _LONGEST_NAME
+    if Path(text).name != text or text == ".." or "\0" in text or too_long:
         raise UserError(f"{table}: {text[:80]!r} is no name of a file or folder")
     return text
 
@@ -149,8 +151,11 @@ def _read(listed: _Listed, classes: int, origin: Path, size: int | None = None) 
         results = list(pool.map(lambda item: _image(item[0], size), listed))
     damaged = [str(result) for result in results if isinstance(result, UserError)]
     if damaged:
-        count = f"{len(damaged)} of {len(listed)} images cannot be read: " * (len(damaged) > 1)
-        raise UserError(count + "; ".join(damaged))
+        if len(damaged) == 1:
+            raise UserError(damaged[0])
+        count = f"{origin}: {len(damaged)} of {len(listed)} images cannot be read: "
+        named = (words.removeprefix(f"{origin}{os.sep}") for words in dict.fromkeys(damaged))
+        raise UserError(count + "; ".join(named))
     images = [result for result in results if isinstance(result, np.ndarray)]
     if any(image.shape[-1] == 3 for image in images):
         images = [np.broadcast_to(image, (*image.shape[:2], 3)) for image in images]
