@@ -5,13 +5,14 @@ It writes no files: a listener hears of all that happens, and gives a run's stat
 
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jdd import updates
+from jdd import ahead, updates
 from jdd.data import DeviceData
 from jdd.distributed import any_process, broadcast
 from jdd.errors import Interrupted, UserError
@@ -90,11 +91,12 @@ def distill_many(
     runs = [_Run(method, loop, start) for start in starts]
     for run, start in zip(runs, starts, strict=True):
         run.begin(start.synthetic, data, start.key)
-    while unfinished := [run for run in runs if run.at < loop.iterations]:
-        first = min(run.at for run in unfinished)
-        group = [run for run in unfinished if run.at == first]
-        _, end = next(loop.stops(first))
-        last = min([end, *(run.at for run in unfinished if run.at > first)])
+    looking = [run for run in runs if run.is_to_look]
+    with ahead.compiling(*([partial(_lowered, runs, loop, data)] if looking else [])):
+        for run in looking:
+            run.look()
+    while due := _due(runs, loop):
+        group, first, last = due
         try:
             _advance(group, first, last, data)
         except (Interrupted, UserError):
@@ -105,13 +107,44 @@ def distill_many(
     return [run.outcome() for run in runs]
 
 
+def _due(runs: "list[_Run]", loop: Loop) -> "tuple[list[_Run], int, int] | None":
+    """The runs that are furthest behind, where they are, and up to where; None: all are done."""
+    unfinished = [run for run in runs if run.at < loop.iterations]
+    if not unfinished:
+        return None
+    first = min(run.at for run in unfinished)
+    group = [run for run in unfinished if run.at == first]
+    _, end = next(loop.stops(first))
+    return group, first, min([end, *(run.at for run in unfinished if run.at > first)])
+
+
+def _lowered(runs: "list[_Run]", loop: Loop, data: DeviceData | None) -> Any:
+    """The program that comes first, traced."""
+    due = _due(runs, loop)
+    if due is None:
+        raise ValueError("no update is due")
+    group, first, last = due
+    pieces = [next(run.chunks(first, last)) for run in group]
+    program, arguments = _program(group, data, [piece for _, piece in pieces], pieces[0][0])
+    return program.lower(*arguments)
+
+
+def _program(
+    group: "list[_Run]", data: DeviceData | None, segments: list[Segment | None], size: int
+) -> tuple[Any, tuple[Any, ...]]:
+    runs = [(run.synthetic, run.state) for run in group]
+    return updates.program(group[0].method, runs, data, segments, size)
+
+
 def _advance(group: "list[_Run]", first: int, last: int, data: DeviceData | None) -> None:
     """Brings runs from one iteration to another, and evaluates them where that is due."""
     loop, clock = group[0].loop, time.monotonic()
     at = first
     for pieces in zip(*(run.chunks(first, last) for run in group), strict=True):
         size, segments = pieces[0][0], [segment for _, segment in pieces]
-        moved = _updated(group, data, segments, size)
+        program, arguments = _program(group, data, segments, size)
+        made = program(*arguments)
+        moved = made if len(group) > 1 else [made]
         at, now = at + size, time.monotonic()
         for run, (synthetic, state, metrics) in zip(group, moved, strict=True):
             run.take(synthetic, state, metrics, size, (now - clock) / len(group))
@@ -129,18 +162,6 @@ def _advance(group: "list[_Run]", first: int, last: int, data: DeviceData | None
             run.save()
     if group[0].should_stop():
         raise Interrupted
-
-
-def _updated(
-    group: "list[_Run]", data: DeviceData | None, segments: list[Segment | None], size: int
-) -> Any:
-    """(set, state, metrics) of each run after a chunk of updates."""
-    method = group[0].method
-    if len(group) == 1:
-        run = group[0]
-        return [updates.of_run(method, run.synthetic, run.state, data, segments[0], size)]
-    sets, states = tuple(run.synthetic for run in group), tuple(run.state for run in group)
-    return updates.of_runs(method, sets, states, data, tuple(segments), size)
 
 
 class _Run:
@@ -170,10 +191,17 @@ class _Run:
                     f"the state is of iteration {self.at}, beyond `iterations` {loop.iterations}"
                 )
         self._resumed_from = self.at
-        if loop.is_due(self.at) and self._progress.evaluated != self.at:
-            self.evaluate()
-            if self.at == loop.iterations:
-                self.save()
+
+    @property
+    def is_to_look(self) -> bool:
+        """Whether an evaluation is due where the run begins."""
+        return self.loop.is_due(self.at) and self._progress.evaluated != self.at
+
+    def look(self) -> None:
+        """Evaluates where the run begins."""
+        self.evaluate()
+        if self.at == self.loop.iterations:
+            self.save()
         self.saved_at = time.monotonic()
 
     def chunks(self, first: int, last: int) -> Iterator[tuple[int, Segment | None]]:
@@ -269,23 +297,3 @@ def _chunks(
     if sampler is None:
         return iter([(s, None) for s in sizes])
     return zip(sizes, sampler.chunks(first, last, size), strict=True)
-
-
-def lower_chunk(
-    method: Method,
-    synthetic: SyntheticSet,
-    state: Any,
-    data: DeviceData | None,
-    segments: Segment | None,
-    size: int,
-) -> Any:
-    """The program that `size` updates of a run are, traced; it gives set and state's memory away.
-
-    Args:
-      method: whose updates.
-      synthetic, state: from its `init`, as arrays or as their shapes.
-      data: real images; None where the method needs none.
-      segments: one for each update, on a leading axis; None for methods without.
-      size: how many updates.
-    """
-    return updates.of_run.lower(method, synthetic, state, data, segments, size)

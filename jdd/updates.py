@@ -1,5 +1,6 @@
 """The compiled programs that a run's updates are: those of one run, and of several side by side."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -58,6 +59,26 @@ def of_runs(
     stacked = (stack(list(each)) for each in (sets, states, segments))
     moved = over_models(of_one, data, *stacked)
     return [jax.tree.map(lambda leaf, i=i: leaf[i], moved) for i in range(len(sets))]
+
+
+def program(
+    method: Method,
+    runs: Sequence[tuple[SyntheticSet, Any]],
+    data: DeviceData | None,
+    segments: Sequence[Segment | None],
+    size: int,
+) -> tuple[Any, tuple[Any, ...]]:
+    """The jitted function that makes `size` updates of one run or of several, and its arguments.
+
+    Args:
+      method, data, size: as for `of_run`.
+      runs: set and state of each.
+      segments: of each run.
+    """
+    if len(runs) == 1:
+        return of_run, (method, *runs[0], data, segments[0], size)
+    sets, states = zip(*runs, strict=True)
+    return of_runs, (method, sets, states, data, tuple(segments), size)
 
 
 def _updated(

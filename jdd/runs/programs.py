@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jdd import distillation, evaluation, experts, training
+from jdd import evaluation, experts, training, updates
 from jdd.data import DeviceData
 from jdd.experts import Segment
 from jdd.ops.target import platform
@@ -53,6 +53,16 @@ def programs(problem: Problem) -> list[Program]:
     return [*found, *_evaluation(problem)]
 
 
+def after_experts(problem: Problem) -> list[Callable[[], Any]]:
+    """What a run compiles once it has its experts: each gives one of those programs, traced."""
+
+    def as_they_are(shapes: Any) -> Any:
+        return shapes
+
+    later = [*_evaluation(problem), *([_update(problem)] if problem.settings.iterations else [])]
+    return [partial(program.lower, as_they_are) for program in later]
+
+
 def _expert_epoch(problem: Problem) -> Program:
     settings, images = problem.settings.experts, problem.expert_images
     recipe = settings.recipe(problem.settings.network, problem.settings.options, problem.strategy)
@@ -76,7 +86,7 @@ def _expert_epoch(problem: Problem) -> Program:
 
 def _update(problem: Problem) -> Program:
     settings, method = problem.settings, problem.method
-    chunk = min(settings.loop.chunk, settings.iterations)
+    chunk = min(settings.loop.chunk, settings.iterations, settings.evaluation.eval_every)
     real = jax.eval_shape(problem.real_data)
     key = jax.eval_shape(lambda: jax.random.key(0))
     synthetic, state = jax.eval_shape(method.init, key, problem.start, real)
@@ -88,7 +98,7 @@ def _update(problem: Problem) -> Program:
 
     def lower(place: Place) -> Any:
         updated = place(synthetic), place(state)
-        return distillation.lower_chunk(method, *updated, place(real), place(segments), chunk)
+        return updates.of_run.lower(method, *updated, place(real), place(segments), chunk)
 
     steps = getattr(settings.method_settings, "syn_steps", 0)
     return Program(
@@ -116,7 +126,7 @@ def _evaluation(problem: Problem) -> list[Program]:
         placed = tuple(place(shapes) for shapes in (states, start, rates))
         if platform() != "cpu":
             return evaluation.train_many_at_length.lower(trainer, *placed, epochs)
-        length = place(jax.ShapeDtypeStruct((), jnp.int32))
+        length = place(jax.ShapeDtypeStruct((), jnp.int32, weak_type=True))  # a Python number
         return evaluation.train_many.lower(trainer, *placed, length)
 
     networks = epochs_of_evaluations(settings) / recipe.epochs

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jdd import checkpoints, distributed, files, randomness
+from jdd import ahead, checkpoints, distributed, files, randomness
 from jdd.distillation import Hooks, Loop, Outcome, Start, distill_many
 from jdd.errors import Interrupted, UserError
 from jdd.experts import ExpertStore, SegmentSampler, open_compatible
@@ -18,6 +18,7 @@ from jdd.methods import registry
 from jdd.report import pictures
 from jdd.report.console import ProgressBar, say
 from jdd.runs import directory as rundir
+from jdd.runs import programs
 from jdd.runs.directory import LAST
 from jdd.runs.experts import ready_experts
 from jdd.runs.judging import judge, validator
@@ -237,7 +238,9 @@ def _ready(
     needs = problems[0].method.needs
     if needs.segments is None:
         return None, [problem.start for problem in problems]
-    store = ready_experts(problems[0], experts_dir, how.should_stop, how.waiting)
+    due = programs.after_experts(problems[0]) if len(problems) == 1 else []
+    with ahead.compiling(*due):
+        store = ready_experts(problems[0], experts_dir, how.should_stop, how.waiting)
     if not needs.label_logits:
         return store, [problem.start for problem in problems]
     return store, [with_label_logits(problem, store) for problem in problems]

@@ -149,11 +149,26 @@ def schedule(recipe: Recipe, learning_rate: jax.Array | float | None = None) -> 
     )
 
 
-@partial(jax.jit, static_argnums=(0, 2))
 def init(trainer: Trainer, key: jax.Array, image_shape: tuple[int, int, int]) -> FitState:
     """A fresh network, its training about to start."""
+    variables, order = _fresh(trainer.network, key, image_shape)
+    # Neither batch nor augmentation matters here, and would only compile the same program again.
+    alike = trainer._replace(batch=1, steps=1, rest=0, augmentation="none")
+    state: FitState = _start(alike, variables, order)
+    return state
+
+
+@partial(jax.jit, static_argnums=(0, 2))
+def _fresh(
+    network: NetworkLike, key: jax.Array, image_shape: tuple[int, int, int]
+) -> tuple[Any, jax.Array]:
+    """Variables, which take a second to compile, and the key of the training's order."""
     weights, order = jax.random.split(key)
-    variables = trainer.network.init(weights, jnp.zeros((1, *image_shape), jnp.float32))
+    return network.init(weights, jnp.zeros((1, *image_shape), jnp.float32)), order
+
+
+@partial(jax.jit, static_argnums=0)
+def _start(trainer: Trainer, variables: Any, order: jax.Array) -> FitState:
     return FitState.start(trainer, variables, order)
 
 

@@ -123,8 +123,7 @@ def _start(
     trainer: Trainer, key: jax.Array, shape: tuple[int, int, int], network: FitState | None
 ) -> FitState:
     """The start of a training: of a fresh network, or from the weights of one."""
-    # How long an epoch is does not matter here, and would only compile the same program again.
-    state: FitState = training.init(trainer._replace(batch=1, steps=1), key, shape)
+    state = training.init(trainer, key, shape)
     if network is None:
         return state
     return state._replace(
