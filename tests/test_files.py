@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from jdd import files
+from jdd import files, locks
 from jdd.errors import UserError
 
 
@@ -117,17 +117,17 @@ def test_json_that_no_code_could_handle_is_refused(tmp_path, content, words):
 
 def test_a_directory_has_one_writer(tmp_path):
     with (
-        files.locked(tmp_path / "run"),
+        locks.locked(tmp_path / "run"),
         pytest.raises(UserError, match="is writing there: `wait`"),
-        files.locked(tmp_path / "run"),
+        locks.locked(tmp_path / "run"),
     ):
         pass
-    with files.locked(tmp_path / "run"):
+    with locks.locked(tmp_path / "run"):
         pass
     (tmp_path / "file").write_text("")
     with (
         pytest.raises(UserError, match="it is a file"),
-        files.locked(tmp_path / "file"),
+        locks.locked(tmp_path / "file"),
     ):
         pass
 

@@ -23,6 +23,8 @@ FLOORS = (
         "randomness",
         "distributed",
         "files",
+        "locks",
+        "ahead",
         "records",
         "_orbax",
         "checkpoints",

@@ -35,7 +35,7 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     began = time.monotonic()
     args = _parser().parse_args(arguments)
 
-    from jdd import files
+    from jdd import locks
     from jdd.methods import registry
     from jdd.report.console import say
     from jdd.tasks import table
@@ -55,7 +55,7 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     if args.list:
         return
     places = ["--data-dir", args.data_dir] if args.data_dir else []
-    with files.locked(out, wait_until=stopper if args.wait else None):
+    with locks.locked(out, wait_until=stopper if args.wait else None):
         outcomes = table.run_all(
             wanted, out, keep, preset, places, lambda: stopper() or time.monotonic() > ends, say
         )

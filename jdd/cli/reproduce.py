@@ -31,7 +31,7 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     began = time.monotonic()
     args = _parser().parse_args(arguments)
 
-    from jdd import files
+    from jdd import files, locks
     from jdd.report import outcome
     from jdd.report import reproduction as report
     from jdd.report.console import say
@@ -43,7 +43,7 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     if args.list:
         scripts = ((f"bin/{job.step.script}.py", *job.command[1:]) for job in jobs)
         return print(*(shlex.join(["python", *command]) for command in scripts), sep="\n")
-    with files.locked(out, wait_until=stopper if args.wait else None):
+    with locks.locked(out, wait_until=stopper if args.wait else None):
         outcomes = reproduction.run_all(jobs, lambda: stopper() or time.monotonic() > ends, say)
         files.write_text(out / "RESULTS.md", report.page(out, jobs, outcomes))
     if stopper():

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jdd import data, difficulty, files
+from jdd import data, difficulty, locks
 from jdd.data import Dataset, Split
 from jdd.difficulty import DifficultySpec
 from jdd.errors import SettingError
@@ -88,6 +88,6 @@ def score_images(
     name = f"{spec.settings.score}-{spec.fingerprint()}"
     if out is None:
         out = Path("checkpoints") / data.short_name(settings.dataset) / "difficulty" / name
-    with files.locked(out, wait_until=should_stop if wait else None):
+    with locks.locked(out, wait_until=should_stop if wait else None):
         scores = difficulty_of(out / "scores", spec, network, dataset, images, should_stop)
     return Scored(spec, dataset, images, scores, out)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jdd import data, difficulty, distributed, files
+from jdd import data, difficulty, distributed, locks
 from jdd.augment import strategy_for
 from jdd.checkpoints import Damaged
 from jdd.data import Dataset, Split
@@ -40,7 +40,7 @@ def ready_experts(
         return store
     if should_stop():
         raise Interrupted("nothing was begun")
-    with files.locked(directory, "experts", waiting):
+    with locks.locked(directory, "experts", waiting):
         store = open_or_create(directory, spec, problem.network)
         missing = wanted - store.complete
         if missing <= 0:  # another process trained them meanwhile

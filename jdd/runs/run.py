@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jdd import ahead, checkpoints, distributed, files, randomness
+from jdd import ahead, checkpoints, distributed, locks, randomness
 from jdd.distillation import Hooks, Loop, Outcome, Start, distill_many
 from jdd.errors import Interrupted, UserError
 from jdd.experts import ExpertStore, SegmentSampler, open_compatible
@@ -146,7 +146,7 @@ def run_seeds(
     results: dict[Path, RunResult] = {}
     for job in jobs:
         finished = None
-        if not distributed.is_primary() or files.owner(job.out) is None:  # else `locked` says it
+        if not distributed.is_primary() or locks.owner(job.out) is None:  # else `locked` says it
             finished = rundir.check(job.out, job.stored, resume=resume, overwrite=overwrite)
         if finished is not None:
             say(f"{job.out} holds the finished run: its result")
@@ -200,9 +200,9 @@ def _announce(settings: RunSettings, outs: list[Path]) -> None:
 def _make(jobs: Sequence[_Job], experts_dir: Path, how: _How) -> dict[Path, RunResult]:
     """Makes the runs that are not finished, each the only writer of its directory."""
     results: dict[Path, RunResult] = {}
-    with contextlib.ExitStack() as locks:
+    with contextlib.ExitStack() as held:
         for job in jobs:
-            locks.enter_context(files.locked(job.out, wait_until=how.waiting))
+            held.enter_context(locks.locked(job.out, wait_until=how.waiting))
             # Again, as another process may have been here between the first look and the lock.
             checked = {"resume": how.resume, "overwrite": how.overwrite}
             finished = rundir.check(job.out, job.stored, **checked)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jdd import SyntheticSet, checkpoints, files
+from jdd import SyntheticSet, checkpoints, locks
 from jdd.cli import distill, evaluate, train_experts
 from jdd.distillation import Look
 from jdd.report.run import summary
@@ -162,7 +162,7 @@ def test_a_run_starts_from_a_stored_set(finished, tmp_path, capfd):
 
 
 def test_a_directory_in_use_is_refused(finished, copied, capfd):
-    with files.locked(copied):
+    with locks.locked(copied):
         code, _, err = call(
             distill.main, capfd, *SMALL, "--out", copied, "--experts", finished.experts,
             "--resume", "--iterations", 41,

@@ -17,8 +17,8 @@ from tests.cli.running import ROOT, SMALL, call, content, start
 HOLD = """
 import sys, time
 from pathlib import Path
-from jdd import files
-with files.locked(Path(sys.argv[1])):
+from jdd import locks
+with locks.locked(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.readline()
     time.sleep(0.5)

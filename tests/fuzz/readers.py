@@ -290,7 +290,7 @@ def _make_run(place: Path) -> None:
 
 def _read_run(place: Path) -> Any:
     """What `--resume`, and the tables of results, do with a run's files."""
-    from jdd import files
+    from jdd import files, locks
     from jdd.errors import UserError
     from jdd.report import results
     from jdd.runs import RunResult
@@ -299,7 +299,7 @@ def _read_run(place: Path) -> Any:
     asked = json.loads((OLD_RUN / "settings.json").read_text())
     asked = {"method_settings": {"iterations": 6}, **asked, "plugins": _PLUGINS}
     result = None
-    files.owner(place)
+    locks.owner(place)
     try:
         rundir.check(place, asked, resume=True, overwrite=False)
     finally:
@@ -462,14 +462,14 @@ OPENED_BY = {
     "jdd.experts.store.ExpertStore._open": "experts",
     "jdd.experts.train.open_compatible": _ELSEWHERE,
     "jdd.files.flush": _WRITES,
-    "jdd.files.owner": "run",
+    "jdd.locks.owner": "run",
     "jdd.files.read_bytes": _BELOW,
     "jdd.files.read_json": _BELOW,
     "jdd.files.read_lines": "run",
     "jdd.files._parsed": _BELOW,
     "jdd.files.append_line": _WRITES,
     "jdd.files.filter_lines": "run",
-    "jdd.files.locked": _WRITES,
+    "jdd.locks.locked": _WRITES,
     "jdd.interop.export._npz": _WRITES,
     "jdd.interop.export._png": _WRITES,
     "jdd.interop.guide._train": _OURS,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import jdd
-from jdd import files
+from jdd import files, locks
 from jdd.benchmarks.accelerator.parts import NAMES, PARTS, further_commands
 from jdd.benchmarks.accelerator.plan import Clock, Plan
 from jdd.errors import UserError
@@ -61,7 +61,7 @@ def run_parts(
       UserError: JAX does not start, or the directory holds results of another machine.
     """
     plan.out.mkdir(parents=True, exist_ok=True)
-    with files.locked(plan.work):
+    with locks.locked(plan.work):
         described = {**_device(stopper), "dataset": plan.dataset, "trial": plan.trial}
         stored = {name: _stored(plan.out / f"{name}.json", described) for name in NAMES}
         for name in names:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jdd import files, records
+from jdd import files, locks, records
 from jdd.errors import Interrupted, UserError
 from jdd.runs.directory import differences
 from jdd.synthetic import SyntheticSet
@@ -33,7 +33,7 @@ class SearchStore:
         Args:
           resume: whether there may be some.
           overwrite: whether they are deleted.
-          wait_until: see `jdd.files.locked`.
+          wait_until: see `jdd.locks.locked`.
 
         Raises:
           UserError: the file holds trainings, and neither is set; or it is of another search, which
@@ -41,7 +41,7 @@ class SearchStore:
           Interrupted: as from within, but says so where nothing is stored yet.
         """
         self._read(resume, overwrite)
-        with files.locked(self.path.parent, wait_until=wait_until):
+        with locks.locked(self.path.parent, wait_until=wait_until):
             # Again, as another process may have been here between the first look and the lock.
             stored = self._read(resume, overwrite)
             if overwrite:
