@@ -73,7 +73,7 @@ def datadam(settings: DatadamSettings, network: NetworkLike) -> Method:
 _DATASETS = ("cifar10", "cifar100", "tiny_imagenet", "folder")
 _LARGE: Mapping[str, Row] = {  # the paper's "high resolution"
     "mhist": {"balance": 0.02},
-    "tiny_imagenet": {"balance": 0.02, "depth": 4},
+    "tiny_imagenet": {"balance": 0.02, "depth": 4, "chunk": 5},
     "folder": {"balance": 0.02, "depth": 5},
 }
 _FROM_51: Mapping[int, Row] = {1: {}, 10: {}, 50: {}, 51: {"lr_img": 10.0}}  # above 50

@@ -43,7 +43,7 @@ _PAPER = Preset(
         "mnist": _COUNTS,
         "cifar10": _COUNTS,
         "cifar100": {1: {}, 10: {}, 50: {}, 100: {}},
-        "tiny_imagenet": {count: {"depth": 4} for count in (1, 10, 50)},
+        "tiny_imagenet": {count: {"depth": 4, "chunk": 5} for count in (1, 10, 50)},
     },
     "cifar10",
     {"chunk": 50, "eval_every": 2000},

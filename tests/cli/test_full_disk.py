@@ -9,6 +9,7 @@ import json
 import resource
 import shutil
 
+import jax
 import numpy as np
 import pytest
 import sklearn.datasets  # noqa: F401  joblib writes a file when it is first imported
@@ -27,13 +28,16 @@ DIGITS = ["--dataset", "digits", "--preset", "quick", "--width", 8]
 
 @contextlib.contextmanager
 def room(size):
-    """No file grows beyond `size` bytes."""
+    """No file grows beyond `size` bytes; those of compiled programs stay whole for other tests."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    least = jax.config.jax_persistent_cache_min_compile_time_secs
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", float("inf"))
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", least)
 
 
 def refused(capsys, main, *arguments):
