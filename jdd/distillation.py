@@ -17,6 +17,7 @@ from jdd.distributed import any_process, broadcast
 from jdd.errors import Interrupted, UserError
 from jdd.events import Hooks as Hooks
 from jdd.events import Listener as Listener
+from jdd.events import Listeners as Listeners
 from jdd.events import Look as Look
 from jdd.events import Loop as Loop
 from jdd.events import Outcome as Outcome
@@ -88,8 +89,23 @@ def distill_many(
     for start in starts:
         start.synthetic.check()
     runs = [_Run(method, loop, start) for start in starts]
-    for run, start in zip(runs, starts, strict=True):
-        run.begin(start.synthetic, data, start.key)
+    try:
+        for run, start in zip(runs, starts, strict=True):
+            run.begin(start.synthetic, data, start.key)
+        _make_all(runs, data)
+    except BaseException:
+        for start in starts:
+            start.hooks.listener.ended(None)
+        raise
+    outcomes = [run.outcome() for run in runs]
+    for start, outcome in zip(starts, outcomes, strict=True):
+        start.hooks.listener.ended(outcome)
+    return outcomes
+
+
+def _make_all(runs: "list[_Run]", data: DeviceData | None) -> None:
+    """Brings runs to their last iteration, those that are behind the others first."""
+    loop = runs[0].loop
     while unfinished := [run for run in runs if run.at < loop.iterations]:
         first = min(run.at for run in unfinished)
         group = [run for run in unfinished if run.at == first]
@@ -102,7 +118,6 @@ def distill_many(
                 if run.is_unsaved:
                     run.save()
             raise
-    return [run.outcome() for run in runs]
 
 
 def _advance(group: "list[_Run]", first: int, last: int, data: DeviceData | None) -> None:
@@ -170,6 +185,7 @@ class _Run:
                     f"the state is of iteration {self.at}, beyond `iterations` {loop.iterations}"
                 )
         self._resumed_from = self.at
+        self._hooks.listener.began(self.at, loop.iterations)
         if loop.is_due(self.at) and self._progress.evaluated != self.at:
             self.evaluate()
             if self.at == loop.iterations:
@@ -269,23 +285,3 @@ def _chunks(
     if sampler is None:
         return iter([(s, None) for s in sizes])
     return zip(sizes, sampler.chunks(first, last, size), strict=True)
-
-
-def lower_chunk(
-    method: Method,
-    synthetic: SyntheticSet,
-    state: Any,
-    data: DeviceData | None,
-    segments: Segment | None,
-    size: int,
-) -> Any:
-    """The program that `size` updates of a run are, traced; it gives set and state's memory away.
-
-    Args:
-      method: whose updates.
-      synthetic, state: from its `init`, as arrays or as their shapes.
-      data: real images; None where the method needs none.
-      segments: one for each update, on a leading axis; None for methods without.
-      size: how many updates.
-    """
-    return updates.of_run.lower(method, synthetic, state, data, segments, size)

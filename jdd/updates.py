@@ -76,3 +76,23 @@ def _updated(
 
     (synthetic, state), metrics = jax.lax.scan(step, (synthetic, state), segments, length=size)
     return synthetic, state, metrics
+
+
+def lower(
+    method: Method,
+    synthetic: SyntheticSet,
+    state: Any,
+    data: DeviceData | None,
+    segments: Segment | None,
+    size: int,
+) -> Any:
+    """The program that `size` updates of a run are, traced; it gives set and state's memory away.
+
+    Args:
+      method: whose updates.
+      synthetic, state: from its `init`, as arrays or as their shapes.
+      data: real images; None where the method needs none.
+      segments: one for each update, on a leading axis; None for methods without.
+      size: how many updates.
+    """
+    return of_run.lower(method, synthetic, state, data, segments, size)

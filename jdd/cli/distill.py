@@ -14,7 +14,7 @@ from jdd.cli.program import Stopper, print_json, run_script
 from jdd.errors import UserError
 
 if TYPE_CHECKING:
-    from jdd.runs import RunResult, RunSettings
+    from jdd.runs import MakeListener, RunResult, RunSettings
 
 USAGE = "%(prog)s [--method NAME] [--dataset NAME] [--ipc N] [--out DIR] [flags]"
 DESCRIPTION = (
@@ -45,6 +45,18 @@ def _work(words: Sequence[str], stopper: Stopper) -> None:
         help="print what the run will take: parameters, memory, time; write nothing",
     )
     parser.add_argument(
+        "--tensorboard",
+        action="store_true",
+        help="write event files for TensorBoard into tensorboard/ in --out: metrics, accuracies, "
+        "pictures (needs tensorboardX; a run that is resumed needs the flag again)",
+    )
+    parser.add_argument(
+        "--listener",
+        metavar="FILE",
+        help="a Python file whose listener(settings, out) returns a listener of your own, which "
+        "hears of updates and evaluations (docs/own-method.md)",
+    )
+    parser.add_argument(
         RECOMMEND,
         action="store_true",
         help="print the command that the measured tables speak for, for this dataset, images per "
@@ -70,7 +82,7 @@ def _work(words: Sequence[str], stopper: Stopper) -> None:
     from jdd.report.web import up_to_date
     from jdd.runs import run_seeds
 
-    outs = selection.outs(args, settings)
+    outs, listeners = selection.outs(args, settings), _listeners(args)
 
     def command(seed: int) -> str:
         of_seed = seed if args.seeds else None
@@ -88,6 +100,7 @@ def _work(words: Sequence[str], stopper: Stopper) -> None:
             should_stop=should_stop,
             began=began,
             command=command,
+            listeners=listeners,
         )
     if not distributed.is_primary():
         return
@@ -100,6 +113,20 @@ def _work(words: Sequence[str], stopper: Stopper) -> None:
     if args.json:
         value = results[0].to_json() if args.seeds is None else seeds_as_json(results)
         print_json(value)
+
+
+def _listeners(args: argparse.Namespace) -> "list[MakeListener]":
+    """What makes the listeners that the user asks for."""
+    made: list[MakeListener] = []
+    if args.tensorboard:
+        from jdd.runs.tensorboard import TensorBoard
+
+        made.append(TensorBoard)
+    if args.listener is not None:
+        from jdd import plugins
+
+        made.append(plugins.function(args.listener, "listener"))
+    return made
 
 
 def seeds_as_json(results: "Sequence[RunResult]") -> dict[str, Any]:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jdd import cost, distillation, randomness, training
+from jdd import cost, randomness, training, updates
 from jdd.data import DeviceData
 from jdd.experts import Segment
 from jdd.runs.problem import Problem, prepare
@@ -58,9 +58,7 @@ def estimate(settings: RunSettings, data_dir: str | None = None) -> dict[str, An
         window, segment = problem.method.needs.segments, None
         if window is not None:
             segment = _segments(params, chunk, window.segments)
-        compiled = distillation.lower_chunk(
-            problem.method, synthetic, state, data, segment, chunk
-        ).compile()
+        compiled = updates.lower(problem.method, synthetic, state, data, segment, chunk).compile()
         found["peak_bytes"] = cost.peak_bytes(compiled)
 
         def update() -> Any:  # copies, as a chunk gives its arrays' memory away

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jdd import distillation, evaluation, experts, training
+from jdd import evaluation, experts, training, updates
 from jdd.data import DeviceData
 from jdd.experts import Segment
 from jdd.ops.target import platform
@@ -88,7 +88,7 @@ def _update(problem: Problem) -> Program:
 
     def lower(place: Place) -> Any:
         updated = place(synthetic), place(state)
-        return distillation.lower_chunk(method, *updated, place(real), place(segments), chunk)
+        return updates.lower(method, *updated, place(real), place(segments), chunk)
 
     steps = getattr(settings.method_settings, "syn_steps", 0)
     return Program(
