@@ -40,13 +40,20 @@ def load(path: str | Path) -> None:
 def function(path: str | Path, name: str) -> Callable[..., Any]:
     """A function or class that a user's file defines; the file is not remembered.
 
+    Args:
+      path: of the file.
+      name: of the function, and of the setting that names the file.
+
     Raises:
       UserError: there is no such file, it raises, or defines no such thing.
     """
-    files.check_path(Path(path))
-    found = getattr(_module(path, _source(Path(path).resolve())), name, None)
+    try:
+        files.check_path(Path(path))
+        found = getattr(_module(path, _source(Path(path).resolve())), name, None)
+    except UserError as error:
+        raise UserError(f"`{name}`: {error}") from error.__cause__
     if not callable(found):
-        raise UserError(f"plugin {path}: it defines no function '{name}'")
+        raise UserError(f"`{name}`: {path} defines no function of that name")
     return cast(Callable[..., Any], found)
 
 

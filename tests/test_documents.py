@@ -295,7 +295,10 @@ def test_measured_figures_are_those_of_the_results():
 
 @pytest.mark.parametrize(
     ("page", "example"),
-    [("own-method", "method"), ("own-method", "network"), ("own-data", "dataset")],
+    [
+        *(("own-method", "method"), ("own-method", "network"), ("own-method", "listener")),
+        ("own-data", "dataset"),
+    ],
 )
 def test_pages_show_the_examples_as_they_are(page, example):
     code = (ROOT / f"examples/own_{example}.py").read_text()

@@ -21,7 +21,7 @@ _is_quiet = False
 
 
 def set_quiet(is_quiet: bool) -> None:
-    """Whether warnings alone are shown, for the process's lifetime or until it is set again."""
+    """Whether warnings alone are shown, until it is set again."""
     global _is_quiet
     _is_quiet = is_quiet
 

@@ -59,7 +59,7 @@ class TensorBoard(Listener):
         lines = self._out / "metrics.jsonl"
         for _, line in files.read_lines(lines) if lines.exists() else ():
             step = line.get("iteration") if isinstance(line, Mapping) else None
-            if isinstance(step, int) and 0 <= step < _STEPS:
+            if type(step) is int and 0 <= step < _STEPS:
                 self._add(step, line)
                 if "validation_accuracy" in line:
                     self._add_picture(step)
@@ -96,7 +96,7 @@ class TensorBoard(Listener):
     def _add(self, step: int, values: Mapping[str, Any]) -> None:
         """Scalars of a step; what is no finite number is left out, as `metrics.jsonl` has none."""
         scalars = [
-            Summary.Value(tag=name, simple_value=value)
+            Summary.Value(tag=name, simple_value=float(value))
             for name, value in values.items()
             if name != "iteration" and isinstance(value, (int, float)) and abs(value) < _LARGEST
         ]

@@ -186,6 +186,18 @@ def test_without_the_package_it_is_a_line_and_nothing_is_written(tmp_path, monke
 # The command line
 
 
+def test_a_file_without_a_listener_or_with_a_fault_is_a_line(tmp_path, capfd):
+    mine = tmp_path / "mine.py"
+    for text, words in (
+        ("listener = 3", f"--listener: {mine} defines no function of that name"),
+        ("import nothing_of_that_name", "--listener: plugin "),
+    ):
+        mine.write_text(text)
+        out = tmp_path / "run"
+        code, _, err = call(distill.main, capfd, *SMALL, "--out", out, "--listener", mine)
+        assert code == 2 and len(err) == 1 and words in err[0] and not out.exists()
+
+
 class Recorder(types.ModuleType):
     """Stands in for wandb: what a run logged, by step."""
 
