@@ -34,8 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return run_script(lambda stopper: _work(words, stopper), again)
 
 
-def _work(words: Sequence[str], stopper: Stopper) -> None:
-    began = time.monotonic()
+def _parser() -> Parser:
     parser = Parser(prog="distill.py", usage=USAGE, description=DESCRIPTION)
     selection.add_run_flags(parser)
     selection.add_directory_flags(parser)
@@ -65,8 +64,14 @@ def _work(words: Sequence[str], stopper: Stopper) -> None:
     parser.add_argument(
         forecast.TARGET, metavar="NAME", help=f"with {DRY_RUN}: {forecast.TARGET_WORDS}"
     )
+    return parser
+
+
+def _work(words: Sequence[str], stopper: Stopper) -> None:
+    began = time.monotonic()
     if RECOMMEND in words:
         return _recommend(words)
+    parser = _parser()
     preset = "paper" if forecast.is_wanted(words) else None
     args, settings = selection.parse(parser, words, preset)
     if args.target is not None:

@@ -127,19 +127,7 @@ def run_seeds(
             f"`seeds`: {settings.method} chooses real images, there are no updates to make side by "
             "side; give one `seed` at a time"
         )
-    named = {"data_dir": data_dir, "experts": experts_dir}
-    places = {name: str(Path(place).resolve()) for name, place in named.items() if place}
-    jobs = [
-        Job(
-            problem,
-            out,
-            {**problem.settings.to_json(), "command": command(seed), "places": places},
-            command(seed),
-        )
-        for problem, (seed, out) in zip(
-            _problems(settings, list(outs), data_dir), outs.items(), strict=True
-        )
-    ]
+    jobs = _jobs(settings, outs, data_dir, experts_dir, command)
     first = jobs[0].problem
     experts_dir = experts_dir or default_experts(jobs[0].out, first.expert_spec)
     if first.method.needs.segments is not None:
@@ -163,6 +151,28 @@ def run_seeds(
         how = _How(resume, overwrite, should_stop if wait else None, should_stop, began, listeners)
         results |= _make(left, experts_dir, how)
     return [results[job.out] for job in jobs]
+
+
+def _jobs(
+    settings: RunSettings,
+    outs: Mapping[int, Path],
+    data_dir: str | None,
+    experts_dir: Path | None,
+    command: Callable[[int], str],
+) -> list[Job]:
+    named = {"data_dir": data_dir, "experts": experts_dir}
+    places = {name: str(Path(place).resolve()) for name, place in named.items() if place}
+    return [
+        Job(
+            problem,
+            out,
+            {**problem.settings.to_json(), "command": command(seed), "places": places},
+            command(seed),
+        )
+        for problem, (seed, out) in zip(
+            _problems(settings, list(outs), data_dir), outs.items(), strict=True
+        )
+    ]
 
 
 class _How(NamedTuple):
