@@ -3,7 +3,8 @@
 # hours; it resumes, and takes more flags, as in make results RESULTS="--data-dir DIR --minutes 60".
 # make fuzz: damaged files for every reader (FUZZ="idx --seed 7").  make kill: 50 kills of runs and
 # experts, resumed and compared, a quarter of an hour (KILL="--kills N --seed N").  make test-pages:
-# reports in Chromium, which is to be installed.  All of these make .venv first.
+# reports in Chromium, which is to be installed.  make notebooks: runs those of the documentation and
+# stores what they show.  All of these make .venv first.
 # make accelerator ACCELERATOR="--data-dir DIR": measures a GPU or TPU with the PYTHON that sees it.
 
 PYTHON ?= python3
@@ -12,7 +13,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 
-.PHONY: accelerator demo docs results test test-accelerators test-all test-pages lint types check \
+.PHONY: accelerator demo docs notebooks results test test-accelerators test-all test-pages lint types check \
 	check-all fuzz kill clean
 
 demo: $(INSTALLED)
@@ -33,6 +34,11 @@ test-all: lint types check-all
 docs: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --editable '.[docs]'
 	$(BIN)/mkdocs build --strict
+
+notebooks: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	$(BIN)/jupyter nbconvert --to notebook --inplace --execute \
+		--ExecutePreprocessor.record_timing=False docs/notebooks/*.ipynb
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

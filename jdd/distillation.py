@@ -18,12 +18,13 @@ from jdd.distributed import any_process, broadcast
 from jdd.errors import Interrupted, UserError
 from jdd.events import Hooks as Hooks
 from jdd.events import Listener as Listener
+from jdd.events import Listeners as Listeners
 from jdd.events import Look as Look
 from jdd.events import Loop as Loop
 from jdd.events import Outcome as Outcome
 from jdd.events import Progress as Progress
 from jdd.events import Saved as Saved
-from jdd.experts import Segment, SegmentSampler
+from jdd.experts import Segment
 from jdd.methods.base import Method, Rejection
 from jdd.synthetic import SetInfo, SyntheticSet
 
@@ -89,14 +90,28 @@ def distill_many(
     for start in starts:
         start.synthetic.check()
     runs = [_Run(method, loop, start) for start in starts]
-    for run, start in zip(runs, starts, strict=True):
-        run.begin(start.synthetic, data, start.key)
+    try:
+        for run, start in zip(runs, starts, strict=True):
+            run.begin(start.synthetic, data, start.key)
+        _make_all(runs, data)
+    except BaseException:
+        for start in starts:
+            start.hooks.listener.ended(None)
+        raise
+    outcomes = [run.outcome() for run in runs]
+    for start, outcome in zip(starts, outcomes, strict=True):
+        start.hooks.listener.ended(outcome)
+    return outcomes
+
+
+def _make_all(runs: "list[_Run]", data: DeviceData | None) -> None:
+    """Brings runs to their last iteration, those that are behind the others first."""
+    loop = runs[0].loop
     looking = [run for run in runs if run.is_to_look]
     with ahead.compiling(*([partial(_lowered, runs, loop, data)] if looking else [])):
         for run in looking:
             run.look()
-    while due := _due(runs, loop):
-        group, first, last = due
+    for group, first, last in _spans(runs, loop):
         try:
             _advance(group, first, last, data)
         except (Interrupted, UserError):
@@ -104,46 +119,38 @@ def distill_many(
                 if run.is_unsaved:
                     run.save()
             raise
-    return [run.outcome() for run in runs]
 
 
-def _due(runs: "list[_Run]", loop: Loop) -> "tuple[list[_Run], int, int] | None":
-    """The runs that are furthest behind, where they are, and up to where; None: all are done."""
-    unfinished = [run for run in runs if run.at < loop.iterations]
-    if not unfinished:
-        return None
-    first = min(run.at for run in unfinished)
-    group = [run for run in unfinished if run.at == first]
-    _, end = next(loop.stops(first))
-    return group, first, min([end, *(run.at for run in unfinished if run.at > first)])
+def _spans(runs: "list[_Run]", loop: Loop) -> "Iterator[tuple[list[_Run], int, int]]":
+    """The runs that are furthest behind, where they are, and up to where, until all are done."""
+    while unfinished := [run for run in runs if run.at < loop.iterations]:
+        first = min(run.at for run in unfinished)
+        group = [run for run in unfinished if run.at == first]
+        _, end = next(loop.stops(first))
+        yield group, first, min([end, *(run.at for run in unfinished if run.at > first)])
 
 
 def _lowered(runs: "list[_Run]", loop: Loop, data: DeviceData | None) -> Any:
     """The program that comes first, traced."""
-    due = _due(runs, loop)
-    if due is None:
-        raise ValueError("no update is due")
-    group, first, last = due
-    pieces = [next(run.chunks(first, last)) for run in group]
-    program, arguments = _program(group, data, [piece for _, piece in pieces], pieces[0][0])
+    group, first, last = next(_spans(runs, loop))
+    program, arguments = _program(group, data, [next(run.chunks(first, last)) for run in group])
     return program.lower(*arguments)
 
 
 def _program(
-    group: "list[_Run]", data: DeviceData | None, segments: list[Segment | None], size: int
+    group: "list[_Run]", data: DeviceData | None, pieces: Sequence[tuple[int, Segment | None]]
 ) -> tuple[Any, tuple[Any, ...]]:
     runs = [(run.synthetic, run.state) for run in group]
-    return updates.program(group[0].method, runs, data, segments, size)
+    segments = [segment for _, segment in pieces]
+    return updates.program(group[0].method, runs, data, segments, pieces[0][0])
 
 
 def _advance(group: "list[_Run]", first: int, last: int, data: DeviceData | None) -> None:
     """Brings runs from one iteration to another, and evaluates them where that is due."""
-    loop, clock = group[0].loop, time.monotonic()
-    at = first
+    loop, clock, at = group[0].loop, time.monotonic(), first
     for pieces in zip(*(run.chunks(first, last) for run in group), strict=True):
-        size, segments = pieces[0][0], [segment for _, segment in pieces]
-        program, arguments = _program(group, data, segments, size)
-        made = program(*arguments)
+        program, arguments = _program(group, data, pieces)
+        made, size = program(*arguments), pieces[0][0]
         moved = made if len(group) > 1 else [made]
         at, now = at + size, time.monotonic()
         for run, (synthetic, state, metrics) in zip(group, moved, strict=True):
@@ -171,8 +178,7 @@ class _Run:
         self.method, self.loop, self._hooks = method, loop, start.hooks
         self._info: SetInfo = start.synthetic.info
         self._progress = Progress()
-        self.at, self.is_unsaved = 0, False
-        self.saved_at = time.monotonic()
+        self.at, self.is_unsaved, self.saved_at = 0, False, time.monotonic()
         self.should_stop = start.hooks.should_stop
 
     def begin(self, synthetic: SyntheticSet, data: DeviceData | None, key: jax.Array) -> None:
@@ -191,6 +197,7 @@ class _Run:
                     f"the state is of iteration {self.at}, beyond `iterations` {loop.iterations}"
                 )
         self._resumed_from = self.at
+        self._hooks.listener.began(self.at, loop.iterations)
 
     @property
     def is_to_look(self) -> bool:
@@ -206,7 +213,10 @@ class _Run:
 
     def chunks(self, first: int, last: int) -> Iterator[tuple[int, Segment | None]]:
         """The updates between two iterations in compiled calls: how many, on which segments."""
-        return _chunks(self._hooks.segments, first, last, self.loop.chunk)
+        sampler, size = self._hooks.segments, self.loop.chunk
+        sizes = [min(size, last - at) for at in range(first, last, size)]
+        pieces = [None] * len(sizes) if sampler is None else sampler.chunks(first, last, size)
+        return zip(sizes, pieces, strict=True)
 
     def outcome(self) -> Outcome:
         """What the run has come to."""
@@ -288,12 +298,3 @@ class _Run:
     def _described(self, synthetic: SyntheticSet) -> SyntheticSet:
         """The set with this run's description: a compiled program gives back its first caller's."""
         return synthetic.replace(info=self._info)
-
-
-def _chunks(
-    sampler: SegmentSampler | None, first: int, last: int, size: int
-) -> Iterator[tuple[int, Segment | None]]:
-    sizes = [min(size, last - at) for at in range(first, last, size)]
-    if sampler is None:
-        return iter([(s, None) for s in sizes])
-    return zip(sizes, sampler.chunks(first, last, size), strict=True)

@@ -41,12 +41,17 @@ class Saved(NamedTuple):
 class Listener:
     """Hears of a run's events and keeps its states; this one does nothing.
 
-    It is given the loop's own arrays, whose memory goes with the next update: to keep, copy them.
+    Derive from it and write the methods that are wanted. It is given the loop's own arrays, whose
+    memory goes with the next update: to keep, copy them.
     """
 
     def restore(self, like: Any) -> Saved | None:
         """The newest state, its arrays in the structure of `like`; None: start afresh."""
         return None
+
+    def began(self, iteration: int, iterations: int) -> None:
+        """The run starts, or resumes, behind `iteration`: what comes after it is told next, even
+        where an earlier command, stopped before it could store its state, told of it too."""
 
     def updated(self, iteration: int, iterations: int, rows: list[dict[str, float]]) -> None:
         """A chunk of updates was made up to `iteration`: the metrics of each, in order."""
@@ -58,6 +63,49 @@ class Listener:
 
     def save(self, state: Saved) -> None:
         """A state to resume from."""
+
+    def ended(self, outcome: "Outcome | None") -> None:
+        """Nothing more is told: the last iteration is made and evaluated; None: the run stops
+        before it, by `should_stop` or an error."""
+
+
+class Listeners(Listener):
+    """Several listeners as one: each hears of everything, in order."""
+
+    def __init__(self, *listeners: Listener) -> None:
+        self._listeners = listeners
+
+    def restore(self, like: Any) -> Saved | None:
+        """The state of the first that keeps any."""
+        states = (listener.restore(like) for listener in self._listeners)
+        return next((state for state in states if state is not None), None)
+
+    def began(self, iteration: int, iterations: int) -> None:
+        """Tells each."""
+        for listener in self._listeners:
+            listener.began(iteration, iterations)
+
+    def updated(self, iteration: int, iterations: int, rows: list[dict[str, float]]) -> None:
+        """Tells each."""
+        for listener in self._listeners:
+            listener.updated(iteration, iterations, rows)
+
+    def evaluated(
+        self, iteration: int, synthetic: SyntheticSet, accuracy: float, is_best: bool
+    ) -> None:
+        """Tells each."""
+        for listener in self._listeners:
+            listener.evaluated(iteration, synthetic, accuracy, is_best)
+
+    def save(self, state: Saved) -> None:
+        """Gives it to each."""
+        for listener in self._listeners:
+            listener.save(state)
+
+    def ended(self, outcome: "Outcome | None") -> None:
+        """Tells each."""
+        for listener in self._listeners:
+            listener.ended(outcome)
 
 
 @dataclass(frozen=True)

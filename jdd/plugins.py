@@ -10,8 +10,9 @@ import hashlib
 import importlib.metadata
 import sys
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 from jdd import files, records
 from jdd.errors import UserError
@@ -36,15 +37,40 @@ def load(path: str | Path) -> None:
         files.write_json(_store(), {**trusted, str(place): digest})
 
 
+def function(path: str | Path, name: str) -> Callable[..., Any]:
+    """A function or class that a user's file defines; the file is not remembered.
+
+    Args:
+      path: of the file.
+      name: of the function, and of the setting that names the file.
+
+    Raises:
+      UserError: there is no such file, it raises, or defines no such thing.
+    """
+    try:
+        files.check_path(Path(path))
+        found = getattr(_module(path, _source(Path(path).resolve())), name, None)
+    except UserError as error:
+        raise UserError(f"`{name}`: {error}") from error.__cause__
+    if not callable(found):
+        raise UserError(f"`{name}`: {path} defines no function of that name")
+    return cast(Callable[..., Any], found)
+
+
 def _run(path: str | Path, source: bytes) -> None:
+    """Runs a plugin, unless it has been."""
+    place, digest = str(Path(path).resolve()), _digest(source)
+    if _LOADED.get(place) != digest:
+        _module(path, source)
+        _LOADED[place] = digest
+
+
+def _module(path: str | Path, source: bytes) -> types.ModuleType:
     """Runs the very bytes that were read; Python's own loader might take a compiled file."""
     place = Path(path).resolve()
-    digest = _digest(source)
-    if _LOADED.get(str(place)) == digest:
-        return
     if place.suffix != ".py":
         raise UserError(f"{path} is no Python file: a plugin's name ends in .py")
-    module = types.ModuleType(f"jdd_plugin_{place.stem}_{digest[:8]}")
+    module = types.ModuleType(f"jdd_plugin_{place.stem}_{_digest(source)[:8]}")
     module.__file__ = str(place)
     sys.modules[module.__name__] = module
     try:
@@ -54,7 +80,7 @@ def _run(path: str | Path, source: bytes) -> None:
     except Exception as error:  # whatever the user's own code raises
         lines = str(error).strip().splitlines() or [""]
         raise UserError(f"plugin {path}: {type(error).__name__}: {lines[0][:200]}") from error
-    _LOADED[str(place)] = digest
+    return module
 
 
 def load_installed() -> None:

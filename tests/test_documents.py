@@ -6,9 +6,8 @@
 import contextlib
 import importlib
 import io
-import itertools
+import json
 import re
-import shlex
 import sys
 from pathlib import Path
 
@@ -35,6 +34,7 @@ PAGES = [
     ROOT / "CHANGELOG.md",
     ROOT / "SECURITY.md",
 ]
+NOTEBOOKS = sorted((ROOT / "docs/notebooks").glob("*.ipynb"))
 METHOD_PAGES = sorted((ROOT / "docs/methods").glob("*.md"))
 TABLE_PAGES = [*METHOD_PAGES, ROOT / "docs/presets.md"]
 GROUPS = {
@@ -69,6 +69,17 @@ def pages(paths):
     return pytest.mark.parametrize("page", paths, ids=name_of)
 
 
+def text_of(page):
+    """Of a notebook, as it were a page."""
+    if page.suffix == ".md":
+        return page.read_text()
+    cells = json.loads(page.read_text())["cells"]
+    texts = [(cell["cell_type"], "".join(cell["source"])) for cell in cells]
+    return "\n\n".join(
+        f"```python\n{text}\n```" if kind == "code" else text for kind, text in texts
+    )
+
+
 def without_code(text):
     return re.sub(r"`[^`\n]*`", "", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
 
@@ -83,9 +94,9 @@ def without_code_blocks(text):
     return re.sub(r"```.*?```", "", text, flags=re.DOTALL)
 
 
-@pages(PAGES)
+@pages([*PAGES, *NOTEBOOKS])
 def test_links_and_pictures_are_there(page):
-    for target in re.findall(r"\]\(([^)\s]+)\)", without_code_blocks(page.read_text())):
+    for target in re.findall(r"\]\(([^)\s]+)\)", without_code_blocks(text_of(page))):
         assert "://" not in target, f"a link to elsewhere: {target}"
         path, _, anchor = target.partition("#")
         place = page.parent / path if path else page
@@ -94,17 +105,18 @@ def test_links_and_pictures_are_there(page):
             assert anchor in anchors(place), target
 
 
-@pages([README, *(p for p in PAGES if p.name not in ("CHANGELOG.md", "README.md"))])
+@pages([*NOTEBOOKS, *(page for page in PAGES if page.name != "CHANGELOG.md")])
 def test_words(page):
-    text = without_code(page.read_text())
+    text = without_code(text_of(page))
     for word in WORDS:
         found = re.search(word, text, re.IGNORECASE)
         assert found is None, f"{found[0]!r}: see the design's names"
 
 
 def test_the_site_has_every_page():
-    pages = re.findall(r": (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
-    there = [path.relative_to(ROOT / "docs") for path in (ROOT / "docs").rglob("*.md")]
+    pages = re.findall(r": (\S+\.(?:md|ipynb))$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
+    paths = [*(ROOT / "docs").rglob("*.md"), *NOTEBOOKS]
+    there = [path.relative_to(ROOT / "docs") for path in paths]
     assert sorted(pages) == sorted(str(path) for path in there if path.parts[0] != "results")
 
 
@@ -112,18 +124,7 @@ def test_the_readme_is_short():
     assert len(README.read_text().splitlines()) < 120
 
 
-# Commands
-
-
-def commands(text):
-    """Each command line on `bin/…py`, as (script, arguments)."""
-    blocks = [b.replace("\\\n", " ") for b in re.findall(r"```\n(.*?)```", text, re.DOTALL)]
-    lines = [line for block in blocks for line in block.splitlines()]
-    lines += re.findall(r"`([^`]*bin/\w+\.py[^`]*)`", without_code_blocks(text))
-    for line in lines:
-        match = re.search(r"bin/(\w+)\.py\b(.*)", line.replace("\n", " "))
-        if match:
-            yield match[1], shlex.split(match[2].rstrip('"'), comments=True)
+# Flags; whole command lines: tests/cli/test_documented_commands.py
 
 
 _HELP = {}
@@ -140,30 +141,8 @@ def help_of(script, *arguments):
     return _HELP[script, arguments]
 
 
-def value_of(arguments, flag, default):
-    return dict(itertools.pairwise(arguments)).get(flag, default)
-
-
-def help_for(script, arguments):
-    if script not in ("distill", "train_experts"):
-        return help_of(script)
-    method = value_of(arguments, "--method", "mtt")
-    method = method if method in registry.METHODS else "dm"  # of a plugin, or a letter for one
-    return help_of(script, "--method", method)
-
-
 def flags_in(text):
     return set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", text))
-
-
-@pages(PAGES[:-1])
-def test_commands_have_flags_that_exist(page):
-    plugins = {"--hidden"}  # of examples/own_network.py
-    for script, arguments in commands(page.read_text()):
-        assert (ROOT / "bin" / f"{script}.py").exists(), script
-        named = {a.split("=")[0] for a in arguments if a.startswith("--")}
-        unknown = named - flags_in(help_for(script, arguments)) - plugins
-        assert not unknown, f"bin/{script}.py has no {', '.join(sorted(unknown))}"
 
 
 def test_flags_that_are_named_alone_exist():
@@ -176,6 +155,8 @@ def test_flags_that_are_named_alone_exist():
         text = without_code_blocks(page.read_text())
         if page.name == "coming-from-pytorch.md":  # the other columns have other people's
             text = "\n".join(line.split("|")[-2] for line in text.splitlines() if "|" in line)
+        if page.name == "comparison.md":  # so have the other rows
+            text = "\n".join(line for line in text.splitlines() if line[:1] != "|")
         codes = re.findall(r"`(--[^`]*)`", text)
         for flag in sorted({flag for code in codes for flag in flags_in(code)}):
             if not flag.startswith("--xla"):
@@ -295,18 +276,31 @@ def test_measured_figures_are_those_of_the_results():
 
 @pytest.mark.parametrize(
     ("page", "example"),
-    [("own-method", "method"), ("own-method", "network"), ("own-data", "dataset")],
+    [
+        *(("own-method", "method"), ("own-method", "network"), ("own-method", "listener")),
+        ("own-data", "dataset"),
+    ],
 )
 def test_pages_show_the_examples_as_they_are(page, example):
     code = (ROOT / f"examples/own_{example}.py").read_text()
     assert f"```python\n{code}```\n" in (ROOT / f"docs/{page}.md").read_text()
 
 
-def test_the_readme_s_code_runs(capsys):
-    (code,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    exec(compile(code, "README.md", "exec"), {})
-    before, after = (float(line.split()[0]) for line in capsys.readouterr().out.splitlines())
-    assert after > before + 5
+SHOWN = {path.read_text(): path.name for path in (ROOT / "examples").glob("*.py")}
+BLOCKS = [
+    pytest.param(page, block, id=f"{name_of(page)}-{i}")
+    for page in PAGES
+    for i, block in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL))
+    if block not in SHOWN  # which tests/test_examples.py and tests/cli/test_listeners.py run
+]
+
+
+@pytest.mark.parametrize(("page", "block"), BLOCKS)
+def test_python_blocks_run_as_they_are_printed(page, block, capsys):
+    exec(compile(block, str(page), "exec"), {"__name__": "block"})
+    if page == README:
+        before, after = (float(line.split()[0]) for line in capsys.readouterr().out.splitlines())
+        assert after > before + 5
 
 
 @pages([ROOT / "docs/dev/architecture.md", ROOT / "docs/dev/dependencies.md"])

@@ -14,7 +14,7 @@ from jdd.cli.program import Stopper, print_json, run_script
 from jdd.errors import UserError
 
 if TYPE_CHECKING:
-    from jdd.runs import RunResult, RunSettings
+    from jdd.runs import MakeListener, RunResult, RunSettings
 
 USAGE = "%(prog)s [--method NAME] [--dataset NAME] [--ipc N] [--out DIR] [flags]"
 DESCRIPTION = (
@@ -34,8 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return run_script(lambda stopper: _work(words, stopper), again)
 
 
-def _work(words: Sequence[str], stopper: Stopper) -> None:
-    began = time.monotonic()
+def _parser() -> Parser:
     parser = Parser(prog="distill.py", usage=USAGE, description=DESCRIPTION)
     selection.add_run_flags(parser)
     selection.add_directory_flags(parser)
@@ -43,6 +42,18 @@ def _work(words: Sequence[str], stopper: Stopper) -> None:
         DRY_RUN,
         action="store_true",
         help="print what the run will take: parameters, memory, time; write nothing",
+    )
+    parser.add_argument(
+        "--tensorboard",
+        action="store_true",
+        help="write event files for TensorBoard into tensorboard/ in --out: metrics, accuracies, "
+        "pictures (needs tensorboardX; a run that is resumed needs the flag again)",
+    )
+    parser.add_argument(
+        "--listener",
+        metavar="FILE",
+        help="a Python file whose listener(settings, out) returns a listener of your own, which "
+        "hears of updates and evaluations (docs/own-method.md)",
     )
     parser.add_argument(
         RECOMMEND,
@@ -53,8 +64,14 @@ def _work(words: Sequence[str], stopper: Stopper) -> None:
     parser.add_argument(
         forecast.TARGET, metavar="NAME", help=f"with {DRY_RUN}: {forecast.TARGET_WORDS}"
     )
+    return parser
+
+
+def _work(words: Sequence[str], stopper: Stopper) -> None:
+    began = time.monotonic()
     if RECOMMEND in words:
         return _recommend(words)
+    parser = _parser()
     preset = "paper" if forecast.is_wanted(words) else None
     args, settings = selection.parse(parser, words, preset)
     if args.target is not None:
@@ -70,7 +87,7 @@ def _work(words: Sequence[str], stopper: Stopper) -> None:
     from jdd.report.web import up_to_date
     from jdd.runs import run_seeds
 
-    outs = selection.outs(args, settings)
+    outs, listeners = selection.outs(args, settings), _listeners(args)
 
     def command(seed: int) -> str:
         of_seed = seed if args.seeds else None
@@ -88,6 +105,7 @@ def _work(words: Sequence[str], stopper: Stopper) -> None:
             should_stop=should_stop,
             began=began,
             command=command,
+            listeners=listeners,
         )
     if not distributed.is_primary():
         return
@@ -100,6 +118,20 @@ def _work(words: Sequence[str], stopper: Stopper) -> None:
     if args.json:
         value = results[0].to_json() if args.seeds is None else seeds_as_json(results)
         print_json(value)
+
+
+def _listeners(args: argparse.Namespace) -> "list[MakeListener]":
+    """What makes the listeners that the user asks for."""
+    made: list[MakeListener] = []
+    if args.tensorboard:
+        from jdd.runs.tensorboard import TensorBoard
+
+        made.append(TensorBoard)
+    if args.listener is not None:
+        from jdd import plugins
+
+        made.append(plugins.function(args.listener, "listener"))
+    return made
 
 
 def seeds_as_json(results: "Sequence[RunResult]") -> dict[str, Any]:

@@ -51,6 +51,9 @@ class Parser(argparse.ArgumentParser):
             dest=argparse.SUPPRESS,
             help="compile anew, and keep nothing of it for later commands",
         )
+        self.add_argument(
+            "--quiet", action="store_true", help="show warnings, errors and the result alone"
+        )
 
     def error(self, message: str) -> NoReturn:
         """Raises the parser's complaint."""
@@ -62,6 +65,9 @@ class Parser(argparse.ArgumentParser):
         args, rest = self.parse_known_args(*arguments)
         if rest:
             raise UserError(self._unknown(rest[0]))
+        from jdd.report import console
+
+        console.set_quiet(args.quiet)
         return args
 
     def parse_known_args(self, *arguments: Any) -> Any:  # type: ignore[override]

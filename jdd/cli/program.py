@@ -116,6 +116,9 @@ def run_script(work: Callable[[Stopper], Any], again: str = "") -> int:
             say_error(UserError(f"{error.filename or 'a file'}: {error.strerror}"))
             _end_all_processes()
             return USER_ERROR
+        finally:
+            if (console := sys.modules.get("jdd.report.console")) is not None:
+                console.set_quiet(False)  # `--quiet` is of one command
     return 128 + (stopper.signal or signal.SIGINT)
 
 

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 # Flags that say how a run goes, not what it makes; and where things are.
 _SAME_RUN = (
     *("--json", "--resume", "--overwrite", "--wait", "--distributed"),
-    "--no-compilation-cache",
+    *("--no-compilation-cache", "--quiet", "--tensorboard"),
 )
 _SELECTED = {
     **dict.fromkeys(("method", "dataset", "init", "network", "preset"), str),
     **dict.fromkeys(("ipc", "seed"), int),
 }
-_PLACES = ("--out", "--data-dir", "--experts", "--devices", "--seeds")
+_PLACES = ("--out", "--data-dir", "--experts", "--devices", "--seeds", "--listener")
 
 
 def add_run_flags(parser: argparse.ArgumentParser) -> None:

@@ -1,9 +1,12 @@
 """Progress on standard error: a bar on a terminal, a line every few seconds elsewhere."""
 
+import functools
 import sys
+import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
+from typing import Any
 
 from tqdm import tqdm
 
@@ -11,14 +14,56 @@ from jdd.distributed import is_primary
 from jdd.errors import Interrupted
 
 LINE_SECONDS = 10.0
+COMPILING_SECONDS = 2.0
+"""a program that takes longer to compile is said"""
+_COMPILING = "/jax/core/compile/backend_compile_duration"
+_is_quiet = False
+
+
+def set_quiet(is_quiet: bool) -> None:
+    """Whether warnings alone are shown, until it is set again."""
+    global _is_quiet
+    _is_quiet = is_quiet
 
 
 def say(text: str) -> None:
     """One line, above a bar that is there; of several processes of a run, the first says it."""
+    if not _is_quiet:
+        warn(text)
+
+
+def warn(text: str) -> None:
+    """The same for what is to be known even where all else is quiet."""
     if not is_primary():
         return
     tqdm.write(text, file=sys.stderr)
     sys.stderr.flush()
+
+
+@functools.cache
+def say_compiling() -> None:
+    """From now on, says that a program is being compiled where that takes long; how long it took,
+    where that was more than from one line of progress to the next."""
+    import jax
+
+    timers: dict[int, threading.Timer] = {}  # by thread
+
+    def begins(event: str, value: float, **_: Any) -> None:
+        if event == _COMPILING:
+            timer = threading.Timer(COMPILING_SECONDS, say, ["  compiling …"])
+            timer.daemon = True
+            timers[threading.get_ident()] = timer
+            timer.start()
+
+    def ends(event: str, duration_secs: float, **_: Any) -> None:
+        if event == _COMPILING:
+            if timer := timers.pop(threading.get_ident(), None):
+                timer.cancel()
+            if duration_secs > max(COMPILING_SECONDS, LINE_SECONDS):
+                say(f"  compiled in {duration(duration_secs)}")
+
+    jax.monitoring.register_scalar_listener(begins)
+    jax.monitoring.register_event_duration_secs_listener(ends)
 
 
 def duration(seconds: float) -> str:
@@ -39,6 +84,7 @@ class ProgressBar:
         self._first: tuple[int, float] | None = None  # what was done when work was first heard of
 
     def __enter__(self) -> "ProgressBar":
+        say_compiling()
         return self
 
     def __exit__(
@@ -52,7 +98,7 @@ class ProgressBar:
 
     def at(self, done: int, total: int, text: str = "") -> None:
         """`done` of `total` are done; `text` says how it goes."""
-        if not is_primary():
+        if _is_quiet or not is_primary():
             return
         now = time.monotonic()
         if self._first is None or done < self._first[0]:

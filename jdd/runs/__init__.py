@@ -8,3 +8,4 @@ from jdd.runs.run import run_seeds as run_seeds
 from jdd.runs.settings import RunSettings as RunSettings
 from jdd.runs.settings import Selection as Selection
 from jdd.runs.settings import build as build
+from jdd.runs.updating import MakeListener as MakeListener

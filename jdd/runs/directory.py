@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jdd import checkpoints, distributed, files, records
-from jdd.distillation import Listener, Progress, Saved
+from jdd.distillation import Listener, Outcome, Progress, Saved
 from jdd.errors import UserError, shortened
 from jdd.runs.result import RunResult
 from jdd.synthetic import SyntheticSet
@@ -17,7 +17,7 @@ LAST = "last"  # the folder of the last set, where the best is in the run's own
 # In the order they are taken away: what says that the rest is a run's comes last.
 ENTRIES = (
     *("synthetic", LAST, "state", "metrics.jsonl", "images", "tasks", "result.json", "report.html"),
-    "settings.json",
+    *("tensorboard", "settings.json"),
 )
 
 
@@ -162,6 +162,10 @@ class RunFiles(Listener):
         self._began = self._lines.exists()
         return saved
 
+    def began(self, iteration: int, iterations: int) -> None:
+        """Passes it on."""
+        self._shown.began(iteration, iterations)
+
     def updated(self, iteration: int, iterations: int, rows: list[dict[str, float]]) -> None:
         """Adds a line for each update."""
         self._check_there()
@@ -186,6 +190,11 @@ class RunFiles(Listener):
         self._check_there()
         header = {"progress": state.progress._asdict()}
         self._states.save(state.iteration, state.arrays, header)
+        self._shown.save(state)
+
+    def ended(self, outcome: Outcome | None) -> None:
+        """Passes it on."""
+        self._shown.ended(outcome)
 
     def _check_there(self) -> None:
         """Raises `UserError` where the directory went away; writing on would make half of one."""

@@ -58,8 +58,9 @@ def estimate(settings: RunSettings, data_dir: str | None = None) -> dict[str, An
         window, segment = problem.method.needs.segments, None
         if window is not None:
             segment = _segments(params, chunk, window.segments)
-        updated = (problem.method, synthetic, state, data, segment, chunk)
-        compiled = updates.of_run.lower(*updated).compile()
+        compiled = updates.of_run.lower(
+            problem.method, synthetic, state, data, segment, chunk
+        ).compile()
         found["peak_bytes"] = cost.peak_bytes(compiled)
 
         def update() -> Any:  # copies, as a chunk gives its arrays' memory away

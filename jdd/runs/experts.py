@@ -15,7 +15,7 @@ from jdd.difficulty import DifficultySpec
 from jdd.errors import Interrupted, UserError
 from jdd.experts import ExpertStore, open_compatible, open_or_create, train_experts
 from jdd.networks import NetworkLike
-from jdd.report.console import ProgressBar, say
+from jdd.report.console import ProgressBar, say, warn
 from jdd.runs.problem import Problem
 
 Stop = Callable[[], bool]
@@ -98,7 +98,7 @@ def difficulty_of(
     try:
         scores = difficulty.load(directory, spec, images.labels)
     except Damaged:
-        say(f"difficulty: the scores in {directory} are damaged, they are made again")
+        warn(f"difficulty: the scores in {directory} are damaged, they are made again")
         scores = None
     distributed.barrier(f"looked into {directory}")
     if scores is not None:

@@ -5,28 +5,28 @@ import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 
-from jdd import ahead, checkpoints, distributed, locks, randomness
-from jdd.distillation import Hooks, Loop, Outcome, Start, distill_many
+from jdd import ahead, distributed, locks
+from jdd.distillation import Outcome
 from jdd.errors import Interrupted, UserError
-from jdd.experts import ExpertStore, SegmentSampler, open_compatible
+from jdd.experts import ExpertStore, open_compatible
 from jdd.experts import default_directory as default_experts
 from jdd.methods import registry
 from jdd.report import pictures
-from jdd.report.console import ProgressBar, say
+from jdd.report.console import say, warn
 from jdd.runs import directory as rundir
 from jdd.runs import programs
 from jdd.runs.directory import LAST
 from jdd.runs.experts import ready_experts
-from jdd.runs.judging import judge, validator
+from jdd.runs.judging import judge
 from jdd.runs.problem import Problem, prepare, with_seed
 from jdd.runs.result import RunResult, machine
 from jdd.runs.settings import RunSettings
 from jdd.runs.soft_labels import with_label_logits
-from jdd.runs.watch import Watch
+from jdd.runs.updating import Job, MakeListener, distil
 from jdd.synthetic import SyntheticSet
 
 Stop = Callable[[], bool]
@@ -49,6 +49,7 @@ def run(
     should_stop: Stop = lambda: False,
     began: float | None = None,
     command: str = "",
+    listeners: Sequence[MakeListener] = (),
 ) -> RunResult:
     """Distils a dataset and evaluates the outcome.
 
@@ -65,6 +66,8 @@ def run(
       should_stop: asked often; once it is true the state is stored and `Interrupted` raised.
       began: `time.monotonic()` when the command began, if that was before this call.
       command: what makes the same run again, for the result.
+      listeners: each makes a listener from the run's settings and directory, which is told of its
+        events; `jdd.runs.tensorboard.TensorBoard` is one.
 
     Returns:
       What `result.json` holds.
@@ -84,6 +87,7 @@ def run(
         should_stop=should_stop,
         began=began,
         command=lambda _: command,
+        listeners=listeners,
     )[0]
 
 
@@ -99,6 +103,7 @@ def run_seeds(
     should_stop: Stop = lambda: False,
     began: float | None = None,
     command: Callable[[int], str] = lambda seed: "",
+    listeners: Sequence[MakeListener] = (),
 ) -> list[RunResult]:
     """The same run with several seeds, all updates in one program; see `run`.
 
@@ -107,7 +112,7 @@ def run_seeds(
     Args:
       settings: of all but the seed.
       outs: each seed's directory.
-      data_dir, experts_dir, resume, overwrite, wait, should_stop, began: as for `run`.
+      data_dir, experts_dir, resume, overwrite, wait, should_stop, began, listeners: as for `run`.
       command: of a seed, what makes its run again.
 
     Returns:
@@ -123,19 +128,7 @@ def run_seeds(
             f"`seeds`: {settings.method} chooses real images, there are no updates to make side by "
             "side; give one `seed` at a time"
         )
-    named = {"data_dir": data_dir, "experts": experts_dir}
-    places = {name: str(Path(place).resolve()) for name, place in named.items() if place}
-    jobs = [
-        _Job(
-            problem,
-            out,
-            {**problem.settings.to_json(), "command": command(seed), "places": places},
-            command(seed),
-        )
-        for problem, (seed, out) in zip(
-            _problems(settings, list(outs), data_dir), outs.items(), strict=True
-        )
-    ]
+    jobs = _jobs(settings, outs, data_dir, experts_dir, command)
     first = jobs[0].problem
     experts_dir = experts_dir or default_experts(jobs[0].out, first.expert_spec)
     if first.method.needs.segments is not None:
@@ -156,18 +149,31 @@ def run_seeds(
         if should_stop():
             raise Interrupted("nothing was begun")
         _announce(settings, [job.out for job in left])
-        how = _How(resume, overwrite, should_stop if wait else None, should_stop, began)
+        how = _How(resume, overwrite, should_stop if wait else None, should_stop, began, listeners)
         results |= _make(left, experts_dir, how)
     return [results[job.out] for job in jobs]
 
 
-class _Job(NamedTuple):
-    """One of the runs that are made together."""
-
-    problem: Problem
-    out: Path
-    stored: Mapping[str, Any]  # what settings.json is to hold
-    command: str
+def _jobs(
+    settings: RunSettings,
+    outs: Mapping[int, Path],
+    data_dir: str | None,
+    experts_dir: Path | None,
+    command: Callable[[int], str],
+) -> list[Job]:
+    named = {"data_dir": data_dir, "experts": experts_dir}
+    places = {name: str(Path(place).resolve()) for name, place in named.items() if place}
+    return [
+        Job(
+            problem,
+            out,
+            {**problem.settings.to_json(), "command": command(seed), "places": places},
+            command(seed),
+        )
+        for problem, (seed, out) in zip(
+            _problems(settings, list(outs), data_dir), outs.items(), strict=True
+        )
+    ]
 
 
 class _How(NamedTuple):
@@ -178,6 +184,7 @@ class _How(NamedTuple):
     waiting: Stop | None  # None: another process that writes is an error
     should_stop: Stop
     began: float
+    listeners: Sequence[MakeListener]
 
 
 def _problems(settings: RunSettings, seeds: list[int], data_dir: str | None) -> list[Problem]:
@@ -194,10 +201,10 @@ def _announce(settings: RunSettings, outs: list[Path]) -> None:
     )
     for note in (settings.note, PUBLISHED_CHOICES.get(settings.evaluation.choose)):
         if note:
-            say(note)
+            warn(note)
 
 
-def _make(jobs: Sequence[_Job], experts_dir: Path, how: _How) -> dict[Path, RunResult]:
+def _make(jobs: Sequence[Job], experts_dir: Path, how: _How) -> dict[Path, RunResult]:
     """Makes the runs that are not finished, each the only writer of its directory."""
     results: dict[Path, RunResult] = {}
     with contextlib.ExitStack() as held:
@@ -214,7 +221,7 @@ def _make(jobs: Sequence[_Job], experts_dir: Path, how: _How) -> dict[Path, RunR
         store, starts = _ready(jobs, experts_dir, how)
         for job in jobs:
             rundir.claim(job.out, job.stored, overwrite=how.overwrite)
-        outcomes = _distil(jobs, starts, store, how.should_stop)
+        outcomes = distil(jobs, starts, store, how.should_stop, how.listeners)
         shared = (time.monotonic() - how.began) / len(jobs)
         for job, outcome in zip(jobs, outcomes, strict=True):
             judging = time.monotonic()
@@ -231,7 +238,7 @@ def _make(jobs: Sequence[_Job], experts_dir: Path, how: _How) -> dict[Path, RunR
 
 
 def _ready(
-    jobs: Sequence[_Job], experts_dir: Path, how: _How
+    jobs: Sequence[Job], experts_dir: Path, how: _How
 ) -> tuple[ExpertStore | None, list[SyntheticSet]]:
     """The experts, where the method needs any, and the sets to start from."""
     problems = [job.problem for job in jobs]
@@ -244,51 +251,6 @@ def _ready(
     if not needs.label_logits:
         return store, [problem.start for problem in problems]
     return store, [with_label_logits(problem, store) for problem in problems]
-
-
-def _distil(
-    jobs: Sequence[_Job],
-    starts: Sequence[SyntheticSet],
-    store: ExpertStore | None,
-    should_stop: Stop,
-) -> list[Outcome]:
-    first, settings = jobs[0].problem, jobs[0].problem.settings
-    several = len(jobs) > 1
-    with ProgressBar("updates") as bar:
-        runs = []
-        for job, start in zip(jobs, starts, strict=True):
-            problem, is_first = job.problem, job is jobs[0]
-            watch = Watch(job.out, problem, bar if is_first else None, several)
-            hooks = Hooks(
-                evaluate=validator(problem, should_stop),
-                segments=_segments(problem, store),
-                listener=rundir.RunFiles(job.out, watch),
-                should_stop=should_stop,
-            )
-            runs.append(Start(start, randomness.key(problem.settings.seed, "method"), hooks))
-            _say_where(problem, job.out)
-        loop = Loop(settings.iterations, settings.evaluation.eval_every, settings.loop.chunk)
-        return distill_many(first.method, runs, first.real_data(), loop)
-
-
-def _say_where(problem: Problem, out: Path) -> None:
-    iterations = problem.settings.iterations
-    states = checkpoints.StateCheckpoints(out / "state").iterations()
-    if states and states[-1] <= iterations:
-        say(f"resuming from iteration {states[-1]} of {iterations}")
-    elif states:
-        raise UserError(
-            f"{out} has come to iteration {states[-1]} already: choose another `out` for "
-            f"{iterations}"
-        )
-
-
-def _segments(problem: Problem, store: ExpertStore | None) -> SegmentSampler | None:
-    window = problem.method.needs.segments
-    if store is None or window is None:
-        return None
-    count = problem.settings.experts.num_experts
-    return SegmentSampler(store, window, experts=count, seed=problem.settings.seed)
 
 
 def _conclude(problem: Problem, outcome: Outcome, out: Path, should_stop: Stop) -> RunResult:

@@ -39,6 +39,8 @@ distill --dataset digits --choose best | --choose 'best': did you mean 'test'? c
 distill --dataset digits --eval-every 0 | --eval-every 0: at least 1 is needed
 distill --dataset digits --devices x | argument --devices: 'x' is not a whole number
 distill --dataset digits --plugin none.py | none.py does not exist
+distill --dataset digits --listener none.py | error: --listener: plugin
+distill --dataset digits --listener file | --listener: file is no Python file: a plugin's name ends
 distill --dataset mnist --distributed | --distributed: give --data-dir, as not every process
 distill --dataset digits --distributed --wait | do not go together: leave --wait out
 distill --recommend --dataset mnst | --dataset 'mnst': did you mean 'mnist'?

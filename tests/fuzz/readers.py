@@ -295,6 +295,7 @@ def _read_run(place: Path) -> Any:
     from jdd.report import results
     from jdd.runs import RunResult
     from jdd.runs import directory as rundir
+    from jdd.runs.tensorboard import TensorBoard
 
     asked = json.loads((OLD_RUN / "settings.json").read_text())
     asked = {"method_settings": {"iterations": 6}, **asked, "plugins": _PLUGINS}
@@ -308,6 +309,11 @@ def _read_run(place: Path) -> Any:
         metrics = place / "metrics.jsonl"
         before = metrics.read_bytes() if metrics.is_file() else None
         with contextlib.suppress(UserError):
+            board = TensorBoard(None, place)
+            try:
+                board.began(0, 6)
+            finally:
+                board.ended(None)
             files.filter_lines(metrics, lambda line: line["iteration"] <= 4)
         if before is not None:
             metrics.write_bytes(before)
@@ -457,6 +463,7 @@ OPENED_BY = {
     "jdd.data.tfds._check_files": "tfds",
     "jdd.difficulty.load": "scores",
     "jdd.distillation._Run.begin": _ELSEWHERE,
+    "jdd.events.Listeners.restore": _ELSEWHERE,
     "jdd.experts.description.check_zarr": "experts",
     "jdd.experts.description._unsealed": "experts",
     "jdd.experts.store.ExpertStore._open": "experts",
@@ -484,6 +491,7 @@ OPENED_BY = {
     "jdd.report.reproduction._figure": "reproduction",
     "jdd.runs.directory.read_settings": "run",
     "jdd.runs.result.RunResult.load": "run",
+    "jdd.runs.tensorboard.TensorBoard.began": "run",
     "jdd.tasks.nas.store.SearchStore._read": "search",
     "jdd.tasks.reproduction.Job.is_done": "reproduction",
 }

@@ -1,0 +1,85 @@
+"""The updates of runs: what their loops are connected to."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jdd import checkpoints, randomness
+from jdd.distillation import Hooks, Listener, Listeners, Loop, Outcome, Start, distill_many
+from jdd.errors import UserError
+from jdd.experts import ExpertStore, SegmentSampler
+from jdd.report.console import ProgressBar, say
+from jdd.runs.directory import RunFiles
+from jdd.runs.judging import validator
+from jdd.runs.problem import Problem
+from jdd.runs.settings import RunSettings
+from jdd.runs.watch import Watch
+from jdd.synthetic import SyntheticSet
+
+MakeListener = Callable[[RunSettings, Path], Listener]
+"""makes the listener of a run from its settings and its directory"""
+
+
+class Job(NamedTuple):
+    """One of the runs that are made together."""
+
+    problem: Problem
+    out: Path
+    stored: Mapping[str, Any]  # what settings.json is to hold
+    command: str
+
+
+def distil(
+    jobs: Sequence[Job],
+    starts: Sequence[SyntheticSet],
+    store: ExpertStore | None,
+    should_stop: Callable[[], bool],
+    listeners: Sequence[MakeListener] = (),
+) -> list[Outcome]:
+    """Runs the loop of all jobs side by side, from the sets that they start with.
+
+    Args:
+      jobs: of one method, their directories locked and claimed.
+      starts: the set of each.
+      store: experts; None where the method needs none.
+      should_stop: asked often; once it is true the states are stored and `Interrupted` raised.
+      listeners: what makes each run's further listeners.
+    """
+    first, settings = jobs[0].problem, jobs[0].problem.settings
+    several = len(jobs) > 1
+    with ProgressBar("updates") as bar:
+        runs = []
+        for job, start in zip(jobs, starts, strict=True):
+            problem, is_first = job.problem, job is jobs[0]
+            watch = Watch(job.out, problem, bar if is_first else None, several)
+            own = [make(problem.settings, job.out) for make in listeners]
+            hooks = Hooks(
+                evaluate=validator(problem, should_stop),
+                segments=_segments(problem, store),
+                listener=RunFiles(job.out, Listeners(watch, *own)),
+                should_stop=should_stop,
+            )
+            runs.append(Start(start, randomness.key(problem.settings.seed, "method"), hooks))
+            _say_where(problem, job.out)
+        loop = Loop(settings.iterations, settings.evaluation.eval_every, settings.loop.chunk)
+        return distill_many(first.method, runs, first.real_data(), loop)
+
+
+def _say_where(problem: Problem, out: Path) -> None:
+    iterations = problem.settings.iterations
+    states = checkpoints.StateCheckpoints(out / "state").iterations()
+    if states and states[-1] <= iterations:
+        say(f"resuming from iteration {states[-1]} of {iterations}")
+    elif states:
+        raise UserError(
+            f"{out} has come to iteration {states[-1]} already: choose another `out` for "
+            f"{iterations}"
+        )
+
+
+def _segments(problem: Problem, store: ExpertStore | None) -> SegmentSampler | None:
+    window = problem.method.needs.segments
+    if store is None or window is None:
+        return None
+    count = problem.settings.experts.num_experts
+    return SegmentSampler(store, window, experts=count, seed=problem.settings.seed)
