@@ -81,8 +81,8 @@ class MultiFormation:
 
     Kim et al., "Dataset Condensation via Efficient Synthetic-Data Parameterization" (IDC, 2022),
     section 4.2. Where the factor does not divide a side, the image is first filled up with 0.5 (in
-    its code of pixels in [0, 1], here of preprocessed ones). The formation `multi` gives the images of every factor from 1 up, so 1 + 4 + … for
-    each stored one.
+    its code of pixels in [0, 1], here of preprocessed ones). The formation `multi` gives the images
+    of every factor from 1 up, so 1 + 4 + … for each stored one.
     """
 
     factor: int

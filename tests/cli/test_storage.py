@@ -44,7 +44,7 @@ def run(capfd, method, out, *flags):
     return found
 
 
-_SHORT = ("dm", "herding", "frepo")  # the others repeat them in part
+_SHORT = ("dm", "herding", "ncfm")  # the others repeat them in part
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,8 @@ def test_what_back_propagation_through_time_has_published():
         assert (of.lr_img, of.lr_label) == values[6:], (dataset, ipc)
         assert (of.inner_optimizer, of.lr_net, of.iterations) == ("adam", 0.001, 60000)
         assert (of.augmentation, of.window_start, of.clip) == ("flip_rotate", "random", 2.0)
+        recipe = run.recipe("color")  # the student's own optimiser, up to a small weight decay
+        assert (recipe.optimizer, recipe.learning_rate) == ("adamw", of.lr_net)
         assert run.loop.preprocessing == ("standard" if dataset == "tiny_imagenet" else "zca")
 
 
