@@ -265,7 +265,7 @@ _PAPER = Preset(
         "tiny_imagenet": {10: {**_TINY, **_SLOW, **_LONG}},
     },
     "cifar10",
-    {"chunk": 5, "eval_every": 250},
+    {"chunk": 5, "eval_every": 250, "eval_optimizer": "adamw"},
 )
 _QUICK = Preset(
     {

@@ -244,13 +244,15 @@ def augmented(settings: NcfmSettings, key: jax.Array, images: jax.Array) -> jax.
 # twice, has weight decay and CutMix. The released code's AdamW steps after each class and each of
 # the two losses, 1e-3 in pixels of [0, 1]: at ten classes √20 as far an update as one step does.
 _COUNTS: Mapping[int, Row] = {1: {}, 10: {}, 50: {}}
-_TINY = {"depth": 4, "chunk": 1}
+_EPOCHS = {1: 2000, 10: 300, 50: 40}
+_TINY = {ipc: {"depth": 4, "chunk": 1, "eval_epochs": of} for ipc, of in _EPOCHS.items()}
 _SUBSET = {"depth": 5, "train_epochs": 80, "expert_epochs": 80}
+_RECIPE = {"eval_optimizer": "adamw", "eval_cutmix": 0.5, "eval_stacked": True, "eval_batch": 128}
 _PAPER = Preset(
     {
         "cifar10": _COUNTS,
         "cifar100": _COUNTS,
-        "tiny_imagenet": {1: _TINY, 10: _TINY, 50: _TINY},
+        "tiny_imagenet": _TINY,
         "folder": {1: _SUBSET, 10: _SUBSET},
     },
     "cifar10",
@@ -261,6 +263,8 @@ _PAPER = Preset(
         "batch_train": 128,
         "mom_teacher": 0.9,
         "eval_epochs": 2000,
+        "eval_schedule": "cosine",
+        **_RECIPE,
         "chunk": 10,
         "eval_every": 1000,
     },

@@ -20,7 +20,8 @@ from jdd.errors import SettingError, UserError
 
 FORMATIONS = ("uniform", "multi")
 _MOST_SIDE = 4096  # of an image, in pixels
-_PADDING = 0.5  # what an image is filled up with to a multiple of the factor, as IDC's code has it
+# IDC's code fills an image up with 0.5 to a multiple of the factor: of pixels in [0, 1] there.
+_PADDING = 0.5
 
 
 class Decoder(Protocol):
@@ -79,9 +80,9 @@ class MultiFormation:
     """A stored image holds factor × factor smaller ones, each enlarged bilinearly.
 
     Kim et al., "Dataset Condensation via Efficient Synthetic-Data Parameterization" (IDC, 2022),
-    section 4.2. Where the factor does not divide a side, the image is first filled up with 0.5, as
-    in its code. The formation `multi` gives the images of every factor from 1 up, so 1 + 4 + … for
-    each stored one.
+    section 4.2. Where the factor does not divide a side, the image is first filled up with 0.5 (in
+    its code of pixels in [0, 1], here of preprocessed ones). The formation `multi` gives the images
+    of every factor from 1 up, so 1 + 4 + … for each stored one.
     """
 
     factor: int

@@ -7,23 +7,29 @@ import pytest
 
 from jdd import SyntheticSet
 from jdd.cli import distill, evaluate, export, nas
+from jdd.methods.registry import METHODS
 from jdd.synthetic import Dct, MultiFormation
 from tests.cli.running import call
 
 FEW = ["--dataset", "digits", "--preset", "quick", "--width", "8", "--eval-epochs", "5"]
 FEW += ["--eval-networks", "1", "--full-data-epochs", "0", "--no-eval-random"]
+FEW_REAL = ["--iterations", "2", "--batch-real", "8"]
+EXPERTS = ["--iterations", "2", "--num-experts", "1", "--train-epochs", "3"]
+TRAJECTORY = [*EXPERTS, "--syn-steps", "3", "--max-start-epoch", "1"]
 UPDATES = {
-    "dm": ["--iterations", "2", "--batch-real", "8"],
-    "dsa": ["--iterations", "2", "--batch-real", "8"],
-    "mtt": ["--iterations", "2", "--syn-steps", "3", "--num-experts", "1", "--train-epochs", "3"],
-    "datm": ["--iterations", "2", "--syn-steps", "3", "--num-experts", "1", "--train-epochs", "3"],
+    **dict.fromkeys(("dc", "dsa", "dm", "datadam"), FEW_REAL),
+    "idc": [*FEW_REAL, "--train-steps", "1", "--batch-train", "8"],
+    "bptt": [*FEW_REAL, "--syn-steps", "3", "--window", "2"],
+    "frepo": [*FEW_REAL, "--pool", "2", "--pool-steps", "2"],
+    "ncfm": [*EXPERTS, "--expert-epochs", "3", "--batch-real", "8", "--frequencies", "8"],
+    **dict.fromkeys(("mtt", "datm", "pad"), TRAJECTORY),
     "random": [],
     "herding": ["--feature-epochs", "1"],
+    "k_center": ["--feature-epochs", "1"],
 }
-UPDATES = {
-    method: [*words, *(["--max-start-epoch", "1"] if "--syn-steps" in words else [])]
-    for method, words in UPDATES.items()
-}
+MOVE = [name for name in UPDATES if not METHODS[name].is_coreset]
+# Numbers that are stored and are no pixels: label logits of 40 images, a step size.
+LABELS = {"datm": 401, "pad": 401, "frepo": 400, "mtt": 1, "bptt": 1}
 
 
 @pytest.fixture(scope="module")
@@ -38,20 +44,19 @@ def run(capfd, method, out, *flags):
     return found
 
 
-_LONG = ("dsa", "mtt", "datm", "random")  # each of whose kind another is tried
+_SHORT = ("dm", "herding", "ncfm")  # the others repeat them in part
 
 
 @pytest.mark.parametrize(
     "method",
-    [pytest.param(name, marks=pytest.mark.slow if name in _LONG else ()) for name in UPDATES],
+    [pytest.param(name, marks=() if name in _SHORT else pytest.mark.slow) for name in UPDATES],
 )
 def test_every_method_fills_the_same_storage_with_more_images(base, capfd, method):
     found = run(capfd, method, base / method, "--factor", "2")
     made = SyntheticSet.load(base / method)
     assert isinstance(made.decoder, MultiFormation)
     assert made.storage.shape == (10, 8, 8, 1) and made.images.shape == (40, 8, 8, 1)
-    learned = 40 * 10 + 1 if method == "datm" else int(method == "mtt")
-    assert made.numbers == 640 + learned
+    assert made.numbers == 640 + LABELS.get(method, 0)
     assert found["storage"] == {
         "numbers": made.numbers,
         "images": 40,
@@ -69,24 +74,28 @@ def test_every_method_fills_the_same_storage_with_more_images(base, capfd, metho
 
 
 @pytest.mark.slow
-def test_coefficients_are_learned(base, capfd):
-    run(capfd, "dm", base / "dct", "--decoder", "dct", "--coefficients", "32")
-    made = SyntheticSet.load(base / "dct")
-    assert isinstance(made.decoder, Dct)
-    assert made.storage.shape == (20, 32, 1) and made.images.shape == (20, 8, 8, 1)
-    again = run(
-        capfd,
-        "dm",
-        base / "dct2",
-        "--decoder",
-        "dct",
-        "--coefficients",
-        "32",
-        "--init",
-        base / "dct",
-    )
-    moved = SyntheticSet.load(base / "dct2" / "last")
-    assert again["init"].endswith("dct") and not np.array_equal(moved.storage, made.storage)
+@pytest.mark.parametrize("method", MOVE)
+@pytest.mark.parametrize("storage", ["factor", "dct"])
+def test_every_method_moves_what_is_stored_from_every_start(base, capfd, method, storage):
+    words, decoder, shape, images = {
+        "factor": (["--factor", "2"], MultiFormation, (10, 8, 8, 1), 40),
+        "dct": (["--decoder", "dct", "--coefficients", "32"], Dct, (20, 32, 1), 20),
+    }[storage]
+    place = base / f"{method}-{storage}"
+    # Factor 2 from real images is the test above.
+    for start in ("real", "noise", place / "noise")[storage == "factor" :]:
+        out = place / ("stored" if start == place / "noise" else start)
+        assert run(capfd, method, out, *words, "--init", start)["init"].endswith(str(start))
+        made = SyntheticSet.load(out / "last")
+        assert isinstance(made.decoder, decoder)
+        assert made.storage.shape == shape and made.images.shape == (images, 8, 8, 1)
+    given = SyntheticSet.load(place / "noise").storage
+    moved = np.abs(made.storage - given).reshape(len(given), -1).max(axis=1)
+    assert np.all(moved > 0) and np.all(np.isfinite(moved))
+
+
+def test_every_registered_method_is_here():
+    assert UPDATES.keys() == METHODS.keys()
 
 
 def test_a_start_from_noise_or_from_a_stored_set(base, capfd):

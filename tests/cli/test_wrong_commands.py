@@ -29,6 +29,13 @@ distill --dataset digits --method dm --expert-epochs 3 | --expert-epochs is a se
 distill --dataset digits --method random --iterations 3 | --iterations is a setting of bptt, datadam
 distill --dataset digits --method random --init noise | --init noise: random chooses real images
 distill --dataset digits --method idc --factor 0 | --factor 0: at least 1 is needed
+distill --dataset digits --method idc --factor 5 | --factor 5: from 1 to 4 for 8 × 8 pixels
+distill --dataset digits --method frepo --decoder dct --factor 2 | --factor 2: --decoder dct stores
+distill --dataset digits --method idc --factor 1 --formation multi | --formation multi: it takes a
+distill --dataset digits --method k_center --decoder dct | --decoder dct: k_center chooses real
+distill --dataset digits --method idc --lr-label 1 | --lr-label is a setting of bptt, datm, pad, not
+distill --dataset digits --method ncfm --learn-labels | --learn-labels is a setting of frepo, not of
+distill --dataset digits --method bptt --window 61 | --window 61: with --min-start 0 it must be at
 distill --dataset digits --method ncfm --lr-img 0 | --lr-img 0.0: it must be above 0
 distill --dataset digits --method dm --decoder jpeg | --decoder 'jpeg': did you mean 'pixels'?
 distill --dataset digits --decoder dct --coefficients 99 | --coefficients 99: from 1 to 64

@@ -1,21 +1,26 @@
 """Back-propagation through a student's training against plain differentiation of a plain loop."""
 
 import dataclasses
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.experimental import io_callback
 
 from jdd import distillation, networks
+from jdd.data import DeviceData
+from jdd.data.device import class_index
 from jdd.errors import Interrupted, SettingError, UserError
 from jdd.methods import BpttSettings, bptt, guarded
 from jdd.methods.bptt import _window_start
 from jdd.methods.student import balanced_batches
-from jdd.synthetic import MultiFormation
+from jdd.synthetic import MultiFormation, SetInfo, SyntheticSet
 from tests.methods import small
 
+PUBLISHED = Path(__file__).parents[1] / "fixtures" / "published" / "bptt.npz"
 NETWORK = networks.create("MLP", small.CLASSES, width=16)
 REAL = 12  # images of each class
 SETTINGS = BpttSettings(
@@ -29,6 +34,92 @@ SETTINGS = BpttSettings(
     clip=0.5,
     augmentation="none",
 )
+
+
+def released():
+    """The inputs and weights of the stored updates, in our names."""
+    rng = np.random.default_rng(702)
+
+    def draw(*shape):
+        return rng.standard_normal(shape).astype(np.float32)
+
+    def block(channels):
+        kernel = draw(3, 3, channels, 6) / np.float32(3 * np.sqrt(channels))
+        conv = {"kernel": kernel, "bias": draw(6)}
+        near = {"scale": 1 + np.float32(0.1) * draw(6), "bias": np.float32(0.1) * draw(6)}
+        return {"conv": conv, "norm": near}
+
+    def weights(last):
+        kernel = np.float32(last) * draw(24, 4) / np.float32(np.sqrt(24))
+        classifier = {"kernel": kernel, "bias": draw(4)}
+        return {"block_0": block(3), "block_1": block(6), "classifier": classifier}
+
+    students = [weights(last) for last in (1, 1, 9)]  # the last one's gradient is cut
+    return students, draw(8, 8, 8, 3), draw(8, 4), draw(24, 8, 8, 3)
+
+
+def updates_from(students, settings, images, labels, real):
+    """The set, Adam's means and the metrics behind an update from each of these weights."""
+    network, waiting = networks.create("ConvNet", 4, width=6, depth=2), iter(students)
+    like = jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape, p.dtype), students[0])
+
+    def init(key, shown):
+        del key, shown
+        return io_callback(lambda: next(waiting), like, ordered=True)
+
+    def apply(params, shown):
+        return network.apply({"params": params}, shown)
+
+    method = guarded(bptt(settings, networks.from_functions(init, apply)))
+    info = SetInfo("cifar10", tuple("abcd"), {}, 2)
+    synthetic = SyntheticSet(jnp.asarray(images), jnp.asarray(labels), None, info)
+    classes = np.arange(24, dtype=np.int32) % 4
+    of = DeviceData(jnp.asarray(real), jnp.asarray(classes), index=class_index(classes, 4))
+    synthetic, state = method.init(jax.random.key(0), synthetic, of)
+    update, seen = jax.jit(method.update), []
+    for _ in students:
+        synthetic, state, metrics = update(synthetic, state, of)
+        seen.append(metrics)
+    adam = state.optimizer.adam.inner_states
+    return synthetic, {name: adam[name].inner_state[0].mu for name in adam}, seen
+
+
+@pytest.mark.parametrize(
+    "case",
+    ["adam", *(pytest.param(case, marks=pytest.mark.slow) for case in ("learned", "sgd"))],
+)
+def test_updates_are_those_of_the_released_code(case):
+    students, images, logits, real = released()
+    changes = {
+        "adam": {},
+        "learned": {"lr_label": 0.01},
+        "sgd": {"inner_optimizer": "sgd", "lr_net": 0.1},
+    }[case]
+    settings = BpttSettings(
+        **{"syn_steps": 5, "window": 3, "min_start": 2, "batch_real": 24, "augmentation": "none"},
+        **{"lr_img": 0.01, "lr_net": 0.01} | changes,
+    )
+    labels = logits if case == "learned" else np.repeat(np.arange(4, dtype=np.int32), 2)
+    students = students if case == "adam" else students[:1]
+    synthetic, means, seen = updates_from(students, settings, images, labels, real)
+    stored = {key.removeprefix(f"{case}/"): value for key, value in np.load(PUBLISHED).items()}
+    for i, metrics in enumerate(seen):
+        assert int(metrics["dropped"]) == 0
+        assert float(metrics["loss"]) == pytest.approx(float(stored[f"{i}/loss"]), rel=1e-6)
+        length = float(stored[f"{i}/length"])
+        assert float(metrics["gradient_norm"]) == pytest.approx(length, rel=1e-4)
+    close(means["images"].images, stored["mean"], 2e-4)
+    if case == "adam":
+        close(synthetic.images - images, stored["images"], 2e-3)
+    if case == "learned":  # theirs are probabilities: what follows is the softmax's derivative
+        chances, theirs = jax.nn.softmax(logits), stored["label_mean"]
+        theirs = chances * (theirs - np.sum(chances * theirs, axis=1, keepdims=True))
+        close(means["labels"].labels, theirs, 2e-4)
+
+
+def close(ours, theirs, tolerance):
+    """By no more than this share of their largest entry."""
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=tolerance * np.abs(theirs).max())
 
 
 def plain_student(kind, params, loss, before, window):

@@ -241,22 +241,30 @@ def test_what_cannot_be_matched_is_refused():
 
 
 def test_what_the_released_code_has():
-    """Rates for pixels in [0, 1], 5e-3 · ipc / 10, over the square of CIFAR-10's deviations."""
+    """Rates for pixels in [0, 1], times ipc / 10, over the square of each dataset's deviations."""
 
     def built(dataset, ipc):
         return run_settings.build(Selection("idc", dataset, ipc, "real", preset="paper"))
 
+    for dataset, published, deviations in [
+        ("cifar10", 5e-3, [0.2023, 0.1994, 0.2010]),
+        ("cifar100", 5e-3, [0.2673, 0.2564, 0.2762]),
+        ("svhn", 5e-3, [0.1980, 0.2010, 0.1970]),
+        ("mnist", 1e-4, [0.3081]),
+        ("fashion_mnist", 1e-4, [0.3530]),
+    ]:
+        for ipc in (1, 10, 50):
+            rate = published * ipc / 10 / np.mean(np.square(deviations))
+            ours = built(dataset, ipc).method_settings.lr_img
+            assert ours == pytest.approx(rate, rel=0.01), dataset
     for ipc in (1, 10, 50):
         run = built("cifar10", ipc)
         of = run.method_settings
-        rate = 5e-3 * ipc / 10 / np.mean(np.square([0.2023, 0.1994, 0.2010]))
-        assert of.lr_img == pytest.approx(rate, rel=0.01)
         assert (of.metric, of.train_steps, of.outer_loop, of.iterations) == ("mse", 32, 100, 200000)
         recipe = run.recipe("color_crop_cutout_flip_scale_rotate")
         assert recipe.augmentation == "stacked_color_crop_flip_scale_rotate"
         assert (recipe.cutmix, recipe.epochs, recipe.batch_size) == (0.5, 1000, 64)
         assert run.storage.factor == 2
     of = built("mnist", 10).method_settings
-    assert of.lr_img == pytest.approx(1e-4 / 0.3081**2, rel=0.01)
     assert (of.metric, of.train_steps, of.augmentation) == ("l1", 8, "color_crop")
     assert of.net_cutmix == built("mnist", 10).recipe("color").cutmix == 0

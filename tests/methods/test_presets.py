@@ -106,7 +106,41 @@ def test_what_back_propagation_through_time_has_published():
         assert (of.lr_img, of.lr_label) == values[6:], (dataset, ipc)
         assert (of.inner_optimizer, of.lr_net, of.iterations) == ("adam", 0.001, 60000)
         assert (of.augmentation, of.window_start, of.clip) == ("flip_rotate", "random", 2.0)
+        recipe = run.recipe("color")  # the student's own optimiser, up to a small weight decay
+        assert (recipe.optimizer, recipe.learning_rate) == ("adamw", of.lr_net)
         assert run.loop.preprocessing == ("standard" if dataset == "tiny_imagenet" else "zca")
+
+
+def test_what_characteristic_functions_have_published():
+    """The settings files of Wang et al. 2025's code."""
+    for dataset, ipc, depth, pretrained, epochs in [
+        ("cifar10", 1, 3, 60, 2000),
+        ("cifar100", 50, 3, 60, 2000),
+        ("tiny_imagenet", 1, 4, 60, 2000),
+        ("tiny_imagenet", 10, 4, 60, 300),
+        ("tiny_imagenet", 50, 4, 60, 40),
+        ("folder:any", 10, 5, 80, 2000),
+    ]:
+        run = built(dataset, ipc, method="ncfm")
+        of, recipe = run.method_settings, run.recipe("color_cutout_flip")
+        assert (of.iterations, of.batch_real, of.frequencies) == (20000, 1024, 4096)
+        assert (of.amplitude, of.phase, of.calibration, of.learn_frequencies) == (
+            0.5,
+            0.5,
+            1,
+            False,
+        )
+        assert (run.options["depth"], run.storage.factor) == (depth, 2), (dataset, ipc)
+        experts = run.experts
+        assert (
+            (experts.num_experts, experts.train_epochs)
+            == (20, pretrained)
+            == (20, of.expert_epochs)
+        )
+        assert (experts.batch_train, experts.lr_teacher, experts.mom_teacher) == (128, 0.01, 0.9)
+        assert (recipe.optimizer, recipe.learning_rate, recipe.epochs) == ("adamw", 0.001, epochs)
+        assert (recipe.cutmix, recipe.cutmix_beta, recipe.batch_size) == (0.5, 1.0, 128)
+        assert recipe.augmentation == "stacked_color_flip"
 
 
 @pytest.mark.parametrize("method", ["datm", "pad"])
