@@ -187,18 +187,21 @@ def add_count(
     )
 
 
-def add_recipe_flags(parser: Parser, without: Sequence[str] = ()) -> None:
+def add_recipe_flags(
+    parser: Parser,
+    without: Sequence[str] = (),
+    title: str = "recipe, in place of what is written on the set",
+    shown: str = "default: the set's; published: {}",
+) -> None:
     """A flag for each field of the recipe that is written on a set, but those named.
 
     Where the network may be chosen, its options have flags too: those of ConvNet, whose names all
-    networks' options have.
+    networks' options have. Title and `shown` are of the group in `--help`; see `add_settings`.
     """
     from jdd.settings import defaults
     from jdd.training import Recipe
 
     fields = {name: v for name, v in defaults(Recipe).items() if name not in without}
-    title = "recipe, in place of what is written on the set"
-    shown = "default: the set's; published: {}"
     add_settings(parser, title, fields, helps(Recipe), shown)
     if "network" not in without:
         from jdd import networks

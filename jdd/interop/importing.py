@@ -1,0 +1,190 @@
+"""Published sets and experts as ours: a set to evaluate, export and start from; a store."""
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jdd import data
+from jdd.data import Dataset
+from jdd.errors import SettingError, UserError
+from jdd.experts import ExpertSpec, ExpertStore
+from jdd.experts.description import Header, write_header
+from jdd.experts.store import shapes_of
+from jdd.interop.export import new_folder
+from jdd.interop.published import FoundExperts, FoundSet
+from jdd.interop.torch import TorchLayout
+from jdd.networks import Network, NetworkLike
+from jdd.synthetic import IDENTITY, MultiFormation, SetInfo, SyntheticSet
+from jdd.training import Recipe, apply_training
+
+TEMPERATURE = 0.4  # as the method frepo has it
+MeanStd = tuple[list[float], list[float]]
+_TEST_IMAGES, _BATCH = 1000, 250
+_Progress = Callable[[int, int, str], None]
+
+
+def import_set(
+    found: FoundSet,
+    dataset: Dataset,
+    recipe: Recipe,
+    *,
+    method: str = "published",
+    mean_std: MeanStd | None = None,
+    temperature: float = TEMPERATURE,
+    factor: int = 1,
+) -> SyntheticSet:
+    """A set as it was read, as one of `dataset` as it is loaded.
+
+    Args:
+      found: what the file holds.
+      dataset: with the preprocessing that the set was made with.
+      recipe: how networks are trained on it.
+      method: what made it.
+      mean_std: of each channel, that its images were normalised by, where they are not the
+        dataset's here; the images are converted.
+      temperature: label logits are targets of a regression divided by it.
+      factor: a stored image holds factor × factor smaller ones (IDC, NCFM).
+
+    Raises:
+      SettingError: `mean_std` of other channels, or with another preprocessing.
+      UserError: the set is not of this dataset.
+    """
+    height, width, channels = dataset.image_shape
+    if found.images.shape[1:] != dataset.image_shape:
+        sizes = ["×".join(map(str, s)) for s in (found.images.shape[1:], dataset.image_shape)]
+        raise UserError(
+            f"the file holds images of {sizes[0]}, {dataset.name} here has {sizes[1]}: name "
+            "another `dataset`, or give the `image_size` that it was resized to"
+        )
+    images = jnp.asarray(found.images)
+    if mean_std is not None:
+        if dataset.preprocess.kind != "standard":
+            raise SettingError("mean", mean_std[0], "`preprocessing` standard alone goes by it")
+        for name, values in zip(("mean", "std"), mean_std, strict=True):
+            if len(values) != channels:
+                raise SettingError(name, values, f"{channels} are needed, one a channel")
+        mean, std = (jnp.asarray(values, jnp.float32) for values in mean_std)
+        images = (images * std + mean - dataset.preprocess.mean) / dataset.preprocess.std
+    stored, classes = len(found.images), dataset.num_classes
+    hard = found.labels.ndim == 1
+    places = (
+        found.labels.clip(0, classes) if hard else np.repeat(np.arange(classes), stored // classes)
+    )
+    if stored % classes or (np.bincount(places, minlength=classes) != stored // classes).any():
+        raise UserError(
+            f"the file holds {stored} images, not as many of each of the {classes} classes of "
+            f"{dataset.name}: name another `dataset`"
+        )
+    info = SetInfo(
+        dataset=dataset.name,
+        class_names=dataset.class_names,
+        preprocessing=dataset.preprocess.spec(),
+        ipc=stored // classes,
+        init="unknown",
+        method=method,
+        recipe=recipe,
+    )
+    rate = None if found.learning_rate is None else jnp.float32(found.learning_rate)
+    labels = found.labels / np.float32(temperature) if found.has_targets else found.labels
+    decoder = IDENTITY if factor == 1 else MultiFormation(factor, height, width, "uniform")
+    if factor > 1 and not hard:
+        raise SettingError("factor", factor, "the file holds soft labels, of whole images alone")
+    made = SyntheticSet(images, jnp.asarray(labels), rate, info)
+    if hard:
+        made = SyntheticSet.store(made.by_class().storage, info, decoder)
+        made = made.replace(learning_rate=rate)
+    made.check("the set in the file")
+    return made
+
+
+def import_experts(
+    buffers: Iterable[FoundExperts],
+    directory: Path,
+    spec: ExpertSpec,
+    network: NetworkLike,
+    dataset: Dataset,
+    progress: _Progress = lambda done, total, line: None,
+) -> ExpertStore:
+    """A store of experts as they were read; nothing stays where it cannot be made.
+
+    Its accuracies are those of the last epochs on up to 1,000 of the test images, as published
+    experts have seen all training images.
+
+    Args:
+      buffers: what the files hold, one after another.
+      directory: which does not exist, or is empty.
+      spec: what the experts are; their number and epochs are those of the files.
+      network: theirs.
+      dataset: theirs, as preprocessed as it was for them.
+      progress: told the epochs of the buffer at hand that are stored.
+
+    Raises:
+      UserError: the parameters are not those of the network, or not finite; the buffers do not fit
+        to each other; the directory cannot be written.
+    """
+    if not isinstance(network, Network):
+        raise SettingError("network", spec.network, "it is none of the published ones")
+    layout = TorchLayout(network, dataset.image_shape)
+    test = data.subset(dataset.test, min(_TEST_IMAGES, len(dataset.test)), seed=0)
+
+    def converted(tensors: Any, expert: int, epoch: int) -> Any:
+        params = layout.params(tensors)
+        if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params)):
+            raise UserError(f"expert {expert + 1} is not finite at epoch {epoch}")
+        return params
+
+    def fill(part: Path) -> None:
+        store, count, made = None, 0, spec
+        for buffer in buffers:
+            epochs = len(buffer.trajectories[0]) - 1
+            made = _sized(spec, count + len(buffer.trajectories), epochs)
+            if store is None:
+                params = converted(buffer.trajectories[0][0], 0, 0)
+                store = ExpertStore.create(part, made, params)
+            elif epochs != store.spec.settings.train_epochs:
+                before = store.spec.settings.train_epochs
+                raise UserError(f"experts of {before} epochs in one file, of {epochs} in another")
+            store.extend(made.settings.num_experts)
+            for at, trajectory in enumerate(buffer.trajectories):
+                for epoch, tensors in enumerate(trajectory):
+                    params = converted(tensors, count, epoch)
+                    store.write(count, epoch, params)
+                    done, total = at * epochs + epoch, len(buffer.trajectories) * epochs
+                    progress(done, total, f"expert {count + 1}")
+                store.finish([_accuracy(network, params, test, dataset)])
+                count += 1
+        if store is None:
+            raise UserError("there are no experts")
+        write_header(part / "store.json", Header(made, shapes_of(params)))
+
+    new_folder(directory, fill, "out")
+    store = ExpertStore.open(directory)
+    assert store is not None
+    return store
+
+
+def _sized(spec: ExpertSpec, experts: int, epochs: int) -> ExpertSpec:
+    settings = dataclasses.replace(spec.settings, num_experts=experts, train_epochs=epochs)
+    return dataclasses.replace(spec, settings=settings)
+
+
+def _accuracy(network: NetworkLike, params: Any, test: data.Split, dataset: Dataset) -> float:
+    """Fraction of the test images that parameters classify correctly; batch norm, of which they
+    keep no statistics, by those of the batch."""
+    correct = 0
+    for first in range(0, len(test), _BATCH):
+        images = dataset.preprocess(test.images[first : first + _BATCH])
+        logits = _logits(network, params, images)
+        correct += int((np.argmax(logits, -1) == test.labels[first : first + _BATCH]).sum())
+    return correct / len(test)
+
+
+@partial(jax.jit, static_argnums=(0,))
+def _logits(network: NetworkLike, params: Any, images: jax.Array) -> jax.Array:
+    return apply_training(network, params, {}, images)[0]
