@@ -9,6 +9,7 @@
 | `replay_buffer_*.pt` | MTT, TESLA, FTD, DATM, PAD | experts × epochs × parameters, tensors |
 """
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -56,16 +57,16 @@ def find(paths: Sequence[Path]) -> list[Path]:
     """The files to read: those named; or, in a directory, experts, else the set.
 
     Raises:
-      UserError: a directory that holds none, or files besides one of a set.
+      UserError: a directory that holds none, or several.
     """
     if len(paths) != 1 or not paths[0].is_dir():
         return list(paths)
     for kind in _KINDS:
         found = sorted(paths[0].glob(kind), key=_number_in)
-        if kind == _KINDS[0] and found:
-            return found
+        if kind == "res_*.pt" and len(found) > 1:
+            raise UserError(f"{paths[0]} holds {len(found)} sets: name one, such as {found[0]}")
         if found:
-            return found[-1:]
+            return found if kind == _KINDS[0] else found[-1:]
     raise UserError(f"{paths[0]} holds no {', '.join(_KINDS[:-1])} or {_KINDS[-1]}: name a file")
 
 
@@ -209,6 +210,7 @@ def _accuracies(value: Any) -> dict[str, tuple[float, ...]]:
     return found
 
 
-def _number_in(path: Path) -> tuple[int, str]:
-    numbers = re.findall(r"\d+", path.name)
-    return (int(numbers[-1]) if numbers else -1, path.name)
+def _number_in(path: Path) -> tuple[float, str]:
+    """By the number of a buffer, the step of a checkpoint; none: the final one."""
+    numbers = re.findall(r"\d+\.\d+|\d+", path.name)
+    return (float(numbers[-1]) if numbers else math.inf, path.name)
