@@ -133,7 +133,7 @@ def _parser() -> Parser:
         )  # fmt: skip
     group.add_argument(
         "--temperature", type=above_zero, metavar="X", **given,
-        help="label logits are FRePo's and RCIG's labels divided by it (default: 0.4)",
+        help="label logits are FRePo's and RCIG's labels divided by it (default: 0.4 and 1)",
     )  # fmt: skip
     group.add_argument(
         "--factor", type=at_least(1), metavar="N", **given,
@@ -157,17 +157,16 @@ def _parser() -> Parser:
 
 
 def _set(args: argparse.Namespace, path: Path, found: "FoundSet", dataset: "Dataset") -> None:
-    from jdd import augment, networks
+    from jdd import networks
     from jdd.experts import ExpertSettings
     from jdd.interop.export import new_folder
-    from jdd.interop.importing import TEMPERATURE, import_set
+    from jdd.interop.importing import import_set, published_recipe
     from jdd.runs.problem import create_network
     from jdd.settings import defaults
     from jdd.training import Recipe
 
     _refuse(args, defaults(ExpertSettings), "the file holds a set, this is of experts")
-    usual = {"equal_batches": False, "augmentation": augment.strategy_for(dataset.name)}
-    values = {**usual, **chosen(args, defaults(Recipe))}
+    values = {**published_recipe(found, dataset), **chosen(args, defaults(Recipe))}
     recipe = Recipe(**values, options=chosen(args, networks.OPTION_WORDS))
     create_network(recipe.network, dataset, **recipe.options)
     made = import_set(
@@ -176,7 +175,7 @@ def _set(args: argparse.Namespace, path: Path, found: "FoundSet", dataset: "Data
         recipe,
         method=args.method or "published",
         mean_std=(args.mean, args.std) if "mean" in args else None,
-        temperature=getattr(args, "temperature", TEMPERATURE),
+        temperature=getattr(args, "temperature", None),
         factor=getattr(args, "factor", 1),
     )
     new_folder(Path(args.out), made.save, "out")

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jdd import data
+from jdd.augment import strategy_for
 from jdd.data import Dataset
 from jdd.errors import SettingError, UserError
 from jdd.experts import ExpertSpec, ExpertStore
@@ -23,10 +24,21 @@ from jdd.networks import Network, NetworkLike
 from jdd.synthetic import IDENTITY, MultiFormation, SetInfo, SyntheticSet
 from jdd.training import Recipe, apply_training
 
-TEMPERATURE = 0.4  # as the method frepo has it
 MeanStd = tuple[list[float], list[float]]
 _TEST_IMAGES, _BATCH = 1000, 250
 _Progress = Callable[[int, int, str], None]
+
+
+def published_recipe(found: FoundSet, dataset: Dataset) -> dict[str, Any]:
+    """What the code that made a set trains networks on it by, where it is not `Recipe`'s default.
+
+    Of FRePo and RCIG, whose sets are for networks without norm, optimiser, rate and network.
+    """
+    shared = {"equal_batches": False, "augmentation": strategy_for(dataset.name)}
+    if found.temperature is None:
+        return shared
+    adam = {"optimizer": "adamw", "learning_rate": 3e-4, "rate_schedule": "cosine"}
+    return {**shared, "network": "WideConvNet", **adam}
 
 
 def import_set(
@@ -36,7 +48,7 @@ def import_set(
     *,
     method: str = "published",
     mean_std: MeanStd | None = None,
-    temperature: float = TEMPERATURE,
+    temperature: float | None = None,
     factor: int = 1,
 ) -> SyntheticSet:
     """A set as it was read, as one of `dataset` as it is loaded.
@@ -48,7 +60,7 @@ def import_set(
       method: what made it.
       mean_std: of each channel, that its images were normalised by, where they are not the
         dataset's here; the images are converted.
-      temperature: label logits are targets of a regression divided by it.
+      temperature: label logits are targets of a regression divided by it; None: `found` says.
       factor: a stored image holds factor × factor smaller ones (IDC, NCFM).
 
     Raises:
@@ -91,7 +103,10 @@ def import_set(
         recipe=recipe,
     )
     rate = None if found.learning_rate is None else jnp.float32(found.learning_rate)
-    labels = found.labels / np.float32(temperature) if found.has_targets else found.labels
+    if found.temperature is None and temperature is not None:
+        raise SettingError("temperature", temperature, "the file's labels are no targets")
+    labels = found.labels / np.float32(temperature or found.temperature or 1)
+    labels = labels if found.labels.ndim == 2 else found.labels
     decoder = IDENTITY if factor == 1 else MultiFormation(factor, height, width, "uniform")
     if factor > 1 and not hard:
         raise SettingError("factor", factor, "the file holds soft labels, of whole images alone")

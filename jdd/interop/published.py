@@ -36,8 +36,9 @@ class FoundSet(NamedTuple):
     labels: np.ndarray
     """int32 `(n,)` classes; or float32 `(n, classes)` label logits, or targets of a regression"""
     learning_rate: float | None = None
-    has_targets: bool = False
-    """whether the labels are targets of a regression: one-hot less its mean, and learned on"""
+    temperature: float | None = None
+    """by which labels are divided to be logits where they are targets of a regression: one-hot less
+    its mean, and learned from there; None: they are none"""
     number: int = 1
     """which set of the file"""
     sets: int = 1
@@ -86,13 +87,16 @@ def read(path: Path, number: int = 0) -> FoundSet | FoundExperts:
     if _is_buffer(value):
         return FoundExperts(_checked(value, path))
     accuracies: dict[str, tuple[float, ...]] = {}
-    rate, is_state = None, isinstance(value, dict) and isinstance(value.get("params"), dict)
+    rate = temperature = None
+    is_state = isinstance(value, dict) and isinstance(value.get("params"), dict)
     if isinstance(value, np.ndarray):
         sets: Any = [[value, _value(_beside(path, "labels"))]]
         rate = _rate(_beside(path, "lr"))
     elif is_state:
         state = value["ema_average"] if _has_set(value.get("ema_average")) else value["params"]
         sets = [[state.get("x_proto"), state.get("y_proto")]]
+        # RCIG learns a temperature too, and its labels are some five times as large as FRePo's.
+        temperature = 1.0 if "log_temp" in state else 0.4
     elif isinstance(value, dict):
         sets, accuracies = value.get("data"), _accuracies(value.get("accs_all_exps"))
     else:
@@ -108,9 +112,8 @@ def read(path: Path, number: int = 0) -> FoundSet | FoundExperts:
     images = _floats(sets[number - 1][0], 4, f"{path}: the images")
     labels = _labels(sets[number - 1][1], len(images), is_state, f"{path}: the labels")
     images = images if is_state else images.transpose(0, 2, 3, 1)
-    return FoundSet(
-        images, labels, rate, is_state and labels.ndim == 2, number, len(sets), accuracies
-    )
+    made = FoundSet(images, labels, rate, number=number, sets=len(sets), accuracies=accuracies)
+    return made._replace(temperature=temperature if labels.ndim == 2 else None)
 
 
 def _value(path: Path) -> Any:

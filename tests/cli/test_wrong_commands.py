@@ -8,6 +8,7 @@ import shutil
 import pytest
 
 from tests.cli.running import OLD_RUN, ROOT, call, content
+from tests.interop import fakes
 
 # Script and arguments, then what the line must name: the flag (or RUN, which is none), and what to
 # write in its place. RUN is a finished run, file a file, empty and mine directories.
@@ -74,6 +75,24 @@ export RUN --to file | --to file: it exists already, name another folder
 export RUN --to set.npz | --to set.npz: it exists already, name another file
 export RUN --to set.zip | --to set.zip: a file ends in .npz or .safetensors, and a new folder's
 export RUN --to file/set | --to file/set: it cannot be written (Not a directory), name another
+import_published file --dataset digits --out new | arguments are required: --preprocessing
+import_published file --preprocessing standard --out new | arguments are required: --dataset
+import_published none --dataset digits --preprocessing standard --out new | none does not exist
+import_published file --dataset digits --preprocessing standard --out new | file is damaged, or
+import_published empty --dataset digits --preprocessing standard --out new | empty holds no replay
+import_published file --dataset digits --preprocessing standard --out mine | --out mine: it exists
+import_published flax --dataset digit --preprocessing standard --out new | did you mean 'digits'?
+import_published flax --dataset digits --preprocessing pca --out new | did you mean 'zca'?
+import_published flax --dataset digits --preprocessing zca --out new | 'zca' is for RGB images
+import_published flax --dataset digits --preprocessing standard --image-size 9 --out new | 9×9×1
+import_published flax --dataset digits --preprocessing standard --number 2 --out new | --number 2:
+import_published flax --dataset digits --preprocessing standard --number 0 --out new | --number: 0:
+import_published flax --dataset digits --preprocessing standard --mean 1 --out new | --std go toge
+import_published flax --dataset digits --preprocessing standard --mean x --out new | --mean: 'x'
+import_published flax --dataset digits --preprocessing standard --factor 2 --out new | --factor 2:
+import_published flax --dataset digits --preprocessing standard --lr-teacher 1 --out new | of exper
+import_published flax flax --dataset digits --preprocessing standard --out new | one is read at a
+import_published flax --dataset digits --preprocessing standard --out file/new | it cannot be writ
 cost RUN --real-epochs 0 | argument --real-epochs: 0: at least 1 is needed
 cost RUN --real-images 99999 | --real-images 99999: from 1 to 1437, as many as there are
 cost RUN --out file | --out file: it cannot be written, name another directory
@@ -132,6 +151,8 @@ def place(tmp_path_factory):
     (base / "empty").mkdir()
     (base / "mine").mkdir()
     (base / "mine" / "settings.json").write_text("{}")
+    fakes.frepo(base)
+    (base / "checkpoint_46.8").rename(base / "flax")
     return base
 
 

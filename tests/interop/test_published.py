@@ -34,6 +34,8 @@ def test_flaxs_checkpoints(digits, tmp_path, write):
     images, targets = write(tmp_path)
     (path,) = published.find([tmp_path])
     found = published.read(path)
+    usual = import_set(found, digits, RECIPE)
+    np.testing.assert_allclose(usual.labels, targets / found.temperature, rtol=1e-6)
     made = import_set(found, digits, RECIPE, temperature=0.5, method="theirs")
     np.testing.assert_array_equal(made.images, images)
     np.testing.assert_allclose(made.labels, targets / 0.5, rtol=1e-6)
@@ -49,6 +51,8 @@ def test_images_normalised_by_other_constants_are_the_same_pixels(digits):
     made = import_set(found_set(), digits, RECIPE, mean_std=theirs)
     pixels = digits.preprocess.unclipped(made.images)
     np.testing.assert_allclose(pixels, found_set().images * 0.7 + 0.3, atol=1e-5)
+    with pytest.raises(SettingError, match="`temperature` 1: the file's labels are no targets"):
+        import_set(found_set(), digits, RECIPE, temperature=1)
     with pytest.raises(SettingError, match=r"`std` \[1\.0, 1\.0\]: 1 are needed, one a channel"):
         import_set(found_set(), digits, RECIPE, mean_std=([0.3], [1.0, 1.0]))
 
