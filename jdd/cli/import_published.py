@@ -36,7 +36,7 @@ is seen from its content:
 
   images_best.pt, with labels_best.pt and lr_best.pt next to it  MTT, TESLA, DATM, PAD
   res_*.pt         DC, DSA, DM, DataDAM
-  data.pt          IDC, NCFM (with --factor)
+  data*.pt         IDC, NCFM (with --factor)
   checkpoint_*     FRePo, RCIG
   replay_buffer_*.pt, any number of them   experts of MTT, TESLA, FTD, DATM, PAD
 
@@ -45,7 +45,7 @@ them is run. What no file says, the flags do: the dataset, and how its images we
 The set goes to evaluate.py, export.py and --init; the experts to distill.py --experts.
 """
 PREPROCESSING = (
-    "standard: by mean and std (DC, DSA, DM, DataDAM, IDC; MNIST everywhere); zca: --zca of MTT, "
+    "standard: by mean and std (DC, DSA, DM, DataDAM; grey images everywhere); zca: --zca of MTT, "
     "TESLA, DATM, PAD; normalize_zca: colour images of FRePo and RCIG"
 )
 # Of the experts' settings, those that a file says, or that published code lacks.
@@ -128,8 +128,8 @@ def _parser() -> Parser:
         group.add_argument(
             f"--{name}", type=_numbers, metavar="X,X,X", **given,
             help=f"{name} of each channel that pixels from 0 to 1 were normalised by; the images "
-            "are converted (default: the dataset's here; for pixels themselves: "
-            f"{'0,0,0' if name == 'mean' else '1,1,1'})",
+            f"are converted (default: the dataset's here; {'0' if name == 'mean' else '1'} where "
+            "they are pixels themselves, as of IDC and NCFM)",
         )  # fmt: skip
     group.add_argument(
         "--temperature", type=above_zero, metavar="X", **given,

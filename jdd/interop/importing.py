@@ -59,12 +59,12 @@ def import_set(
       recipe: how networks are trained on it.
       method: what made it.
       mean_std: of each channel, that its images were normalised by, where they are not the
-        dataset's here; the images are converted.
+        dataset's here, or 0 and 1 of pixels; the images are converted.
       temperature: label logits are targets of a regression divided by it; None: `found` says.
       factor: a stored image holds factor × factor smaller ones (IDC, NCFM).
 
     Raises:
-      SettingError: `mean_std` of other channels, or with another preprocessing.
+      SettingError: `mean_std` of other channels.
       UserError: the set is not of this dataset.
     """
     height, width, channels = dataset.image_shape
@@ -75,14 +75,14 @@ def import_set(
             "another `dataset`, or give the `image_size` that it was resized to"
         )
     images = jnp.asarray(found.images)
+    if mean_std is None and found.are_pixels:
+        mean_std = [0.0] * channels, [1.0] * channels
     if mean_std is not None:
-        if dataset.preprocess.kind != "standard":
-            raise SettingError("mean", mean_std[0], "`preprocessing` standard alone goes by it")
         for name, values in zip(("mean", "std"), mean_std, strict=True):
             if len(values) != channels:
                 raise SettingError(name, values, f"{channels} are needed, one a channel")
         mean, std = (jnp.asarray(values, jnp.float32) for values in mean_std)
-        images = (images * std + mean - dataset.preprocess.mean) / dataset.preprocess.std
+        images = dataset.preprocess((images * std + mean) * 255)
     stored, classes = len(found.images), dataset.num_classes
     hard = found.labels.ndim == 1
     places = (

@@ -4,7 +4,7 @@
 | --- | --- | --- |
 | `images_best.pt`, beside it `labels_best.pt`, `lr_best.pt` | MTT, TESLA, DATM, PAD | tensors |
 | `res_*.pt` | DC, DSA, DM, DataDAM | `{"data": [[images, labels], …], "accs_all_exps": {…}}` |
-| `data.pt` | IDC, NCFM | `[images, labels]` |
+| `data.pt` | IDC, NCFM | `[images, labels]`, images as pixels from 0 to 1 |
 | `checkpoint_*` | FRePo, RCIG | Flax's train state in msgpack, `x_proto` and `y_proto` in it |
 | `replay_buffer_*.pt` | MTT, TESLA, FTD, DATM, PAD | experts × epochs × parameters, tensors |
 """
@@ -24,7 +24,7 @@ from jdd.interop import pickles
 
 _MOST_BYTES = 2**35  # of a file; a buffer of ten experts of 50 epochs has 650 MB
 _KINDS = (  # of files in a directory, those that are looked for first to last
-    *("replay_buffer_*.pt", "images_best.pt", "res_*.pt", "data.pt", "checkpoint_*"),
+    *("replay_buffer_*.pt", "images_best.pt", "res_*.pt", "data*.pt", "checkpoint_*"),
 )
 
 
@@ -36,6 +36,8 @@ class FoundSet(NamedTuple):
     labels: np.ndarray
     """int32 `(n,)` classes; or float32 `(n, classes)` label logits, or targets of a regression"""
     learning_rate: float | None = None
+    are_pixels: bool = False
+    """whether images are pixels from 0 to 1, not as networks see them"""
     temperature: float | None = None
     """by which labels are divided to be logits where they are targets of a regression: one-hot less
     its mean, and learned from there; None: they are none"""
@@ -112,8 +114,9 @@ def read(path: Path, number: int = 0) -> FoundSet | FoundExperts:
     images = _floats(sets[number - 1][0], 4, f"{path}: the images")
     labels = _labels(sets[number - 1][1], len(images), is_state, f"{path}: the labels")
     images = images if is_state else images.transpose(0, 2, 3, 1)
-    made = FoundSet(images, labels, rate, number=number, sets=len(sets), accuracies=accuracies)
-    return made._replace(temperature=temperature if labels.ndim == 2 else None)
+    temperature = temperature if labels.ndim == 2 else None
+    pixels = isinstance(value, list)
+    return FoundSet(images, labels, rate, pixels, temperature, number, len(sets), accuracies)
 
 
 def _value(path: Path) -> Any:

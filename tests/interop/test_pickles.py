@@ -84,6 +84,9 @@ def test_a_pair_of_images_and_labels(tmp_path):
     images, labels = tensors()
     found = published.read(save([images.detach().cpu(), labels.cpu()], tmp_path / "data.pt"))
     np.testing.assert_array_equal(found.labels, LABELS)
+    made = import_set(found, data.load("digits"), RECIPE)
+    pixels = data.load("digits").preprocess.unclipped(made.images)
+    np.testing.assert_allclose(pixels, found.images, atol=1e-5)
 
 
 @pytest.mark.parametrize("soft", [False, True])
