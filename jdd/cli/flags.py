@@ -191,23 +191,23 @@ def add_recipe_flags(
     parser: Parser,
     without: Sequence[str] = (),
     title: str = "recipe, in place of what is written on the set",
-    shown: str = "default: the set's; published: {}",
+    default: str = "the set's; published: ",
 ) -> None:
     """A flag for each field of the recipe that is written on a set, but those named.
 
     Where the network may be chosen, its options have flags too: those of ConvNet, whose names all
-    networks' options have. Title and `shown` are of the group in `--help`; see `add_settings`.
+    networks' options have. `--help` has the group under this title, and `default` before values.
     """
     from jdd.settings import defaults
     from jdd.training import Recipe
 
     fields = {name: v for name, v in defaults(Recipe).items() if name not in without}
-    add_settings(parser, title, fields, helps(Recipe), shown)
+    add_settings(parser, title, fields, helps(Recipe), f"default: {default}{{}}")
     if "network" not in without:
         from jdd import networks
 
-        title = "options of the network, in place of the set's"
-        shown = "default: the set's; another ConvNet's: {}"
+        title = "options of the network, in place of the set's" if default else "its options"
+        shown = "default: the set's; another ConvNet's: {}" if default else "ConvNet's: {}"
         add_settings(parser, title, networks.options("ConvNet"), networks.OPTION_WORDS, shown)
 
 

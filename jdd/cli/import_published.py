@@ -9,16 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jdd.cli import flags
-from jdd.cli.parser import (
-    Parser,
-    above_zero,
-    add_settings,
-    at_least,
-    chosen,
-    flag_of,
-    integer,
-    number,
-)
+from jdd.cli.import_flags import OF_SETS, make_parser, refuse
+from jdd.cli.parser import chosen, flag_of
 from jdd.cli.platform import tune_xla
 from jdd.cli.program import Stopper, print_json, run_script
 from jdd.errors import SettingError, UserError
@@ -29,31 +21,6 @@ if TYPE_CHECKING:
     from jdd.interop.published import FoundExperts, FoundSet
     from jdd.runs import Selection
 
-USAGE = "%(prog)s FILE [FILE ...] --dataset NAME --preprocessing KIND --out DIR [flags]"
-DESCRIPTION = """\
-Reads a synthetic set, or expert trajectories, of a published repository. What kind of file it is,
-is seen from its content:
-
-  images_best.pt, with labels_best.pt and lr_best.pt next to it  MTT, TESLA, DATM, PAD
-  res_*.pt         DC, DSA, DM, DataDAM
-  data*.pt         IDC, NCFM (with --factor)
-  checkpoint_*     FRePo, RCIG
-  replay_buffer_*.pt, any number of them   experts of MTT, TESLA, FTD, DATM, PAD
-
-A directory stands for its experts, or else for the set in it. .pt files need PyTorch; nothing in
-them is run. What no file says, the flags do: the dataset, and how its images were preprocessed.
-The set goes to evaluate.py, export.py and --init; the experts to distill.py --experts.
-"""
-PREPROCESSING = (
-    "standard: by mean and std (DC, DSA, DM, DataDAM; grey images everywhere); zca: --zca of MTT, "
-    "TESLA, DATM, PAD; normalize_zca: colour images of FRePo and RCIG"
-)
-# Of the experts' settings, those that a file says, or that published code lacks.
-_NOT_ASKED = {"num_experts", "train_epochs", "expert_seed", "real_images", "epoch_steps"}
-_NOT_ASKED |= {"curriculum", "initial_fraction", "full_from_epoch", "first_drop_epoch"}
-_NOT_ASKED |= {"second_drop_epoch", "first_drop_fraction", "second_drop_fraction"}
-_OF_SETS = {"number", "mean", "std", "temperature", "factor"}
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the script and returns its exit code."""
@@ -63,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     del stopper
-    args = _parser().parse_args(arguments)
+    args = make_parser().parse_args(arguments)
     if ("mean" in args) != ("std" in args):
         raise UserError("`mean` and `std` go together")
 
@@ -87,75 +54,6 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
         _set(args, paths[0], found, dataset)
 
 
-def _parser() -> Parser:
-    from jdd.experts import ExpertSettings
-    from jdd.preprocessing import KINDS
-    from jdd.settings import defaults, helps
-
-    parser = Parser(prog="import_published.py", usage=USAGE, description=DESCRIPTION)
-    parser.formatter_class = lambda prog: argparse.RawDescriptionHelpFormatter(
-        prog, max_help_position=34, width=100
-    )
-    parser.add_argument(
-        "files", metavar="FILE", nargs="+", help="of a repository, or its directory"
-    )
-    parser.add_argument("--dataset", required=True, metavar="NAME", help="as in distill.py")
-    parser.add_argument(
-        "--preprocessing", required=True, metavar="|".join(KINDS), help=PREPROCESSING
-    )
-    parser.add_argument(
-        "--out", required=True, metavar="DIR", help="a directory that does not exist yet"
-    )
-    parser.add_argument(
-        "--image-size", type=integer, metavar="N", help="that images were resized to, in pixels"
-    )
-    parser.add_argument(
-        "--method",
-        metavar="NAME",
-        help="a set's: a note of what made it; experts': the method whose preset paper has the "
-        "settings below that are not given (default: published, of experts mtt)",
-    )
-    flags.add_data_dir(parser)
-    flags.add_plugins(parser)
-    flags.add_json(parser)
-    group = parser.add_argument_group("of a set")
-    given: dict[str, Any] = {"default": argparse.SUPPRESS}
-    group.add_argument(
-        "--number", type=at_least(1), metavar="N", **given,
-        help="which of a file's sets, from 1 (default: the last)",
-    )  # fmt: skip
-    for name in ("mean", "std"):
-        group.add_argument(
-            f"--{name}", type=_numbers, metavar="X,X,X", **given,
-            help=f"{name} of each channel that pixels from 0 to 1 were normalised by; the images "
-            f"are converted (default: the dataset's here; {'0' if name == 'mean' else '1'} where "
-            "they are pixels themselves, as of IDC and NCFM)",
-        )  # fmt: skip
-    group.add_argument(
-        "--temperature", type=above_zero, metavar="X", **given,
-        help="label logits are FRePo's and RCIG's labels divided by it (default: 0.4 and 1)",
-    )  # fmt: skip
-    group.add_argument(
-        "--factor", type=at_least(1), metavar="N", **given,
-        help="a stored image holds N × N smaller ones, as IDC and NCFM have it (default: 1)",
-    )  # fmt: skip
-    flags.add_recipe_flags(
-        parser,
-        without=("equal_batches",),
-        title="recipe that is written on a set; network and its options are the experts' too",
-        shown="default: {}",
-    )
-    values = {k: v for k, v in defaults(ExpertSettings).items() if k not in _NOT_ASKED}
-    add_settings(
-        parser,
-        "how experts were trained",
-        values,
-        helps(ExpertSettings),
-        "default: {}, or the method's",
-    )
-    return parser
-
-
 def _set(args: argparse.Namespace, path: Path, found: "FoundSet", dataset: "Dataset") -> None:
     from jdd import networks
     from jdd.experts import ExpertSettings
@@ -165,7 +63,7 @@ def _set(args: argparse.Namespace, path: Path, found: "FoundSet", dataset: "Data
     from jdd.settings import defaults
     from jdd.training import Recipe
 
-    _refuse(args, defaults(ExpertSettings), "the file holds a set, this is of experts")
+    refuse(args, defaults(ExpertSettings), "the file holds a set, this is of experts")
     values = {**published_recipe(found, dataset), **chosen(args, defaults(Recipe))}
     recipe = Recipe(**values, options=chosen(args, networks.OPTION_WORDS))
     create_network(recipe.network, dataset, **recipe.options)
@@ -212,7 +110,7 @@ def _experts(
     from jdd.training import Recipe
 
     recipe = {*defaults(Recipe)} - {"network", "equal_batches"}
-    _refuse(args, [*_OF_SETS, *recipe], "the file holds experts, this is of a set")
+    refuse(args, [*OF_SETS, *recipe], "the file holds experts, this is of a set")
     spec = _spec(args, dataset)
     network = create_network(spec.network, dataset, **spec.options)
 
@@ -272,11 +170,12 @@ def _command(args: argparse.Namespace, spec: "ExpertSpec") -> str:
 
     selection = _selection(args)
     words = ["--method", selection.method, "--dataset", args.dataset, "--preset", "paper"]
+    words += ["--preprocessing", args.preprocessing]  # presets' depend on the images per class
     words += ["--network", spec.network] * (spec.network != "ConvNet")
     known = {
         "experts": dataclasses.asdict(spec.settings),
         "network": spec.options,
-        "loop": {"preprocessing": args.preprocessing, "image_size": args.image_size or 0},
+        "loop": {"image_size": args.image_size or 0},
         "evaluation": {"choose": "last"},
     }
     for name, group, field in defaults_of(selection).names():
@@ -287,13 +186,3 @@ def _command(args: argparse.Namespace, spec: "ExpertSpec") -> str:
         elif value != usual:
             words += [flag_of(name), f"{value:g}" if isinstance(value, float) else str(value)]
     return "python bin/distill.py " + shlex.join([*words, "--experts", args.out])
-
-
-def _refuse(args: argparse.Namespace, names: Any, why: str) -> None:
-    """Raises `SettingError` for a flag that says nothing of the kind of file at hand."""
-    for name, value in chosen(args, names).items():
-        raise SettingError(name, value, f"{why}, leave it out")
-
-
-def _numbers(text: str) -> list[float]:
-    return [number(part) for part in text.split(",")]

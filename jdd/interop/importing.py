@@ -67,55 +67,68 @@ def import_set(
       SettingError: `mean_std` of other channels.
       UserError: the set is not of this dataset.
     """
-    height, width, channels = dataset.image_shape
-    if found.images.shape[1:] != dataset.image_shape:
-        sizes = ["×".join(map(str, s)) for s in (found.images.shape[1:], dataset.image_shape)]
-        raise UserError(
-            f"the file holds images of {sizes[0]}, {dataset.name} here has {sizes[1]}: name "
-            "another `dataset`, or give the `image_size` that it was resized to"
-        )
-    images = jnp.asarray(found.images)
-    if mean_std is None and found.are_pixels:
-        mean_std = [0.0] * channels, [1.0] * channels
-    if mean_std is not None:
-        for name, values in zip(("mean", "std"), mean_std, strict=True):
-            if len(values) != channels:
-                raise SettingError(name, values, f"{channels} are needed, one a channel")
-        mean, std = (jnp.asarray(values, jnp.float32) for values in mean_std)
-        images = dataset.preprocess((images * std + mean) * 255)
-    stored, classes = len(found.images), dataset.num_classes
-    hard = found.labels.ndim == 1
-    places = (
-        found.labels.clip(0, classes) if hard else np.repeat(np.arange(classes), stored // classes)
-    )
-    if stored % classes or (np.bincount(places, minlength=classes) != stored // classes).any():
-        raise UserError(
-            f"the file holds {stored} images, not as many of each of the {classes} classes of "
-            f"{dataset.name}: name another `dataset`"
-        )
+    images = _images(found, dataset, mean_std)
+    ipc = _images_per_class(found, dataset)
+    if found.temperature is None and temperature is not None:
+        raise SettingError("temperature", temperature, "the file's labels are no targets")
     info = SetInfo(
         dataset=dataset.name,
         class_names=dataset.class_names,
         preprocessing=dataset.preprocess.spec(),
-        ipc=stored // classes,
+        ipc=ipc,
         init="unknown",
         method=method,
         recipe=recipe,
     )
     rate = None if found.learning_rate is None else jnp.float32(found.learning_rate)
-    if found.temperature is None and temperature is not None:
-        raise SettingError("temperature", temperature, "the file's labels are no targets")
-    labels = found.labels / np.float32(temperature or found.temperature or 1)
-    labels = labels if found.labels.ndim == 2 else found.labels
-    decoder = IDENTITY if factor == 1 else MultiFormation(factor, height, width, "uniform")
-    if factor > 1 and not hard:
-        raise SettingError("factor", factor, "the file holds soft labels, of whole images alone")
-    made = SyntheticSet(images, jnp.asarray(labels), rate, info)
-    if hard:
-        made = SyntheticSet.store(made.by_class().storage, info, decoder)
-        made = made.replace(learning_rate=rate)
+    if found.labels.ndim == 2:
+        if factor > 1:
+            raise SettingError("factor", factor, "the file holds soft labels, of whole images")
+        logits = found.labels / np.float32(temperature or found.temperature or 1)
+        made = SyntheticSet(images, jnp.asarray(logits), rate, info)
+    else:
+        height, width, _ = dataset.image_shape
+        decoder = IDENTITY if factor == 1 else MultiFormation(factor, height, width, "uniform")
+        by_class = images[np.argsort(found.labels, stable=True)]
+        made = SyntheticSet.store(by_class, info, decoder).replace(learning_rate=rate)
     made.check("the set in the file")
     return made
+
+
+def _images(found: FoundSet, dataset: Dataset, mean_std: MeanStd | None) -> jax.Array:
+    """The images as networks see them here; raises `UserError` where they are of another shape."""
+    if found.images.shape[1:] != dataset.image_shape:
+        theirs, here = (
+            "×".join(map(str, s)) for s in (found.images.shape[1:], dataset.image_shape)
+        )
+        raise UserError(
+            f"the file holds images of {theirs}, {dataset.name} here has {here}: name another "
+            "`dataset`, or give the `image_size` that it was resized to"
+        )
+    images, channels = jnp.asarray(found.images), dataset.image_shape[-1]
+    if mean_std is None and not found.are_pixels:
+        return images
+    mean_std = mean_std or ([0.0] * channels, [1.0] * channels)
+    for name, values in zip(("mean", "std"), mean_std, strict=True):
+        if len(values) != channels:
+            raise SettingError(name, values, f"{channels} are needed, one a channel")
+    mean, std = (jnp.asarray(values, jnp.float32) for values in mean_std)
+    return dataset.preprocess((images * std + mean) * 255)
+
+
+def _images_per_class(found: FoundSet, dataset: Dataset) -> int:
+    """How many are stored; raises `UserError` where it is not the same number of each class."""
+    stored, classes = len(found.images), dataset.num_classes
+    even = stored % classes == 0
+    if found.labels.ndim == 1:
+        counts = np.bincount(found.labels.clip(0, classes), minlength=classes)
+        even = even and bool((counts == stored // classes).all())
+    if not even:
+        raise UserError(
+            f"the file holds {stored} images, not as many of each of the {classes} classes of "
+            f"{dataset.name}: name another `dataset`"
+        )
+    return stored // classes
 
 
 def import_experts(
@@ -146,42 +159,49 @@ def import_experts(
     if not isinstance(network, Network):
         raise SettingError("network", spec.network, "it is none of the published ones")
     layout = TorchLayout(network, dataset.image_shape)
-    test = data.subset(dataset.test, min(_TEST_IMAGES, len(dataset.test)), seed=0)
-
-    def converted(tensors: Any, expert: int, epoch: int) -> Any:
-        params = layout.params(tensors)
-        if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params)):
-            raise UserError(f"expert {expert + 1} is not finite at epoch {epoch}")
-        return params
 
     def fill(part: Path) -> None:
-        store, count, made = None, 0, spec
-        for buffer in buffers:
-            epochs = len(buffer.trajectories[0]) - 1
-            made = _sized(spec, count + len(buffer.trajectories), epochs)
-            if store is None:
-                params = converted(buffer.trajectories[0][0], 0, 0)
-                store = ExpertStore.create(part, made, params)
-            elif epochs != store.spec.settings.train_epochs:
-                before = store.spec.settings.train_epochs
-                raise UserError(f"experts of {before} epochs in one file, of {epochs} in another")
-            store.extend(made.settings.num_experts)
-            for at, trajectory in enumerate(buffer.trajectories):
-                for epoch, tensors in enumerate(trajectory):
-                    params = converted(tensors, count, epoch)
-                    store.write(count, epoch, params)
-                    done, total = at * epochs + epoch, len(buffer.trajectories) * epochs
-                    progress(done, total, f"expert {count + 1}")
-                store.finish([_accuracy(network, params, test, dataset)])
-                count += 1
-        if store is None:
-            raise UserError("there are no experts")
-        write_header(part / "store.json", Header(made, shapes_of(params)))
+        _fill(part, buffers, spec, layout, network, dataset, progress)
 
     new_folder(directory, fill, "out")
     store = ExpertStore.open(directory)
     assert store is not None
     return store
+
+
+def _fill(
+    part: Path,
+    buffers: Iterable[FoundExperts],
+    spec: ExpertSpec,
+    layout: TorchLayout,
+    network: NetworkLike,
+    dataset: Dataset,
+    progress: _Progress,
+) -> None:
+    """Makes the store in an empty directory."""
+    test = data.subset(dataset.test, min(_TEST_IMAGES, len(dataset.test)), seed=0)
+    store, count, made, params = None, 0, spec, None
+    for buffer in buffers:
+        experts, epochs = len(buffer.trajectories), len(buffer.trajectories[0]) - 1
+        made = _sized(spec, count + experts, epochs)
+        if store is None:
+            store = ExpertStore.create(part, made, layout.params(buffer.trajectories[0][0]))
+        elif epochs != store.spec.settings.train_epochs:
+            before = store.spec.settings.train_epochs
+            raise UserError(f"experts of {before} epochs in one file, of {epochs} in another")
+        store.extend(count + experts)
+        for at, trajectory in enumerate(buffer.trajectories):
+            for epoch, tensors in enumerate(trajectory):
+                params = layout.params(tensors)
+                if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params)):
+                    raise UserError(f"expert {count + 1} is not finite at epoch {epoch}")
+                store.write(count, epoch, params)
+                progress(at * epochs + epoch, experts * epochs, f"expert {count + 1}")
+            store.finish([_accuracy(network, params, test, dataset)])
+            count += 1
+    if store is None:
+        raise UserError("there are no experts")
+    write_header(part / "store.json", Header(made, shapes_of(params)))
 
 
 def _sized(spec: ExpertSpec, experts: int, epochs: int) -> ExpertSpec:

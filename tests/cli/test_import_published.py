@@ -20,8 +20,8 @@ SMALL = ["--width", "8", "--depth", "2"]
 def test_a_set_is_evaluated_exported_and_started_from(tmp_path, capfd):
     images, targets = fakes.rcig(tmp_path)
     out = tmp_path / "set"
-    arguments = [tmp_path, *DIGITS, *SMALL, "--epochs", 2, "--augmentation", "none"]
-    arguments += ["--temperature", 2, "--method", "rcig"]
+    arguments = [tmp_path, *DIGITS, "--network", "MLP", "--width", 8, "--epochs", 2]
+    arguments += ["--augmentation", "none", "--temperature", 2, "--method", "rcig"]
     code, found, _ = call(import_published.main, capfd, *arguments, "--out", out, "--json")
     assert code == 0 and found["images"] == 20 and found["soft_labels"] and found["ipc"] == 2
     loaded = SyntheticSet.load(out, data.load("digits"))
