@@ -80,14 +80,14 @@ def _add_set_flags(parser: Parser) -> None:
         words = f"{name} of each channel that pixels from 0 to 1 were normalised by; the images are"
         words += f" converted (default: the dataset's here; {usual} {of_pixels})"
         add(f"--{name}", _numbers, "X,X,X", words)
-    words = "label logits are FRePo's and RCIG's labels divided by it (default: 0.4 and 1)"
+    words = "label logits are FRePo's and RCIG's labels divided by it (default: 0.4 and 10)"
     add("--temperature", above_zero, "X", words)
     words = "a stored image holds N × N smaller ones, as IDC and NCFM have it (default: 1)"
     add("--factor", at_least(1), "N", words)
     title = (
         "recipe that is written on a set; network and its options are the experts' too. Where not "
-        "given, the augmentation is the dataset's DSA, and FRePo and RCIG have WideConvNet and "
-        "AdamW 0.0003, cosine"
+        "given, the augmentation is the dataset's DSA; FRePo and RCIG have WideConvNet, AdamW "
+        "0.0003, cosine, and mirror images"
     )
     flags.add_recipe_flags(parser, without=("equal_batches",), title=title, default="")
 

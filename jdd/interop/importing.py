@@ -32,13 +32,19 @@ _Progress = Callable[[int, int, str], None]
 def published_recipe(found: FoundSet, dataset: Dataset) -> dict[str, Any]:
     """What the code that made a set trains networks on it by, where it is not `Recipe`'s default.
 
-    Of FRePo and RCIG, whose sets are for networks without norm, optimiser, rate and network.
+    FRePo's and RCIG's sets are for networks without norm, small steps of Adam, and mirror images.
     """
-    shared = {"equal_batches": False, "augmentation": strategy_for(dataset.name)}
+    strategy = strategy_for(dataset.name)
     if found.temperature is None:
-        return shared
-    adam = {"optimizer": "adamw", "learning_rate": 3e-4, "rate_schedule": "cosine"}
-    return {**shared, "network": "WideConvNet", **adam}
+        return {"equal_batches": False, "augmentation": strategy}
+    return {
+        "equal_batches": False,
+        "augmentation": "flip" if "flip" in strategy else "none",
+        "network": "WideConvNet",
+        "optimizer": "adamw",
+        "learning_rate": 3e-4,
+        "rate_schedule": "cosine",
+    }
 
 
 def import_set(

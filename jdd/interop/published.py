@@ -97,8 +97,9 @@ def read(path: Path, number: int = 0) -> FoundSet | FoundExperts:
     elif is_state:
         state = value["ema_average"] if _has_set(value.get("ema_average")) else value["params"]
         sets = [[state.get("x_proto"), state.get("y_proto")]]
-        # RCIG learns a temperature too, and its labels are some five times as large as FRePo's.
-        temperature = 1.0 if "log_temp" in state else 0.4
+        # RCIG learns one of its own, for larger labels. Its set of CIFAR-10 at 1 per class, by
+        # WideConvNet of width 64 in 400 epochs: 2.5: 36.3 %, 5: 40.6, 10: 42.5, 20: 42.5.
+        temperature = 10.0 if "log_temp" in state else 0.4
     elif isinstance(value, dict):
         sets, accuracies = value.get("data"), _accuracies(value.get("accs_all_exps"))
     else:
