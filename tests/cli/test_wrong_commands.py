@@ -90,7 +90,7 @@ import_published flax --dataset digits --preprocessing standard --number 0 --out
 import_published flax --dataset digits --preprocessing standard --mean 1 --out new | --std go toge
 import_published flax --dataset digits --preprocessing standard --mean x --out new | --mean: 'x'
 import_published flax --dataset digits --preprocessing standard --factor 2 --out new | --factor 2:
-import_published flax --dataset digits --preprocessing standard --gsam-rho 1 --out x | --gsam-rho 1.0:
+import_published flax --dataset digits --preprocessing standard --gsam-rho 1 --out x | --gsam-rho 1
 import_published flax flax --dataset digits --preprocessing standard --out new | one is read at a
 import_published flax --dataset digits --preprocessing standard --out file/x | --out file/x: it can
 cost RUN --real-epochs 0 | argument --real-epochs: 0: at least 1 is needed
