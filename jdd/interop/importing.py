@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jdd import data
+from jdd import data, plugins
 from jdd.augment import strategy_for
 from jdd.data import Dataset
 from jdd.errors import SettingError, UserError
@@ -85,6 +85,7 @@ def import_set(
         init="unknown",
         method=method,
         recipe=recipe,
+        plugins=plugins.loaded(),
     )
     rate = None if found.learning_rate is None else jnp.float32(found.learning_rate)
     if found.labels.ndim == 2:

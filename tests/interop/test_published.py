@@ -1,5 +1,7 @@
 """Sets and experts of published repositories: Flax's checkpoints, and what is made of any file."""
 
+import importlib.util
+
 import numpy as np
 import pytest
 from flax import serialization
@@ -120,6 +122,13 @@ def test_a_cut_off_checkpoint_is_refused(tmp_path):
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(UserError, match="is damaged, or neither"):
         published.read(path)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torch") is not None, reason="PyTorch is installed")
+def test_pytorchs_files_need_pytorch(tmp_path):
+    (tmp_path / "images_best.pt").write_bytes(b"PK")
+    with pytest.raises(UserError, match="this format needs torch: pip install torch"):
+        published.read(tmp_path / "images_best.pt")
 
 
 def test_what_a_directory_stands_for(tmp_path):
