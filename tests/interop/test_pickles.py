@@ -148,6 +148,7 @@ def buffer(path, real, experts=2, epochs=3, on_cpu=False):
     return net
 
 
+@pytest.mark.slow
 def test_experts_of_published_code_are_distilled_with(digits, tmp_path, capsys, monkeypatch):
     real = (digits.preprocess(digits.train.images[:500]), digits.train.labels[:500])
     buffer(tmp_path / "replay_buffer_0.pt", real, experts=1)
