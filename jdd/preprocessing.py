@@ -1,4 +1,4 @@
-"""What turns stored pixels into what a network sees, and back: per-channel mean/std, or ZCA.
+"""What turns stored pixels into what a network sees, and back: per-channel mean/std, ZCA, or both.
 
 A `Preprocess` is a pytree, so compiled steps take it as an argument, along with the images.
 """
@@ -19,8 +19,8 @@ import numpy as np
 from jdd import files, records
 from jdd.errors import UserError, unknown_value
 
-Kind = Literal["standard", "zca"]
-KINDS: tuple[Kind, ...] = ("standard", "zca")
+Kind = Literal["standard", "zca", "normalize_zca"]
+KINDS: tuple[Kind, ...] = ("standard", "zca", "normalize_zca")
 
 ZCA_EPSILON = 0.1  # what the published code of trajectory matching and its followers uses
 _DIGEST = 32  # bytes
@@ -30,7 +30,7 @@ _CHUNK = 4096  # images whose float64 copy is held at once: 100 MB at 32×32×3
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, eq=False)
 class Zca:
-    """A whitening of flattened NHWC images (d = h·w·c) with pixels in [0, 1]."""
+    """A whitening of flattened NHWC images (d = h·w·c)."""
 
     mean: jax.Array  # (d,) float32
     whiten: jax.Array  # (d, d) float32, symmetric: U diag(1/√(S + ε)) Uᵀ
@@ -42,8 +42,8 @@ class Zca:
 class Preprocess:
     """From uint8 NHWC images to float32 NHWC ones, and back.
 
-    `standard` is `(x/255 − mean)/std` per channel; `zca` whitens x/255 and leaves mean 0 and std 1.
-    Build one with `fit`.
+    `standard` is `(x/255 − mean)/std` per channel; `zca` whitens x/255 and leaves mean 0 and std 1;
+    `normalize_zca` whitens what `standard` gives. Build one with `fit`.
     """
 
     mean: jax.Array  # (c,) float32
@@ -55,8 +55,10 @@ class Preprocess:
     def __call__(self, images: jax.Array | np.ndarray) -> jax.Array:
         """Images (..., h, w, c) uint8 → (..., h, w, c) float32 in the preprocessed space."""
         pixels = jnp.asarray(images).astype(jnp.float32) / 255.0
+        if self.kind != "zca":
+            pixels = (pixels - self.mean) / self.std
         if self.zca is None:
-            return (pixels - self.mean) / self.std
+            return pixels
         return _matmul(_flat(pixels) - self.zca.mean, self.zca.whiten).reshape(pixels.shape)
 
     def invert(self, images: jax.Array | np.ndarray) -> jax.Array:
@@ -66,10 +68,10 @@ class Preprocess:
     def unclipped(self, images: jax.Array | np.ndarray) -> jax.Array:
         """As `invert`, but with what distilled images have outside [0, 1]."""
         images = jnp.asarray(images, jnp.float32)
-        if self.zca is None:
-            return images * self.std + self.mean
-        flat = _matmul(_flat(images), self.zca.unwhiten) + self.zca.mean
-        return flat.reshape(images.shape)
+        if self.zca is not None:
+            flat = _matmul(_flat(images), self.zca.unwhiten) + self.zca.mean
+            images = flat.reshape(images.shape)
+        return images if self.kind == "zca" else images * self.std + self.mean
 
     def spec(self) -> dict[str, Any]:
         """What identifies this preprocessing, JSON-able; compare two with `differences`."""
@@ -91,8 +93,9 @@ def fit(
 ) -> Preprocess:
     """The preprocessing of a dataset, from its training images (n, h, w, c) uint8.
 
-    `mean_std` are the per-channel constants for `standard`; without them they are computed.
-    ZCA is computed once and then read from the user's cache directory.
+    `mean_std` are the per-channel constants for `standard`; without them they are computed, as they
+    are for `normalize_zca` in any case. ZCA is computed once and then read from the user's cache
+    directory.
 
     Raises:
       UserError: unknown kind, or ZCA for images that are not RGB.
@@ -101,14 +104,20 @@ def fit(
         raise unknown_value("preprocessing", str(kind), KINDS)
     height, width, channels = (int(s) for s in train_images.shape[1:])
     shape = (height, width, channels)
+    if kind != "standard" and channels != 3:
+        raise UserError(
+            f"`preprocessing` '{kind}' is for RGB images, these have {channels} channel"
+            f"{'' if channels == 1 else 's'}: use 'standard'"
+        )
     if kind == "zca":
-        if channels != 3:
-            raise UserError(
-                f"`preprocessing` 'zca' is for RGB images, these have {channels} channel"
-                f"{'' if channels == 1 else 's'}: use 'standard'"
-            )
         whitening = _cached_zca(train_images)
         return Preprocess(jnp.zeros(channels), jnp.ones(channels), whitening, "zca", shape)
+    if kind == "normalize_zca":
+        # FRePo's and RCIG's code has these very numbers, to 4 digits.
+        measured = channel_mean_std(train_images)
+        whitening = _cached_zca(train_images, measured)
+        mean_array, std_array = (jnp.asarray(a, jnp.float32) for a in measured)
+        return Preprocess(mean_array, std_array, whitening, "normalize_zca", shape)
     mean, std = mean_std if mean_std is not None else channel_mean_std(train_images)
     mean_array, std_array = (jnp.asarray(a, jnp.float32) for a in (mean, std))
     return Preprocess(mean_array, std_array, None, "standard", shape)
@@ -175,11 +184,18 @@ def differences(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str
     return differing
 
 
-def fit_zca(train_images: np.ndarray, epsilon: float = ZCA_EPSILON) -> Zca:
+def fit_zca(
+    train_images: np.ndarray,
+    epsilon: float = ZCA_EPSILON,
+    mean_std: tuple[Sequence[float], Sequence[float]] | None = None,
+) -> Zca:
     """ZCA whitening of (n, h, w, c) uint8, as the papers compute it: on [0, 1] pixels, in float64.
 
     With X centred and XᵀX/(n−1) = U diag(S) Uᵀ, the whitening is U diag(1/√(S + ε)) Uᵀ. The
     published code flattens channel-first; here the order is NHWC, the same up to a permutation.
+
+    With `mean_std`, X are pixels normalised by these per channel, and ε is in units of their mean
+    variance, as FRePo's code has it (which divides by n).
     """
     n = len(train_images)
     flat = train_images.reshape(n, -1)
@@ -190,21 +206,30 @@ def fit_zca(train_images: np.ndarray, epsilon: float = ZCA_EPSILON) -> Zca:
         gram += chunk.T @ chunk
     mean = flat.sum(axis=0, dtype=np.int64) / n
     covariance = (gram - n * np.outer(mean, mean)) / (max(n - 1, 1) * 255.0**2)
+    mean = mean / 255.0
+    if mean_std is not None:
+        center, scale = (np.resize(np.asarray(a, np.float64), len(mean)) for a in mean_std)
+        mean = (mean - center) / scale
+        covariance /= np.outer(scale, scale)
+        epsilon *= float(np.trace(covariance)) / len(mean)
     eigenvalues, vectors = np.linalg.eigh(covariance)
-    scale = np.sqrt(np.maximum(eigenvalues, 0.0) + epsilon)
-    whiten, unwhiten = (vectors / scale) @ vectors.T, (vectors * scale) @ vectors.T
-    return Zca(*(jnp.asarray(a, jnp.float32) for a in (mean / 255.0, whiten, unwhiten)))
+    sizes = np.sqrt(np.maximum(eigenvalues, 0.0) + epsilon)
+    whiten, unwhiten = (vectors / sizes) @ vectors.T, (vectors * sizes) @ vectors.T
+    return Zca(*(jnp.asarray(a, jnp.float32) for a in (mean, whiten, unwhiten)))
 
 
-def _cached_zca(train_images: np.ndarray) -> Zca:
-    key = hashlib.sha256(repr((train_images.shape, ZCA_EPSILON)).encode())
+def _cached_zca(
+    train_images: np.ndarray, mean_std: tuple[list[float], list[float]] | None = None
+) -> Zca:
+    made_by = (train_images.shape, ZCA_EPSILON, *(["normalize"] if mean_std is not None else []))
+    key = hashlib.sha256(repr(made_by).encode())
     key.update(np.ascontiguousarray(train_images).data)
     path = files.cache_dir() / f"zca-{key.hexdigest()[:32]}.f32"
     # A file that is absent or damaged is computed anew and written over.
     with contextlib.suppress(UserError):
         if (stored := _read(path, int(np.prod(train_images.shape[1:])))) is not None:
             return stored
-    computed = fit_zca(train_images)
+    computed = fit_zca(train_images, mean_std=mean_std)
     # A cache that cannot be written costs the next run some seconds; it is no reason to stop.
     with contextlib.suppress(OSError):
         _write(path, computed)

@@ -52,8 +52,8 @@ def test_every_place_that_opens_a_file_is_on_the_list():
 @functools.cache
 def original(name, place):
     """A reader's valid input, made once, and what it is read as."""
-    if name == "tfds":
-        pytest.importorskip("array_record")
+    if package := "array_record" if name == "tfds" else READERS[name].package:
+        pytest.importorskip(package)
     source = place / name.replace(" ", "-")
     source.mkdir()
     READERS[name].make(source)

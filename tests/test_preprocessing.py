@@ -74,6 +74,25 @@ def test_zca_shrinks_each_principal_variance_to_s_over_s_plus_epsilon():
     np.testing.assert_allclose(white.mean(axis=0), 0.0, atol=1e-5)
 
 
+def test_normalize_zca_is_the_published_formula():
+    """FRePo's: pixels by mean and std of each channel, covariance by n, ε · its mean diagonal."""
+    images = correlated_images(n=5000)
+    fitted = preprocessing.fit("normalize_zca", images)
+    pixels = images / 255.0
+    normalised = (pixels - pixels.mean((0, 1, 2))) / pixels.std((0, 1, 2))
+    flat = normalised.reshape(len(images), -1) - normalised.reshape(len(images), -1).mean(0)
+    covariance = flat.T @ flat / len(flat)
+    ridge = 0.1 * np.trace(covariance) / DIMENSIONS
+    vectors, sizes, _ = np.linalg.svd(covariance + ridge * np.eye(DIMENSIONS))
+    expected = flat @ (vectors / np.sqrt(sizes)) @ vectors.T
+    white = np.asarray(fitted(images), np.float64).reshape(len(images), -1)
+    np.testing.assert_allclose(white, expected, atol=2e-3)
+    other = preprocessing.fit("zca", images).spec()
+    assert preprocessing.differences(other, fitted.spec()) == [
+        "stored with zca, asked with normalize_zca"
+    ]
+
+
 def test_zca_in_chunks_is_zca_at_once(monkeypatch):
     images = correlated_images()
     at_once = preprocessing.fit_zca(images)

@@ -187,24 +187,27 @@ def add_count(
     )
 
 
-def add_recipe_flags(parser: Parser, without: Sequence[str] = ()) -> None:
+def add_recipe_flags(
+    parser: Parser,
+    without: Sequence[str] = (),
+    title: str = "recipe, in place of what is written on the set",
+    default: str = "the set's; published: ",
+) -> None:
     """A flag for each field of the recipe that is written on a set, but those named.
 
     Where the network may be chosen, its options have flags too: those of ConvNet, whose names all
-    networks' options have.
+    networks' options have. `--help` has the group under this title, and `default` before values.
     """
     from jdd.settings import defaults
     from jdd.training import Recipe
 
     fields = {name: v for name, v in defaults(Recipe).items() if name not in without}
-    title = "recipe, in place of what is written on the set"
-    shown = "default: the set's; published: {}"
-    add_settings(parser, title, fields, helps(Recipe), shown)
+    add_settings(parser, title, fields, helps(Recipe), f"default: {default}{{}}")
     if "network" not in without:
         from jdd import networks
 
-        title = "options of the network, in place of the set's"
-        shown = "default: the set's; another ConvNet's: {}"
+        title = "options of the network, in place of the set's" if default else "its options"
+        shown = "default: the set's; another ConvNet's: {}" if default else "ConvNet's: {}"
         add_settings(parser, title, networks.options("ConvNet"), networks.OPTION_WORDS, shown)
 
 

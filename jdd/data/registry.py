@@ -183,7 +183,7 @@ def load(
         prepared there. Where neither is given: a TFDS set in TFDS's own directory, prepared or
         downloaded. `digits` needs none.
       image_size: resize to (image_size, image_size); by default as stored, 128 for `mhist`.
-      preprocessing: "standard" or, for RGB sets, "zca".
+      preprocessing: "standard" or, for RGB sets, "zca" or "normalize_zca".
 
     Raises:
       UserError: a bad argument, the set is nowhere, or its files are damaged.

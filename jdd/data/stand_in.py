@@ -7,7 +7,7 @@ from jdd.data.class_names import IMAGENET_SUBSETS
 from jdd.data.dataset import Dataset, Split
 from jdd.data.registry import FOLDER, check_name
 from jdd.errors import SettingError
-from jdd.preprocessing import Kind, Preprocess, Zca
+from jdd.preprocessing import KINDS, Preprocess, Zca
 
 # Training images, test images, side, channels, classes.
 _SHAPES = {
@@ -36,7 +36,7 @@ def stand_in(name: str, image_size: int | None = None, preprocessing: str = "sta
         ImageNet.
       image_size: side that its images are resized to; None: as `jdd.data.load` has it, of ImageNet
         128.
-      preprocessing: "standard" or "zca".
+      preprocessing: one of `jdd.preprocessing.KINDS`.
 
     Raises:
       SettingError: a dataset of the user's own, whose shape only its files tell.
@@ -54,8 +54,8 @@ def stand_in(name: str, image_size: int | None = None, preprocessing: str = "sta
         return Split(images, np.arange(count, dtype=np.int32) % classes)
 
     zeros, ones = jnp.zeros(channels), jnp.ones(channels)
-    kind: Kind = "zca" if preprocessing == "zca" else "standard"
-    preprocess = Preprocess(zeros, ones, _zca(shape) if kind == "zca" else None, kind, shape)
+    kind = next((known for known in KINDS if known == preprocessing), KINDS[0])
+    preprocess = Preprocess(zeros, ones, _zca(shape) if kind != "standard" else None, kind, shape)
     names = tuple(str(label) for label in range(classes))
     return Dataset(name, split(train), split(test), names, preprocess)
 

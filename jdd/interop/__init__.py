@@ -2,4 +2,7 @@
 
 from jdd.interop.export import FORMATS as FORMATS
 from jdd.interop.export import export as export
+from jdd.interop.importing import import_experts as import_experts
+from jdd.interop.importing import import_set as import_set
+from jdd.interop.importing import published_recipe as published_recipe
 from jdd.interop.torch import params_from_torch as params_from_torch

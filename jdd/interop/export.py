@@ -68,7 +68,7 @@ def export(
             for name, text in texts.items():
                 (part / name).write_text(text, encoding="utf-8")
 
-        _new_folder(path, fill)
+        new_folder(path, fill)
         return path
     alongside = {path.with_name(f"{path.name}.{name}"): text for name, text in texts.items()}
     for place in (path, *alongside):
@@ -225,10 +225,19 @@ def _kind(path: Path) -> str:
     )
 
 
-def _new_folder(path: Path, fill: Callable[[Path], None]) -> None:
-    """Makes a folder whole or not at all."""
+def new_folder(path: Path, fill: Callable[[Path], Any], setting: str = "to") -> None:
+    """Makes a folder whole or not at all.
+
+    Args:
+      path: of a folder that does not exist, or is empty.
+      fill: writes into the folder that it is given, which becomes `path`.
+      setting: which setting names it.
+
+    Raises:
+      SettingError: the folder is not empty, or cannot be written.
+    """
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise SettingError("to", path, "it exists already, name another folder")
+        raise SettingError(setting, path, "it exists already, name another folder")
     part = path.with_name(f".{path.name}.part-{os.getpid()}")
     try:
         part.mkdir(parents=True)
@@ -237,13 +246,14 @@ def _new_folder(path: Path, fill: Callable[[Path], None]) -> None:
             path.rmdir()
         part.replace(path)
     except OSError as error:
-        raise _unwritten(path, error) from None
+        raise _unwritten(path, error, setting) from None
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def _unwritten(path: Path, error: OSError) -> UserError:
-    return SettingError("to", path, f"it cannot be written ({error.strerror}), name another")
+def _unwritten(path: Path, error: OSError, setting: str = "to") -> UserError:
+    why = f"it cannot be written ({error.strerror}), name another"
+    return SettingError(setting, path, why)
 
 
 def _described(synthetic: SyntheticSet) -> dict[str, str]:

@@ -157,7 +157,7 @@ def _readme(
     if preprocess.zca is not None:
         normalised = (
             "ZCA: test images have to be whitened by the matrix of the training images, as "
-            f'`jdd.load("{info.dataset}", preprocessing="zca")` does'
+            f'`jdd.load("{info.dataset}", preprocessing="{preprocess.kind}")` does'
         )
     else:
         normalised = (

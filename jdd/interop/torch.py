@@ -45,43 +45,88 @@ def params_from_torch(
     Raises:
       UserError: a tensor is missing, left over or of another shape; it names the tensor.
     """
-    state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
-    image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-    expected = jax.eval_shape(network.init, jax.random.key(0), image)
-    layer_names = dict(_layers(network))
-    flattened = next(ours for ours in layer_names if _is_dense(ours))
-    features = network.feature_shape(image_shape)
-    used = set()
-
-    def convert(path: Sequence[Any], leaf: jax.ShapeDtypeStruct) -> jax.Array:
-        _, *layer, kind = (key.key for key in path)
-        ours = "/".join(layer)
-        name = f"{layer_names[ours]}.{_TENSORS[kind]}"
-        if name not in state:
-            raise UserError(f"the PyTorch state has no '{name}': it has {', '.join(state)}")
-        used.add(name)
-        tensor = np.asarray(state[name], np.float32)
-        if ours == flattened and kind == "kernel":
-            tensor = _channel_last(tensor, features)
-        tensor = _transposed(tensor)
-        if tensor.shape != leaf.shape:
-            raise UserError(
-                f"PyTorch's '{name}' has shape {np.shape(state[name])}, which does not fit {ours} "
-                f"of this {type(network).__name__} on {image_shape} images: check its options"
-            )
-        return jnp.asarray(tensor)
-
-    variables: dict[str, Any] = jax.tree_util.tree_map_with_path(convert, expected)
-    left = [name for name in state if name not in used and not name.endswith("batches_tracked")]
-    if left:
-        raise UserError(f"{type(network).__name__} has no place for PyTorch's {', '.join(left)}")
+    layout = TorchLayout(network, image_shape)
+    variables: dict[str, Any] = jax.tree.map(jnp.asarray, layout.variables(state))
     return variables
+
+
+class TorchLayout:
+    """Where the tensors of a published network go in one of ours; see `params_from_torch`."""
+
+    def __init__(self, network: Network, image_shape: tuple[int, int, int]) -> None:
+        """Raises `UserError` where the network is none of the published ones."""
+        image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+        self._expected = jax.eval_shape(network.init, jax.random.key(0), image)
+        self._layers = dict(_layers(network))
+        self._flattened = next(ours for ours in self._layers if _is_dense(ours))
+        self._features = network.feature_shape(image_shape)
+        self._network = f"this {type(network).__name__} on {image_shape} images"
+
+    @property
+    def parameters(self) -> list[str]:
+        """PyTorch's names in the order of its `parameters()`, which has no running statistics."""
+        names = []
+        for ours, theirs in self._layers.items():
+            layer: Any = self._expected["params"]
+            for part in ours.split("/"):
+                layer = layer.get(part, {})
+            names += [f"{theirs}.{_TENSORS[kind]}" for kind in sorted(layer, key="bias".__eq__)]
+        return names
+
+    def variables(self, state: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        """`params_from_torch` of a state, as NumPy arrays."""
+        return self._converted(self._expected, state)
+
+    def params(self, tensors: Sequence[np.ndarray]) -> dict[str, Any]:
+        """Parameters as PyTorch's `parameters()` lists them → ours, as NumPy arrays.
+
+        Raises:
+          UserError: there are more or fewer, or one is of another shape.
+        """
+        if len(tensors) != len(self.parameters):
+            raise UserError(
+                f"{len(tensors)} parameters, {self._network} has {len(self.parameters)}: name its "
+                "`network` and options"
+            )
+        state = dict(zip(self.parameters, tensors, strict=True))
+        params: dict[str, Any] = self._converted({"params": self._expected["params"]}, state)[
+            "params"
+        ]
+        return params
+
+    def _converted(self, expected: Any, state: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
+        used = set()
+
+        def convert(path: Sequence[Any], leaf: jax.ShapeDtypeStruct) -> np.ndarray:
+            _, *layer, kind = (key.key for key in path)
+            ours = "/".join(layer)
+            name = f"{self._layers[ours]}.{_TENSORS[kind]}"
+            if name not in state:
+                raise UserError(f"the PyTorch state has no '{name}': it has {', '.join(state)}")
+            used.add(name)
+            tensor = np.asarray(state[name], np.float32)
+            if ours == self._flattened and kind == "kernel":
+                tensor = _channel_last(tensor, self._features)
+            tensor = _transposed(tensor)
+            if tensor.shape != leaf.shape:
+                raise UserError(
+                    f"PyTorch's '{name}' has shape {np.shape(state[name])}, which does not fit "
+                    f"{ours} of {self._network}: check its options"
+                )
+            return tensor
+
+        variables: dict[str, Any] = jax.tree_util.tree_map_with_path(convert, expected)
+        left = [name for name in state if name not in used and not name.endswith("batches_tracked")]
+        if left:
+            raise UserError(f"{self._network} has no place for PyTorch's {', '.join(left)}")
+        return variables
 
 
 def _transposed(tensor: np.ndarray) -> np.ndarray:
     """Output axis first → last: (out, in, h, w) → (h, w, in, out), (c, h, w) → (h, w, c), …"""
-    order = {4: (2, 3, 1, 0), 3: (1, 2, 0), 2: (1, 0), 1: (0,)}
-    return tensor.transpose(order[tensor.ndim])
+    order = {4: (2, 3, 1, 0), 3: (1, 2, 0)}
+    return tensor.transpose(order.get(tensor.ndim))
 
 
 def _channel_last(weight: np.ndarray, features: tuple[int, int, int]) -> np.ndarray:

@@ -27,7 +27,10 @@ class LoopSettings(Settings):
     """How the loop of updates is run."""
 
     preprocessing: str = setting(
-        "standard", "what images are turned into: standard or zca", choices=KINDS
+        "standard",
+        "what images are turned into: standard, zca as trajectory matching has it, or "
+        "normalize_zca, as FRePo and RCIG have it",
+        choices=KINDS,
     )
     image_size: int = setting(
         0, "side that images are resized to, in pixels; 0: as they are", min=0

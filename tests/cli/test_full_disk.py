@@ -16,12 +16,14 @@ import sklearn.datasets  # noqa: F401  joblib writes a file when it is first imp
 from matplotlib.figure import Figure
 
 from jdd import SyntheticSet, files
-from jdd.cli import distill, export, results, score_difficulty, train_experts
+from jdd.cli import distill, export, import_published, results, score_difficulty, train_experts
 from jdd.errors import UserError
 from jdd.experts import ExpertStore
+from jdd.interop import pickles
 from jdd.report import outcome
 from jdd.runs.directory import RunFiles
 from tests.cli.running import OLD_RUN, SMALL, call, content
+from tests.interop import fakes
 
 DIGITS = ["--dataset", "digits", "--preset", "quick", "--width", 8]
 
@@ -74,6 +76,22 @@ def test_an_export_that_does_not_fit_leaves_nothing(tmp_path, capsys, to):
         refused(capsys, export.main, OLD_RUN, "--to", tmp_path / to)
     assert not list(tmp_path.iterdir())
     assert call(export.main, capsys, OLD_RUN, "--to", tmp_path / to)[0] == 0
+
+
+@pytest.mark.parametrize("kind", ["set", "experts"])
+def test_an_import_that_does_not_fit_leaves_nothing(tmp_path, capsys, monkeypatch, kind):
+    (tmp_path / "theirs").mkdir()
+    fakes.frepo(tmp_path / "theirs")
+    if kind == "experts":
+        monkeypatch.setattr(pickles, "loads", lambda *_: fakes.trajectories(1, 1))
+        (tmp_path / "theirs" / "replay_buffer_0.pt").write_bytes(b"PK")
+    before, out = content(tmp_path), tmp_path / "out"
+    command = [tmp_path / "theirs", "--dataset", "digits", "--preprocessing", "standard"]
+    command += ["--width", 8, "--depth", 2, "--out", out]
+    with room(400):
+        refused(capsys, import_published.main, *command)
+    assert content(tmp_path) == before and not hidden(tmp_path) and not out.exists()
+    assert call(import_published.main, capsys, *command)[0] == 0
 
 
 def test_tables_and_a_tasks_files_stay_as_they_were(tmp_path, capsys):

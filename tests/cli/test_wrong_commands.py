@@ -8,6 +8,7 @@ import shutil
 import pytest
 
 from tests.cli.running import OLD_RUN, ROOT, call, content
+from tests.interop import fakes
 
 # Script and arguments, then what the line must name: the flag (or RUN, which is none), and what to
 # write in its place. RUN is a finished run, file a file, empty and mine directories.
@@ -83,6 +84,24 @@ export RUN --to file | --to file: it exists already, name another folder
 export RUN --to set.npz | --to set.npz: it exists already, name another file
 export RUN --to set.zip | --to set.zip: a file ends in .npz or .safetensors, and a new folder's
 export RUN --to file/set | --to file/set: it cannot be written (Not a directory), name another
+import_published file --dataset digits --out new | arguments are required: --preprocessing
+import_published file --preprocessing standard --out new | arguments are required: --dataset
+import_published none --dataset digits --preprocessing standard --out new | none does not exist
+import_published file --dataset digits --preprocessing standard --out new | file is damaged, or
+import_published empty --dataset digits --preprocessing standard --out new | empty holds no replay
+import_published file --dataset digits --preprocessing standard --out mine | --out mine: it exists
+import_published flax --dataset digit --preprocessing standard --out new | --dataset 'digit'
+import_published flax --dataset digits --preprocessing pca --out new | --preprocessing 'pca'
+import_published flax --dataset digits --preprocessing zca --out new | --preprocessing 'zca' is
+import_published flax --dataset digits --preprocessing standard --image-size 9 --out x | --dataset
+import_published flax --dataset digits --preprocessing standard --number 2 --out new | --number 2:
+import_published flax --dataset digits --preprocessing standard --number 0 --out new | --number: 0:
+import_published flax --dataset digits --preprocessing standard --mean 1 --out new | --std go toge
+import_published flax --dataset digits --preprocessing standard --mean x --out new | --mean: 'x'
+import_published flax --dataset digits --preprocessing standard --factor 2 --out new | --factor 2:
+import_published flax --dataset digits --preprocessing standard --gsam-rho 1 --out x | --gsam-rho 1
+import_published flax flax --dataset digits --preprocessing standard --out new | one is read at a
+import_published flax --dataset digits --preprocessing standard --out file/x | --out file/x: it can
 cost RUN --real-epochs 0 | argument --real-epochs: 0: at least 1 is needed
 cost RUN --real-images 99999 | --real-images 99999: from 1 to 1437, as many as there are
 cost RUN --out file | --out file: it cannot be written, name another directory
@@ -141,6 +160,8 @@ def place(tmp_path_factory):
     (base / "empty").mkdir()
     (base / "mine").mkdir()
     (base / "mine" / "settings.json").write_text("{}")
+    fakes.frepo(base)
+    (base / "checkpoint_46.8").rename(base / "flax")
     return base
 
 
@@ -168,4 +189,5 @@ def test_the_table_is_long_and_of_every_script():
     scripts = {command.split()[0] for command, _ in ROWS}
     assert scripts == {path.stem for path in (ROOT / "bin").glob("*.py")}
     unnamed = [words for _, words in ROWS if not re.search(r"--[a-z]", words)]
-    assert len(unnamed) <= 8  # about RUN, which has no flag, or where the flag is the value itself
+    # About RUN and FILE, which have no flag, or where the flag is the value itself.
+    assert len(unnamed) <= 12

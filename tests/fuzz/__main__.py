@@ -7,6 +7,7 @@ The input that a reader fell over is kept in tests/fixtures/fuzz, where `make te
 import argparse
 import collections
 import hashlib
+import importlib.util
 import secrets
 import shutil
 import signal
@@ -37,6 +38,10 @@ def main() -> int:
     print(f"seed {args.seed}", flush=True)
     faults = 0
     for name in args.readers or READERS:
+        package = READERS[name].package
+        if package and importlib.util.find_spec(package) is None:
+            print(f"{name}: passed over, {package} is not installed", flush=True)
+            continue
         with tempfile.TemporaryDirectory() as temporary:
             faults += _child(name, args.inputs or READERS[name].inputs, args.seed, Path(temporary))
     return 1 if faults else 0

@@ -6,6 +6,7 @@ file, and asks which reader of this list goes through it.
 
 import contextlib
 import dataclasses
+import functools
 import io
 import json
 import shutil
@@ -30,6 +31,8 @@ class Reader:
     inputs: int = FILES
     is_exact: bool = False
     """whether another input is either refused or read as the original"""
+    package: str = ""
+    """that reading takes and that `make test` does not install"""
 
 
 def _rng() -> np.random.Generator:
@@ -408,6 +411,62 @@ def _read_report(place: Path) -> Any:
     return web.write_run(place).exists()
 
 
+def _make_flax(place: Path) -> None:
+    from tests.interop import fakes
+
+    for write in (fakes.frepo, fakes.rcig):
+        (place / write.__name__).mkdir()
+        write(place / write.__name__)
+
+
+def _make_torch(place: Path) -> None:
+    import torch
+
+    from tests.interop import fakes
+
+    images, labels = torch.tensor(fakes.images()), torch.arange(10).repeat_interleave(2)
+    torch.save(images, place / "images_best.pt")
+    torch.save(labels, place / "labels_best.pt")
+    torch.save(torch.tensor(0.02), place / "lr_best.pt")
+    results = {"data": [[images, labels]], "accs_all_exps": {"ConvNet": [np.float64(0.5)]}}
+    torch.save(results, place / "res_1.pt")
+    torch.save(results, place / "res_2.pt", _use_new_zipfile_serialization=False)
+    experts = [[[torch.tensor(a) for a in e] for e in t] for t in fakes.trajectories(1, 1)]
+    torch.save(experts, place / "replay_buffer_0.pt")
+
+
+@functools.cache
+def _digits() -> Any:
+    from jdd import data, networks
+    from jdd.interop.torch import TorchLayout
+
+    digits = data.load("digits")
+    network = networks.create("ConvNet", 10, width=8, depth=2)
+    return digits, TorchLayout(network, digits.image_shape)
+
+
+def _read_published(*names: str) -> Callable[[Path], Any]:
+    """What `import_published.py` does with a file before it writes."""
+
+    def read(place: Path) -> Any:
+        from jdd.interop import published
+        from jdd.interop.importing import import_set
+        from jdd.training import Recipe
+
+        digits, layout = _digits()
+        for name in names:
+            found = published.read(place / name)
+            if isinstance(found, published.FoundSet):
+                _content(import_set(found, digits, Recipe()))
+                continue
+            for trajectory in found.trajectories:
+                [layout.params(tensors) for tensors in trajectory]
+
+    return read
+
+
+_FLAX_FILES = ("frepo/checkpoint_46.8", "rcig/checkpoint_10000")
+_TORCH_FILES = ("images_best.pt", "res_1.pt", "res_2.pt", "replay_buffer_0.pt")
 READERS = {
     "idx": Reader(_make_idx, _read_idx),
     "cifar": Reader(_make_cifar, _read_cifar),
@@ -429,6 +488,8 @@ READERS = {
     "peer": Reader(_make_peer, _read_peer),
     "arrays": Reader(_make_arrays, _read_arrays),
     "report": Reader(_make_report, _read_report, DIRECTORIES),
+    "flax": Reader(_make_flax, _read_published(*_FLAX_FILES)),
+    "torch": Reader(_make_torch, _read_published(*_TORCH_FILES), package="torch"),
 }
 
 # Which reader goes through each place in jdd that opens a file, or why none has to.
@@ -480,6 +541,9 @@ OPENED_BY = {
     "jdd.interop.export._npz": _WRITES,
     "jdd.interop.export._png": _WRITES,
     "jdd.interop.guide._train": _OURS,
+    "jdd.interop.importing.import_experts": _ELSEWHERE,
+    "jdd.interop.pickles.loads": "torch",
+    "jdd.interop.published._value": "flax",
     "jdd.plugins._source": "- code that the user has named, or loaded before by its checksum",
     "jdd.plugins._trusted": "plugins",
     "jdd.preprocessing._read": "whitening",
