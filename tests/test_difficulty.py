@@ -112,7 +112,7 @@ def test_scores_are_stored_with_what_they_were_made_from(tmp_path):
         difficulty.load(tmp_path / "scores", other, labels)
     with pytest.raises(UserError, match="of other images"):
         difficulty.load(tmp_path / "scores", spec, labels[::-1])
-    assert spec.fingerprint() != other.fingerprint()
+    assert spec.mark() != other.mark()
 
 
 @pytest.mark.parametrize("damage", ["a byte", "not finite", "too few"])

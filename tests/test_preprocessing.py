@@ -77,7 +77,7 @@ def test_zca_shrinks_each_principal_variance_to_s_over_s_plus_epsilon():
 def test_zca_in_chunks_is_zca_at_once(monkeypatch):
     images = correlated_images()
     at_once = preprocessing.fit_zca(images)
-    monkeypatch.setattr(preprocessing, "_CHUNK", 7)
+    monkeypatch.setattr(preprocessing._zca, "_CHUNK", 7)
     np.testing.assert_allclose(preprocessing.fit_zca(images).whiten, at_once.whiten, atol=1e-6)
 
 
@@ -96,7 +96,7 @@ def test_zca_is_read_from_the_cache(cache, monkeypatch):
     images = correlated_images()
     first = preprocessing.fit("zca", images)
     assert [path.suffix for path in cache.iterdir()] == [".f32"]
-    monkeypatch.setattr(preprocessing, "fit_zca", lambda _: pytest.fail("computed again"))
+    monkeypatch.setattr(preprocessing._zca, "fit_zca", lambda _: pytest.fail("computed again"))
     second = preprocessing.fit("zca", images)
     np.testing.assert_array_equal(first.zca.whiten, second.zca.whiten)
 

@@ -16,11 +16,6 @@ _GREY = ("1", "L", "LA")
 MOST_PIXELS = 2**26  # of one picture: 8,192 × 8,192
 
 
-def read_rgb(path: Path, formats: Sequence[str] = ("PNG", "JPEG")) -> "Image.Image":
-    """The picture as RGB; see `read`."""
-    return read(path, formats).convert("RGB")
-
-
 def read(path: Path, formats: Sequence[str] = ("PNG", "JPEG")) -> "Image.Image":
     """The picture, decoded: of mode L where it is grey, else RGB.
 
@@ -32,9 +27,13 @@ def read(path: Path, formats: Sequence[str] = ("PNG", "JPEG")) -> "Image.Image":
       UserError: it is missing, of another format, damaged, or of more than `MOST_PIXELS`; the last
         is known before anything is decoded.
     """
-    from PIL import Image
+    return decode(read_bytes(path), path, formats)
 
-    content = read_bytes(path)
+
+def decode(content: bytes, path: Path, formats: Sequence[str]) -> "Image.Image":
+    """The picture in a file's content; see `read`."""
+    from PIL import Image, UnidentifiedImageError
+
     # Pillow's own bound is wider, and a line on standard error.
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     try:
@@ -42,6 +41,8 @@ def read(path: Path, formats: Sequence[str] = ("PNG", "JPEG")) -> "Image.Image":
             if image.width * image.height > MOST_PIXELS:
                 raise UserError(f"{path}: {image.width}×{image.height} pixels are too many")
             return image.convert("L" if image.mode in _GREY else "RGB")
+    except UnidentifiedImageError:  # its words are of an object in memory
+        raise UserError(f"{path}: not a complete {' or '.join(formats)}") from None
     # A damaged file makes Pillow's decoders raise nearly anything.
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError) as error:
         kinds = " or ".join(formats)

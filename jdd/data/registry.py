@@ -6,7 +6,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from jdd import preprocessing as preprocess_lib
-from jdd.data import arrays, cifar, class_names, digits, folder, idx, mhist, svhn, tfds
+from jdd.data import (
+    arrays,
+    cifar,
+    class_names,
+    digits,
+    fingerprint,
+    folder,
+    idx,
+    mhist,
+    svhn,
+    tfds,
+)
 from jdd.data.dataset import Dataset, Split, checked
 from jdd.data.resize import resize
 from jdd.errors import SettingError, UserError, nearest, unknown_value
@@ -22,8 +33,9 @@ class Source:
     """One dataset: its classes, its files' layout, and its constants."""
 
     class_names: tuple[str, ...]  # empty: the files name them
-    # Reads train and test from the first of the given directories that holds the files.
-    read_files: Callable[[Sequence[Path]], Splits | NamedSplits | None]
+    # Reads train and test from the first of the given directories that holds the files; pictures
+    # are decoded to the given size, what else is read may have another.
+    read_files: Callable[[Sequence[Path], int | None], Splits | NamedSplits | None]
     files: str  # what they are called, for the message when they are nowhere
     folders: tuple[str, ...]  # below the data directory, most telling name first
     tfds_name: str | None
@@ -39,7 +51,7 @@ _IMAGENET: MeanStd = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _SOURCES: dict[str, Source] = {
     "mnist": Source(
         class_names.MNIST,
-        lambda places: idx.read("mnist", places),
+        lambda places, _: idx.read("mnist", places),
         "IDX files (train-images-idx3-ubyte …)",
         ("mnist", "mnist/raw", "MNIST/raw", "MNIST", "", "raw"),
         "mnist",
@@ -47,7 +59,7 @@ _SOURCES: dict[str, Source] = {
     ),
     "fashion_mnist": Source(
         class_names.FASHION_MNIST,
-        lambda places: idx.read("fashion_mnist", places),
+        lambda places, _: idx.read("fashion_mnist", places),
         "IDX files (train-images-idx3-ubyte …)",
         ("fashion_mnist", "fashion_mnist/raw", "FashionMNIST/raw", "FashionMNIST", "", "raw"),
         "fashion_mnist",
@@ -55,7 +67,7 @@ _SOURCES: dict[str, Source] = {
     ),
     "svhn": Source(
         class_names.SVHN,
-        svhn.read,
+        lambda places, _: svhn.read(places),
         "train_32x32.mat and test_32x32.mat",
         ("svhn", "SVHN", ""),
         "svhn_cropped",
@@ -63,7 +75,7 @@ _SOURCES: dict[str, Source] = {
     ),
     "cifar10": Source(
         class_names.CIFAR10,
-        lambda places: cifar.read("cifar10", places),
+        lambda places, _: cifar.read("cifar10", places),
         "the binary version (data_batch_1.bin … test_batch.bin)",
         ("cifar10", "cifar10/cifar-10-batches-bin", "cifar-10-batches-bin", ""),
         "cifar10",
@@ -71,7 +83,7 @@ _SOURCES: dict[str, Source] = {
     ),
     "cifar100": Source(
         class_names.CIFAR100,
-        lambda places: cifar.read("cifar100", places),
+        lambda places, _: cifar.read("cifar100", places),
         "the binary version (train.bin, test.bin)",
         ("cifar100", "cifar100/cifar-100-binary", "cifar-100-binary", ""),
         "cifar100",
@@ -87,7 +99,7 @@ _SOURCES: dict[str, Source] = {
     ),
     "tiny_imagenet": Source(
         (),
-        folder.read_tiny_imagenet,
+        lambda places, _: folder.read_tiny_imagenet(places),
         "wnids.txt next to train/ and val/",
         ("tiny_imagenet", "tiny-imagenet-200", ""),
         None,
@@ -218,14 +230,15 @@ def load(
         source = _SOURCES[name]
         classes, mean_std = source.class_names, source.mean_std
         image_size = image_size or source.image_size
-        found = _read(name, source, data_dir)
+        found = _read(name, source, data_dir, image_size)
         train, test = found[:2]
         classes = found[2] if len(found) == 3 else classes
+    mark = train.fingerprint or fingerprint.of_images(train.images, train.labels)
     if image_size is not None:
         train, test = resize(train, image_size), resize(test, image_size)
     # Without published constants, they come from the training images.
     preprocess = preprocess_lib.fit(preprocessing, train.images, mean_std)
-    return Dataset(name, train, test, classes, preprocess)
+    return Dataset(name, train, test, classes, preprocess, mark)
 
 
 def _own_path(place: str, data_dir: str | os.PathLike[str] | None) -> Path:
@@ -233,7 +246,10 @@ def _own_path(place: str, data_dir: str | os.PathLike[str] | None) -> Path:
 
 
 def _read(
-    name: str, source: Source, data_dir: str | os.PathLike[str] | None
+    name: str,
+    source: Source,
+    data_dir: str | os.PathLike[str] | None,
+    image_size: int | None,
 ) -> Splits | NamedSplits:
     directory = data_dir if data_dir is not None else os.environ.get("JDD_DATA_DIR") or None
     if directory is None:
@@ -248,7 +264,7 @@ def _read(
     try:
         if not root.is_dir():
             raise _no_directory(root, "JDD_DATA_DIR")
-        splits = source.read_files([root / folder for folder in source.folders])
+        splits = source.read_files([root / folder for folder in source.folders], image_size)
         if splits is None and source.tfds_name is not None:
             splits = tfds.read_from(root, source.tfds_name, len(source.class_names))
         if splits is None:

@@ -128,7 +128,12 @@ def run_seeds(
         _Job(
             problem,
             out,
-            {**problem.settings.to_json(), "command": command(seed), "places": places},
+            {
+                **problem.settings.to_json(),
+                "command": command(seed),
+                "places": places,
+                "fingerprint": problem.dataset.fingerprint,
+            },
             command(seed),
         )
         for problem, (seed, out) in zip(

@@ -94,8 +94,8 @@ class RunSettings:
         del value["note"]
         return {"version": jdd.__version__, **value, "plugins": list(plugins.loaded())}
 
-    def expert_spec(self, preprocessing: Mapping[str, Any]) -> ExpertSpec:
-        """What experts must be made from to serve this run."""
+    def expert_spec(self, preprocessing: Mapping[str, Any], fingerprint: str = "") -> ExpertSpec:
+        """What experts must be made from to serve this run, on real images of this fingerprint."""
         return ExpertSpec(
             dataset=self.dataset,
             preprocessing=preprocessing,
@@ -104,6 +104,7 @@ class RunSettings:
             held_out=self.evaluation.held_out if self.holds_out else 0.0,
             settings=self.experts,
             difficulty=self.difficulty if self.experts.curriculum == "pad" else None,
+            fingerprint=fingerprint,
         )
 
     def recipe(self, strategy: str) -> Recipe:

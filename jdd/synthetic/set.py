@@ -13,7 +13,7 @@ import numpy as np
 
 import jdd
 from jdd import preprocessing, records
-from jdd.data import Dataset, DeviceData
+from jdd.data import Dataset, DeviceData, fingerprint
 from jdd.errors import UserError
 from jdd.settings import SEEDS
 from jdd.synthetic import ready
@@ -47,6 +47,8 @@ class SetInfo:
     version: str = field(default=jdd.__version__, compare=False)
     plugins: tuple[Mapping[str, str], ...] = field(default=(), compare=False)
     """the user's files that the set was made with: their `path` and `sha256`"""
+    fingerprint: str = field(default="", compare=False)
+    """of the real training images, as `jdd.data.fingerprint` has it; empty: not known"""
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON."""
@@ -196,7 +198,9 @@ class SyntheticSet:
 
     def check_fits(self, dataset: Dataset, where: str | Path = "the set") -> None:
         """Raises `UserError` naming the difference where the set is not of `dataset` as loaded."""
-        if self.info.dataset != dataset.name:
+        known, here = self.info.fingerprint, dataset.fingerprint
+        moved = fingerprint.is_same(known, here)  # a folder of the user's, by another name
+        if self.info.dataset != dataset.name and not moved:
             raise UserError(
                 f"{where} is a set of '{self.info.dataset}', not of '{dataset.name}': "
                 f"use `dataset` {self.info.dataset}"
@@ -206,6 +210,8 @@ class SyntheticSet:
         )
         if differing:
             raise UserError(f"{where} was made with other preprocessing: {'; '.join(differing)}")
+        if other := fingerprint.differences(known, here, in_order=False):
+            raise UserError(f"{where} does not fit '{dataset.name}': {other[0]}; make it again")
 
     def replace(self, **changes: Any) -> "SyntheticSet":
         """The set with other fields."""
