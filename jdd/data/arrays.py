@@ -3,6 +3,7 @@
 import io
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from jdd import files
 from jdd.data.dataset import Split, checked
 from jdd.data.folder import TEST_FRACTION
+from jdd.data.shapes import Traits
 from jdd.data.splits import hold_out
 from jdd.errors import UserError
 
@@ -47,7 +49,36 @@ def read(path: Path) -> tuple[Split, Split, tuple[str, ...]]:
     return train, test, names
 
 
-def _load(path: Path) -> dict[str, np.ndarray[Any, Any]]:
+def traits(path: Path) -> Traits:
+    """What settings are chosen by; the images themselves stay unread.
+
+    Raises:
+      UserError: see `read`.
+    """
+    files.check_path(path)
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open("images.npy") as images:
+            version = np.lib.format.read_magic(images)
+            head = {(1, 0): np.lib.format.read_array_header_1_0}
+            shape = head.get(version, np.lib.format.read_array_header_2_0)(images)[0]
+        arrays = _load(path, ("labels", "test_labels", "class_names"))
+    except UserError:
+        raise
+    except (OSError, ValueError, EOFError, KeyError, TypeError, SyntaxError) as error:
+        raise UserError(f"{path}: not an .npz of plain arrays ({str(error)[:120]})") from None
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, MemoryError) as error:
+        raise UserError(f"{path}: damaged ({str(error)[:120]})") from None
+    if "labels" not in arrays or len(shape) not in (3, 4):
+        raise UserError(f"{path}: no images and labels in it")
+    classes, labels = len(_class_names(path, arrays)), arrays["labels"].astype(np.int64)
+    if labels.min() < 0 or labels.max() >= classes:
+        raise UserError(f"{path}: a label is outside 0 to {classes - 1}")
+    if "test_labels" not in arrays:
+        labels = hold_out(Split(labels, labels), TEST_FRACTION, seed=0)[0].labels
+    return Traits.of((*shape, 1)[:3], labels, classes)
+
+
+def _load(path: Path, wanted: Sequence[str] = _NAMES) -> dict[str, np.ndarray[Any, Any]]:
     content = io.BytesIO(files.read_bytes(path, _MOST_BYTES))
     try:
         with zipfile.ZipFile(content) as archive:
@@ -55,7 +86,7 @@ def _load(path: Path) -> dict[str, np.ndarray[Any, Any]]:
         if unpacked > _MOST_BYTES:
             raise UserError(f"{path}: {unpacked / 2**30:,.0f} GiB of arrays are too many")
         with np.load(content, allow_pickle=False) as file:
-            return {name: file[name] for name in _NAMES if name in file}
+            return {name: file[name] for name in wanted if name in file}
     except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: not an .npz of plain arrays ({str(error)[:120]})") from None
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, MemoryError) as error:

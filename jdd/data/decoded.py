@@ -122,9 +122,31 @@ def _mark(wanted: Wanted) -> str:
     return hashlib.sha256(json.dumps(rows).encode("utf-8", "surrogateescape")).hexdigest()
 
 
+def kept_shape(wanted: Wanted) -> tuple[int, ...] | None:
+    """`(h, w, c)` of the pictures, where they are kept; the pixels are not looked at."""
+    content = _mapped(wanted.path)
+    shape = None if content is None else _shape(content, _mark(wanted), len(wanted.paths))
+    return None if shape is None else shape[1:]
+
+
 def _kept(wanted: Wanted, mark: str) -> Pictures | None:
     """The pictures as they are kept; None where they are not, or of others, or damaged."""
-    path = wanted.path
+    content = _mapped(wanted.path)
+    shape = None if content is None else _shape(content, mark, len(wanted.paths))
+    if content is None or shape is None or _checksum(content[_DIGEST:]) != content[:_DIGEST]:
+        return None
+    with contextlib.suppress(OSError):
+        os.utime(wanted.path)  # used now
+    pixels, size = math.prod(shape), fingerprint.DIGEST
+    digests = content[_START + pixels :]
+    return Pictures(
+        np.frombuffer(content, np.uint8, pixels, _START).reshape(shape),
+        tuple(bytes(digests[i : i + size]) for i in range(0, len(digests), size)),
+    )
+
+
+def _mapped(path: Path) -> memoryview | None:
+    """The content of a file; None where there is none that could hold pictures."""
     try:
         # A pipe would wait for who writes into it.
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
@@ -134,20 +156,15 @@ def _kept(wanted: Wanted, mark: str) -> Pictures | None:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode) or status.st_size < _START:
             return None
-        mapped = mmap.mmap(handle, status.st_size, access=mmap.ACCESS_READ)
+        return memoryview(mmap.mmap(handle, status.st_size, access=mmap.ACCESS_READ))
     except (OSError, ValueError):
         return None
     finally:
         os.close(handle)
-    found = _parsed(memoryview(mapped), mark, len(wanted.paths))
-    if found is not None:
-        with contextlib.suppress(OSError):
-            os.utime(path)  # used now
-    return found
 
 
-def _parsed(content: memoryview, mark: str, count: int) -> Pictures | None:
-    """What a kept file holds, where it is of this mark and as it was written."""
+def _shape(content: memoryview, mark: str, count: int) -> tuple[int, ...] | None:
+    """The pictures' shape `(n, h, w, c)` by a file's description, where it is of this mark."""
     try:
         header = json.loads(bytes(content[_DIGEST:_START]).rstrip(b"\0"))
         shape = tuple(header["shape"])
@@ -155,17 +172,10 @@ def _parsed(content: memoryview, mark: str, count: int) -> Pictures | None:
             return None
         if not all(type(side) is int and side > 0 for side in shape):
             return None
-        pixels = math.prod(shape)
-        digests = content[_START + pixels :]
-        if len(digests) != count * fingerprint.DIGEST:
-            return None
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
-    if _checksum(content[_DIGEST:]) != content[:_DIGEST]:
-        return None
-    images = np.frombuffer(content, np.uint8, pixels, _START).reshape(shape)
-    starts = range(0, len(digests), fingerprint.DIGEST)
-    return Pictures(images, tuple(bytes(digests[i : i + fingerprint.DIGEST]) for i in starts))
+    length = _START + math.prod(shape) + count * fingerprint.DIGEST
+    return shape if len(content) == length else None
 
 
 def _keep(wanted: Wanted, mark: str, made: Pictures) -> Pictures | None:

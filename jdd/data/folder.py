@@ -1,5 +1,6 @@
 """Images in folders, a folder a class: the user's own, and Tiny ImageNet's layout."""
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 from jdd.data import decoded, fingerprint, pictures
 from jdd.data.class_names import IMAGENET_SUBSETS
 from jdd.data.dataset import Split, checked
+from jdd.data.shapes import Traits
 from jdd.data.splits import hold_out
 from jdd.errors import SettingError, UserError, unknown_value
 from jdd.files import check_path, read_bytes
@@ -41,6 +43,38 @@ def read(
         named.
       SettingError: images of several sizes, and no `image_size`.
     """
+    listed, names = _find(place, subset)
+    return *_alike(
+        *_read(_wanted(place, listed, image_size, subset), listed, len(names), image_size)
+    ), names
+
+
+def traits(place: Path, image_size: int | None) -> Traits:
+    """What settings are chosen by; of pictures that are not kept, the heads alone are read.
+
+    Raises:
+      UserError: the folder is not as `read` takes it, or no picture in it can be read.
+    """
+    listed, names = _find(place)
+    labels = np.array([label for _, label in listed[0]], np.int32)
+    shapes = [decoded.kept_shape(each) for each in _wanted(place, listed, image_size)]
+    if known := [shape for shape in shapes if shape is not None]:
+        (height, width), channels = known[0][:2], max(shape[2] for shape in known)
+        return Traits.of((height, width, channels), labels, len(names))
+    side, channels = image_size, 1
+    for path, _ in (row for each in listed for row in each):
+        with contextlib.suppress(UserError):  # all of them are named where they are decoded
+            is_grey, shorter = pictures.head(path, _FORMATS)
+            side, channels = side or shorter, 1 if is_grey else 3
+            if not is_grey:
+                break
+    if side is None:
+        raise UserError(f"{place}: none of its images can be read")
+    return Traits.of((side, side, channels), labels, len(names))
+
+
+def _find(place: Path, subset: str = "") -> tuple[list[_Listed], tuple[str, ...]]:
+    """The training and the test images with their labels, and the classes' names; see `read`."""
     check_path(place)
     if not place.is_dir():
         raise UserError(
@@ -65,8 +99,7 @@ def read(
         listed.append(_listed(test, names))
     else:
         listed = _held_out(listed[0], train)
-    parts = [f"{split}#{subset}" for split in ("train", "test")]
-    return *_alike(*_read(listed, len(names), place, parts, image_size)), names
+    return listed, names
 
 
 def _listed(split: Path, names: Sequence[str]) -> _Listed:
@@ -108,7 +141,7 @@ def read_tiny_imagenet(
             raise
         except (KeyError, ValueError) as error:
             raise UserError(f"{table}: damaged ({error!r:.120})") from None
-        splits = _read([train, test], len(names), root, ("tiny train", "tiny val"))
+        splits = _read(_wanted(root, [train, test]), [train, test], len(names), None)
         words = _words(root / "words.txt")
         return splits[0], splits[1], tuple(words.get(name, name) for name in names)
     return None
@@ -155,22 +188,25 @@ def _images(folder: Path) -> list[Path]:
     return sorted(path for path in found if path.name[0] != ".")
 
 
-def _read(
-    listed: Sequence[_Listed],
-    classes: int,
-    root: Path,
-    parts: Sequence[str],
-    size: int | None = None,
-) -> list[Split]:
-    wanted = [
-        decoded.Wanted([path for path, _ in each], root, f"{part}, {size} pixels")
-        for each, part in zip(listed, parts, strict=True)
+def _wanted(
+    root: Path, listed: Sequence[_Listed], size: int | None = None, subset: str = ""
+) -> list[decoded.Wanted]:
+    return [
+        decoded.Wanted([path for path, _ in each], root, f"{part} {subset} {size}")
+        for each, part in zip(listed, ("train", "test"), strict=True)
     ]
+
+
+def _read(
+    wanted: Sequence[decoded.Wanted], listed: Sequence[_Listed], classes: int, size: int | None
+) -> list[Split]:
     found = decoded.read_all(wanted, lambda path: _image(path, size), _check_sizes)
     splits = []
-    for each, part, kept in zip(listed, parts, found, strict=True):
+    for each, of_files, kept in zip(listed, wanted, found, strict=True):
         labels = np.array([label for _, label in each], np.int32)
-        split = checked(kept.images, labels, classes, f"{root}, {part.partition('#')[0]}")
+        split = checked(
+            kept.images, labels, classes, f"{of_files.root}, {of_files.name.split()[0]}"
+        )
         mark = fingerprint.of_digests(kept.digests, split.labels)
         splits.append(dataclasses.replace(split, fingerprint=mark))
     return splits

@@ -16,6 +16,8 @@ from unittest import mock
 
 import numpy as np
 
+from jdd.errors import UserError
+
 DIRECTORIES = 1_000  # inputs of a reader of Orbax's directories, or TFDS's
 FILES = 10_000
 
@@ -125,6 +127,8 @@ def _read_folder(place: Path) -> Any:
     from jdd.data import folder
 
     with _nothing_kept():
+        with contextlib.suppress(UserError):  # it may be what is to be read that is refused
+            folder.traits(place, None)
         return _splits(folder.read(place, None))
 
 
@@ -420,6 +424,9 @@ def _make_arrays(place: Path) -> None:
 def _read_arrays(place: Path) -> Any:
     from jdd.data import arrays
 
+    with contextlib.suppress(UserError):
+        for name in ("a.npz", "b.npz"):
+            arrays.traits(place / name)
     return [_splits(arrays.read(place / name)) for name in ("a.npz", "b.npz")]
 
 
@@ -484,14 +491,16 @@ OPENED_BY = {
     "jdd.cli.measure_accelerator._work": _MEASURED,
     "jdd.cli.results._ratios": "peer",
     "jdd.data.files.read": "idx",
-    "jdd.data.decoded._kept": "decoded",
-    "jdd.data.decoded._parsed": "decoded",
+    "jdd.data.decoded._mapped": "decoded",
+    "jdd.data.decoded._shape": "decoded",
     "jdd.data.folder._image": "folder",
     "jdd.data.folder._text": "tiny_imagenet",
     "jdd.data.mhist._read.image": "mhist",
     "jdd.data.mhist._rows": "mhist",
     "jdd.data.arrays._load": "arrays",
-    "jdd.data.pictures.decode": "folder",
+    "jdd.data.arrays.traits": "arrays",
+    "jdd.data.pictures._opened": "folder",
+    "jdd.data.pictures.head": "folder",
     "jdd.data.pictures.read": "report",
     "jdd.data.tfds._find_prepared": "tfds",
     "jdd.data.tfds._check_files": "tfds",
