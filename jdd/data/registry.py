@@ -10,7 +10,7 @@ from jdd import preprocessing as preprocess_lib
 from jdd.data import arrays, class_names, digits, fingerprint, folder, tfds
 from jdd.data.dataset import Dataset, checked
 from jdd.data.resize import resize
-from jdd.data.shapes import Traits
+from jdd.data.shapes import IMAGENET, SHAPES, Traits
 from jdd.data.sources import IMAGENET_MEAN_STD, SOURCES, MeanStd, NamedSplits, Source, Splits
 from jdd.errors import SettingError, UserError, nearest, unknown_value
 from jdd.files import check_path
@@ -96,11 +96,13 @@ def traits(
 ) -> Traits | None:
     """What settings are chosen by where nobody has published any: for a dataset of the user's.
 
-    None for those that come with jdd and for subsets of ImageNet; and where it cannot be read,
-    which `load` says why.
+    None for those that come with jdd; and where it cannot be read, which `load` says why.
     """
+    if name.startswith(FOLDER) and "#" in name:
+        count, _, side, channels, classes = SHAPES[IMAGENET]
+        return Traits(image_size or side, channels, classes, count, count // classes)
     try:
-        if name.startswith(FOLDER) and "#" not in name:
+        if name.startswith(FOLDER):
             return folder.traits(_own_path(name.removeprefix(FOLDER), data_dir), image_size)
         if name.startswith(ARRAYS):
             found = arrays.traits(_own_path(name.removeprefix(ARRAYS), data_dir))

@@ -211,15 +211,17 @@ def _settings(settings: dict[str, Any], result: RunResult) -> Iterator[dict[str,
              for word in result.command.split() if word.startswith("--")}  # fmt: skip
     try:
         cell = registry.preset(result.preset, result.method, result.dataset, result.ipc)
-        preset, borrowed = cell.values, bool(cell.note)
+        preset = set(cell.values)
     except UserError:  # a method or a preset that is not known any more
-        preset, borrowed = {}, False
+        preset = set()
+    changed = result.note.partition(registry.SUITED)[2]
+    preset |= {word.partition(" ")[0] for word in changed.split(", ")}
     for name, value in _flat(settings):
         origin = "default"
         if name in given:
             origin = "command line"
         elif name in preset:
-            origin = f"preset {result.preset}{', borrowed' if borrowed else ''}"
+            origin = f"preset {result.preset}{', borrowed' if result.note else ''}"
         yield {"name": name, "value": str(value), "origin": origin}
 
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jdd
 from jdd import networks, plugins
+from jdd.data import Traits
 from jdd.difficulty import DifficultySettings
 from jdd.errors import SettingError, unknown
 from jdd.evaluation import EvaluationSettings
@@ -161,13 +162,18 @@ def groups_of(method: str) -> dict[str, type[Settings]]:
     return {**kinds, "evaluation": EvaluationSettings}
 
 
-def defaults_of(selection: Selection) -> Defaults:
+def defaults_of(selection: Selection, traits: Traits | None = None) -> Defaults:
     """By group, each setting's value where the user overrides nothing; the network's options last.
+
+    Args:
+      selection: what is distilled, and how.
+      traits: of a dataset of the user's (`jdd.data.traits`), by which its settings are chosen.
 
     Raises:
       UserError: a name that is not known.
     """
-    cell = registry.preset(selection.preset, selection.method, selection.dataset, selection.ipc)
+    chosen = (selection.preset, selection.method, selection.dataset, selection.ipc)
+    cell = registry.preset(*chosen, traits)
     groups = []
     for name, kind in groups_of(selection.method).items():
         # A method of the user's may have a field whose name means something else to all methods.
@@ -198,18 +204,23 @@ def stored_values(stored: Mapping[str, Any], run_defaults: Defaults) -> dict[str
     return values
 
 
-def build(selection: Selection, overrides: Mapping[str, Any] | None = None) -> RunSettings:
+def build(
+    selection: Selection,
+    overrides: Mapping[str, Any] | None = None,
+    traits: Traits | None = None,
+) -> RunSettings:
     """The settings of a run.
 
     Args:
       selection: what is distilled, and how.
       overrides: values by the setting's name (`Defaults.names`); they override the preset, which
         overrides the settings' own defaults.
+      traits: of a dataset of the user's (`jdd.data.traits`), by which its settings are chosen.
 
     Raises:
       UserError: a name that is not known, or a value out of range.
     """
-    found = defaults_of(selection)
+    found = defaults_of(selection, traits)
     values = {group.name: dict(group.values) for group in found.groups}
     places = {name: (group.name, field) for name, group, field in found.names()}
     for name, value in (overrides or {}).items():

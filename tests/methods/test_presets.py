@@ -31,8 +31,8 @@ def test_what_the_author_gives_for_trajectory_matching():
         ("tiny_imagenet", 1): (10, 2, 10, 1e4, 1e-4, 0.01, 0, "standard"),
         ("tiny_imagenet", 10): (20, 2, 40, 1e4, 1e-4, 0.01, 200, "standard"),
         ("tiny_imagenet", 50): (20, 2, 40, 1e4, 1e-4, 0.01, 300, "standard"),
-        ("folder:any", 1): (20, 2, 10, 1e5, 1e-6, 0.01, 0, "standard"),
-        ("folder:any", 10): (20, 2, 10, 1e5, 1e-6, 0.01, 20, "standard"),
+        ("folder:any#imagenette", 1): (20, 2, 10, 1e5, 1e-6, 0.01, 0, "standard"),
+        ("folder:any#imagenette", 10): (20, 2, 10, 1e5, 1e-6, 0.01, 20, "standard"),
     }
     for (dataset, ipc), values in wanted.items():
         run = built(dataset, ipc)
@@ -77,7 +77,7 @@ def test_what_the_papers_give_for_matching_class_by_class():
     assert built("mhist", 10, method="datadam").method_settings.balance == 0.02
     for dataset, depth, methods in [
         ("tiny_imagenet", 4, ("dm", "datadam")),
-        ("folder:any", 5, ("datadam",)),
+        ("folder:any#imagenette", 5, ("datadam",)),
     ]:
         for method in methods:
             large = built(dataset, 10, method=method)
