@@ -14,7 +14,7 @@ from jdd.data.dataset import Split, checked
 from jdd.data.folder import TEST_FRACTION
 from jdd.data.shapes import Traits
 from jdd.data.splits import hold_out
-from jdd.errors import UserError
+from jdd.errors import UserError, shortened
 
 _MOST_BYTES = 2**36  # of the file, and of all arrays, unpacked
 _NAMES = ("images", "labels", "test_images", "test_labels", "class_names")
@@ -32,10 +32,6 @@ def read(path: Path) -> tuple[Split, Split, tuple[str, ...]]:
       UserError: the file is missing, damaged, or of other arrays.
     """
     arrays = _load(path)
-    for name in ("images", "labels"):
-        if name not in arrays:
-            there = ", ".join(sorted(arrays)) or "nothing"
-            raise UserError(f"{path}: no array '{name}' in it, but {there}")
     if ("test_images" in arrays) != ("test_labels" in arrays):
         raise UserError(f"{path}: test_images and test_labels go together")
     names = _class_names(path, arrays)
@@ -68,14 +64,14 @@ def traits(path: Path) -> Traits:
         raise UserError(f"{path}: not an .npz of plain arrays ({str(error)[:120]})") from None
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, MemoryError) as error:
         raise UserError(f"{path}: damaged ({str(error)[:120]})") from None
-    if "labels" not in arrays or len(shape) not in (3, 4):
-        raise UserError(f"{path}: no images and labels in it")
+    if len(shape) not in (3, 4):
+        raise UserError(f"{path}: images are of shape {shape}")
     classes, labels = len(_class_names(path, arrays)), arrays["labels"].astype(np.int64)
     if labels.min() < 0 or labels.max() >= classes:
         raise UserError(f"{path}: a label is outside 0 to {classes - 1}")
     if "test_labels" not in arrays:
         labels = hold_out(Split(labels, labels), TEST_FRACTION, seed=0)[0].labels
-    return Traits.of((*shape, 1)[:3], labels, classes)
+    return Traits.of((*shape[1:], 1)[:3], labels, classes)
 
 
 def _load(path: Path, wanted: Sequence[str] = _NAMES) -> dict[str, np.ndarray[Any, Any]]:
@@ -86,11 +82,19 @@ def _load(path: Path, wanted: Sequence[str] = _NAMES) -> dict[str, np.ndarray[An
         if unpacked > _MOST_BYTES:
             raise UserError(f"{path}: {unpacked / 2**30:,.0f} GiB of arrays are too many")
         with np.load(content, allow_pickle=False) as file:
-            return {name: file[name] for name in wanted if name in file}
+            present = file.files
+            arrays = {name: file[name] for name in wanted if name in present}
+    except UserError:
+        raise
     except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: not an .npz of plain arrays ({str(error)[:120]})") from None
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, MemoryError) as error:
         raise UserError(f"{path}: damaged ({str(error)[:120]})") from None
+    for name in ("images", "labels"):
+        if name not in present:
+            there = shortened(", ".join(sorted(present))) or "nothing"
+            raise UserError(f"{path}: no array '{name}' in it, but {there}")
+    return arrays
 
 
 def _class_names(path: Path, arrays: dict[str, np.ndarray[Any, Any]]) -> tuple[str, ...]:
@@ -114,8 +118,8 @@ def _split(path: Path, arrays: dict[str, np.ndarray[Any, Any]], kind: str, class
         images = images[..., np.newaxis]
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] not in (1, 3):
         raise UserError(
-            f"{path}: {kind}images are {_shown(images)}: uint8 (n, h, w) or (n, h, w, 1 or 3) are"
-            " needed"
+            f"{path}: {kind}images are {_shown(images)}: uint8 (n, h, w) or (n, h, w, 1 or 3) from"
+            " 0 to 255 are needed"
         )
     if labels.dtype.kind not in "iu" or labels.ndim != 1:
         raise UserError(f"{path}: {kind}labels are {_shown(labels)}: whole numbers (n,) are needed")

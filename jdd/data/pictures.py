@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from jdd.errors import UserError
 from jdd.files import read_bytes
 
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 _GREY = ("1", "L", "LA")
+_DEEP = "I"  # what begins the modes of grey pictures of 16 bits
 MOST_PIXELS = 2**26  # of one picture: 8,192 × 8,192
 
 
@@ -38,12 +41,16 @@ def head(path: Path, formats: Sequence[str]) -> tuple[bool, int]:
       UserError: see `read`.
     """
     with _opened(read_bytes(path), path, formats) as image:
-        return image.mode in _GREY, min(image.size)
+        return image.mode in _GREY or image.mode.startswith(_DEEP), min(image.size)
 
 
 def decode(content: bytes, path: Path, formats: Sequence[str]) -> "Image.Image":
     """The picture in a file's content; see `read`."""
+    from PIL import Image
+
     with _opened(content, path, formats) as image:
+        if image.mode.startswith(_DEEP):  # Pillow's own conversion cuts off what is above 255
+            return Image.fromarray((np.asarray(image).clip(0, 2**16 - 1) >> 8).astype(np.uint8))
         return image.convert("L" if image.mode in _GREY else "RGB")
 
 

@@ -146,6 +146,8 @@ def load(
         raise SettingError(
             "image_size", repr(image_size), "a whole number of pixels, 1 or more, is needed"
         )
+    if preprocessing == "zca" and (shape := _shape(name, data_dir, image_size)) is not None:
+        preprocess_lib.check_zca(shape)
     mean_std: MeanStd | None = None
     if data_dir is not None and not Path(data_dir).expanduser().is_dir():
         raise _no_directory(data_dir)
@@ -178,6 +180,19 @@ def load(
     # Without published constants, they come from the training images.
     preprocess = preprocess_lib.fit(preprocessing, train.images, mean_std)
     return Dataset(name, train, test, classes, preprocess, mark)
+
+
+def _shape(
+    name: str, data_dir: str | os.PathLike[str] | None, image_size: int | None
+) -> tuple[int, int, int] | None:
+    """`(h, w, c)` of the images, before they are read; None where it is not known."""
+    if (known := SHAPES.get(name)) is not None:
+        side, channels = image_size or known.side, known.channels
+    elif (found := traits(name, data_dir, image_size)) is not None:
+        side, channels = found.side, found.channels
+    else:
+        return None
+    return side, side, channels
 
 
 def _own_path(place: str, data_dir: str | os.PathLike[str] | None) -> Path:

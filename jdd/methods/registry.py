@@ -156,7 +156,8 @@ def _suited(found: Cell, settings: type[MethodSettings], quick: bool, traits: Tr
     )
     words = ", ".join(f"{name} {value}" for name, value in changes.items())
     note = found.note and (
-        f"{found.note}, the most like these images ({traits})" + (SUITED + words if words else "")
+        f"{found.note}, whose images are most like these ({traits})"
+        + (SUITED + words if words else "")
     )
     return found._replace(values={**found.values, **changes}, note=note)
 

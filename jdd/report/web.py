@@ -186,7 +186,12 @@ def _cost(result: RunResult) -> Iterator[tuple[str, str]]:
     if result.curve:
         yield f"{result.iterations} updates, with evaluations", duration(result.curve[-1].seconds)
     yield "the whole command, when it ended the run", duration(result.seconds)
-    for what, words in (("numbers", "numbers stored"), ("images", "images that they decode to")):
+    stored = {
+        "numbers": "numbers stored",
+        "labels": "of them soft labels",
+        "images": "images that they decode to",
+    }
+    for what, words in stored.items():
         if count := result.stored(what):
             yield words, f"{count:,}"
     if result.dropped_updates:

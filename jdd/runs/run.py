@@ -26,7 +26,7 @@ from jdd.runs.result import RunResult, machine
 from jdd.runs.settings import RunSettings
 from jdd.runs.soft_labels import with_label_logits
 from jdd.runs.watch import Watch
-from jdd.synthetic import SyntheticSet
+from jdd.synthetic import SyntheticSet, storage_in_words
 
 Stop = Callable[[], bool]
 PUBLISHED_CHOICES = {
@@ -299,7 +299,10 @@ def _conclude(problem: Problem, outcome: Outcome, out: Path, should_stop: Stop) 
     outcome.final.save(out / LAST, lambda: rundir.forget_result(out))
     result = judge(problem, outcome, should_stop)
     shown = result.best.accuracy.mean
-    words = f"best, at iteration {outcome.best_iteration}: {100 * shown:.1f} % on test images"
+    words = (
+        f"best, at iteration {outcome.best_iteration}: {100 * shown:.1f} % on test images, "
+        + storage_in_words(outcome.best.numbers, outcome.best.label_numbers)
+    )
     preprocess = problem.dataset.preprocess
     pictures.save_picture(out / "images" / "best.png", outcome.best, preprocess, words)
     pictures.save_course(out / "images")

@@ -225,11 +225,14 @@ class SyntheticSet:
     @property
     def numbers(self) -> int:
         """How many numbers are stored, label logits, step size and the decoder's own included."""
-        kept = [*jax.tree.leaves(self.storage)]
-        if self.labels.ndim == 2:
-            kept.append(self.labels)
+        kept = sum(int(leaf.size) for leaf in jax.tree.leaves(self.storage))
         step_size = self.learning_rate is not None
-        return sum(int(leaf.size) for leaf in kept) + step_size + self.decoder.numbers()
+        return kept + self.label_numbers + step_size + self.decoder.numbers()
+
+    @property
+    def label_numbers(self) -> int:
+        """How many of these are label logits: none where labels are hard."""
+        return int(self.labels.size) if self.labels.ndim == 2 else 0
 
     def by_class(self) -> "SyntheticSet":
         """The set with its storage and hard labels class by class, by the labels that it has."""
@@ -253,6 +256,11 @@ class SyntheticSet:
         if self.labels.ndim == 2 and len(self.labels) % self.num_classes == 0:
             return np.repeat(np.arange(self.num_classes), len(self.labels) // self.num_classes)
         return np.asarray(self.hard_labels())
+
+
+def storage_in_words(numbers: int, labels: int) -> str:
+    """Such as "7,950 numbers, 100 of them soft labels"."""
+    return f"{numbers:,} numbers" + (f", {labels:,} of them soft labels" if labels else "")
 
 
 def _problem(made: SyntheticSet) -> str | None:
