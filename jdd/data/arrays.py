@@ -1,9 +1,9 @@
 """Images in the arrays of an `.npz` file: the user's own."""
 
-import io
+import contextlib
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,8 @@ def read(path: Path) -> tuple[Split, Split, tuple[str, ...]]:
     Raises:
       UserError: the file is missing, damaged, or of other arrays.
     """
-    arrays = _load(path)
+    with _opened(path) as archive:
+        arrays = _arrays(path, archive, _NAMES)
     if ("test_images" in arrays) != ("test_labels" in arrays):
         raise UserError(f"{path}: test_images and test_labels go together")
     names = _class_names(path, arrays)
@@ -51,19 +52,14 @@ def traits(path: Path) -> Traits:
     Raises:
       UserError: see `read`.
     """
-    files.check_path(path)
-    try:
-        with zipfile.ZipFile(path) as archive, archive.open("images.npy") as images:
+    with _opened(path) as archive:
+        arrays = _arrays(path, archive, ("labels", "test_labels", "class_names"))
+        with archive.open("images.npy") as images:
             version = np.lib.format.read_magic(images)
-            head = {(1, 0): np.lib.format.read_array_header_1_0}
-            shape = head.get(version, np.lib.format.read_array_header_2_0)(images)[0]
-        arrays = _load(path, ("labels", "test_labels", "class_names"))
-    except UserError:
-        raise
-    except (OSError, ValueError, EOFError, KeyError, TypeError, SyntaxError) as error:
-        raise UserError(f"{path}: not an .npz of plain arrays ({str(error)[:120]})") from None
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, MemoryError) as error:
-        raise UserError(f"{path}: damaged ({str(error)[:120]})") from None
+            read_header = np.lib.format.read_array_header_2_0
+            if version == (1, 0):
+                read_header = np.lib.format.read_array_header_1_0
+            shape = read_header(images)[0]
     if len(shape) not in (3, 4):
         raise UserError(f"{path}: images are of shape {shape}")
     classes, labels = len(_class_names(path, arrays)), arrays["labels"].astype(np.int64)
@@ -74,26 +70,42 @@ def traits(path: Path) -> Traits:
     return Traits.of((*shape[1:], 1)[:3], labels, classes)
 
 
-def _load(path: Path, wanted: Sequence[str] = _NAMES) -> dict[str, np.ndarray[Any, Any]]:
-    content = io.BytesIO(files.read_bytes(path, _MOST_BYTES))
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
+    """The file as an archive; what is wrong with it, in the block too, is a `UserError`."""
+    files.check_path(path)
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} is a directory, a pipe or a device: a file is needed")
     try:
-        with zipfile.ZipFile(content) as archive:
+        with zipfile.ZipFile(path) as archive:
             unpacked = sum(entry.file_size for entry in archive.infolist())
-        if unpacked > _MOST_BYTES:
-            raise UserError(f"{path}: {unpacked / 2**30:,.0f} GiB of arrays are too many")
-        with np.load(content, allow_pickle=False) as file:
-            present = file.files
-            arrays = {name: file[name] for name in wanted if name in present}
+            if unpacked > _MOST_BYTES:
+                raise UserError(f"{path}: {unpacked / 2**30:,.0f} GiB of arrays are too many")
+            yield archive
     except UserError:
         raise
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist") from None
     except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: not an .npz of plain arrays ({str(error)[:120]})") from None
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, MemoryError) as error:
         raise UserError(f"{path}: damaged ({str(error)[:120]})") from None
+
+
+def _arrays(
+    path: Path, archive: zipfile.ZipFile, wanted: Sequence[str]
+) -> dict[str, np.ndarray[Any, Any]]:
+    """The arrays of these names that are there, once images and labels are."""
+    present = {name.removesuffix(".npy") for name in archive.namelist()}
     for name in ("images", "labels"):
         if name not in present:
             there = shortened(", ".join(sorted(present))) or "nothing"
             raise UserError(f"{path}: no array '{name}' in it, but {there}")
+    arrays = {}
+    for name in wanted:
+        if name in present:
+            with archive.open(f"{name}.npy") as file:
+                arrays[name] = np.lib.format.read_array(file, allow_pickle=False)
     return arrays
 
 

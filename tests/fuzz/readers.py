@@ -497,7 +497,7 @@ OPENED_BY = {
     "jdd.data.folder._text": "tiny_imagenet",
     "jdd.data.mhist._read.image": "mhist",
     "jdd.data.mhist._rows": "mhist",
-    "jdd.data.arrays._load": "arrays",
+    "jdd.data.arrays._arrays": "arrays",
     "jdd.data.arrays.traits": "arrays",
     "jdd.data.pictures._opened": "folder",
     "jdd.data.pictures.head": "folder",
