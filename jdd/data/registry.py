@@ -108,6 +108,9 @@ def traits(
             found = arrays.traits(_own_path(name.removeprefix(ARRAYS), data_dir))
         elif name in _OWN:
             split, classes = _OWN[name].splits[0], len(_OWN[name].class_names)
+            split = checked(split.images, split.labels, classes, f"dataset '{name}'")
+            if split.images.ndim != 4:
+                return None
             found = Traits.of(split.images.shape[1:], split.labels, classes)
         else:
             return None

@@ -99,12 +99,16 @@ def fit(
 
 
 def from_spec(spec: Mapping[str, Any]) -> Preprocess | None:
-    """The preprocessing that `Preprocess.spec()` describes; None for ZCA, whose matrix it lacks."""
-    if spec["kind"] != "standard":
-        return None
-    mean, std = (jnp.asarray(spec[name], jnp.float32) for name in ("mean", "std"))
+    """The preprocessing that `Preprocess.spec()` describes; None for ZCA, whose matrix it lacks,
+    where the user's cache directory lacks it too."""
     height, width, channels = spec["image_shape"]
-    return Preprocess(mean, std, None, "standard", (height, width, channels))
+    shape, whitening = (height, width, channels), None
+    if spec["kind"] == "zca":
+        whitening = _zca.known(spec.get("zca", ""), height * width * channels)
+        if whitening is None:
+            return None
+    mean, std = (jnp.asarray(spec[name], jnp.float32) for name in ("mean", "std"))
+    return Preprocess(mean, std, whitening, spec["kind"], shape)
 
 
 def channel_mean_std(images: np.ndarray) -> tuple[list[float], list[float]]:

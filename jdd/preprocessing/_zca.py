@@ -98,6 +98,16 @@ def cached(train_images: np.ndarray) -> Zca:
     return computed
 
 
+def known(mark: str, dimensions: int) -> Zca | None:
+    """The whitening of this `fingerprint` in the user's cache directory; None where it is not."""
+    for path in sorted(files.cache_dir().glob("zca-*.f32")):
+        with contextlib.suppress(UserError):
+            found = _read(path, dimensions)
+            if found is not None and fingerprint(found) == mark:
+                return found
+    return None
+
+
 def _read(path: Path, dimensions: int) -> Zca | None:
     """The whitening in a cache file, None where it is not as it was written.
 
