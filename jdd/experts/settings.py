@@ -192,8 +192,10 @@ class ExpertSpec:
         if stored.dataset != self.dataset and not moved:
             differing.append(f"stored for dataset {stored.dataset}, asked for {self.dataset}")
         else:
-            differing += preprocessing.differences(stored.preprocessing, self.preprocessing)
-            differing += fingerprint.differences(stored.fingerprint, self.fingerprint)
+            # Other images have other statistics, which says less.
+            differing += fingerprint.differences(
+                stored.fingerprint, self.fingerprint
+            ) or preprocessing.differences(stored.preprocessing, self.preprocessing)
         if stored.network != self.network:
             differing.append(f"stored with network {stored.network}, asked for {self.network}")
         else:

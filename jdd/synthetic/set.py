@@ -205,13 +205,13 @@ class SyntheticSet:
                 f"{where} is a set of '{self.info.dataset}', not of '{dataset.name}': "
                 f"use `dataset` {self.info.dataset}"
             )
+        if other := fingerprint.differences(known, here, in_order=False):
+            raise UserError(f"{where} does not fit '{dataset.name}': {other[0]}; make it again")
         differing = preprocessing.differences(
             dict(self.info.preprocessing), dataset.preprocess.spec()
         )
         if differing:
             raise UserError(f"{where} was made with other preprocessing: {'; '.join(differing)}")
-        if other := fingerprint.differences(known, here, in_order=False):
-            raise UserError(f"{where} does not fit '{dataset.name}': {other[0]}; make it again")
 
     def replace(self, **changes: Any) -> "SyntheticSet":
         """The set with other fields."""
