@@ -7,26 +7,22 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
-
 from jdd import checkpoints, distributed, files, randomness
 from jdd.distillation import Hooks, Loop, Outcome, Start, distill_many
 from jdd.errors import Interrupted, UserError
 from jdd.experts import ExpertStore, SegmentSampler, open_compatible
 from jdd.experts import default_directory as default_experts
-from jdd.methods import registry
-from jdd.report import pictures
 from jdd.report.console import ProgressBar, say
 from jdd.runs import directory as rundir
-from jdd.runs.directory import LAST
+from jdd.runs.conclusion import conclude
 from jdd.runs.experts import ready_experts
-from jdd.runs.judging import judge, validator
+from jdd.runs.judging import validator
 from jdd.runs.problem import Problem, prepare, with_seed
-from jdd.runs.result import RunResult, machine
+from jdd.runs.result import RunResult
 from jdd.runs.settings import RunSettings
 from jdd.runs.soft_labels import with_label_logits
 from jdd.runs.watch import Watch
-from jdd.synthetic import SyntheticSet, storage_in_words
+from jdd.synthetic import SyntheticSet
 
 Stop = Callable[[], bool]
 PUBLISHED_CHOICES = {
@@ -223,7 +219,7 @@ def _make(jobs: Sequence[_Job], experts_dir: Path, how: _How) -> dict[Path, RunR
         for job, outcome in zip(jobs, outcomes, strict=True):
             judging = time.monotonic()
             result = dataclasses.replace(
-                _conclude(job.problem, outcome, job.out, how.should_stop),
+                conclude(job.problem, outcome, job.out, how.should_stop),
                 expert_seconds=0.0 if store is None else store.seconds,
                 command=job.command,
                 together=len(jobs),
@@ -291,27 +287,3 @@ def _segments(problem: Problem, store: ExpertStore | None) -> SegmentSampler | N
         return None
     count = problem.settings.experts.num_experts
     return SegmentSampler(store, window, experts=count, seed=problem.settings.seed)
-
-
-def _conclude(problem: Problem, outcome: Outcome, out: Path, should_stop: Stop) -> RunResult:
-    """Tests what a run has come to."""
-    settings = problem.settings
-    outcome.final.save(out / LAST, lambda: rundir.forget_result(out))
-    result = judge(problem, outcome, should_stop)
-    shown = result.best.accuracy.mean
-    words = (
-        f"best, at iteration {outcome.best_iteration}: {100 * shown:.1f} % on test images, "
-        + storage_in_words(outcome.best.numbers, outcome.best.label_numbers)
-    )
-    preprocess = problem.dataset.preprocess
-    pictures.save_picture(out / "images" / "best.png", outcome.best, preprocess, words)
-    pictures.save_course(out / "images")
-    return dataclasses.replace(
-        result,
-        is_coreset=registry.entry(settings.method).is_coreset,
-        note=settings.note,
-        out=str(out),
-        devices=len(outcome.final.labels.sharding.device_set),
-        device_kind=jax.devices()[0].device_kind,
-        machine=machine(),
-    )
