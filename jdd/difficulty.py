@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jdd import checkpoints, training
+from jdd import checkpoints, preprocessing, training
 from jdd.checkpoints import Damaged
-from jdd.data import DeviceData
+from jdd.data import DeviceData, fingerprint
 from jdd.errors import SettingError, UserError
 from jdd.losses import cross_entropy
 from jdd.networks import NetworkLike
@@ -73,14 +73,18 @@ class DifficultySpec:
     real_images: int
     """how many of the others have one; 0: all"""
     settings: DifficultySettings
+    fingerprint: str = ""
+    """of the real training images, as `jdd.data.fingerprint` has it; empty: not known"""
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON."""
         return {**asdict(self), "options": dict(self.options)}
 
-    def fingerprint(self) -> str:
-        """A short name that other specs do not have."""
-        text = json.dumps(self.to_json(), sort_keys=True)
+    def mark(self) -> str:
+        """A short name that other ways to score do not have."""
+        value = {**self.to_json(), "preprocessing": preprocessing.shortened(self.preprocessing)}
+        del value["fingerprint"]
+        text = json.dumps(value, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
@@ -237,6 +241,21 @@ def save(directory: Path, spec: DifficultySpec, scores: np.ndarray, labels: np.n
     checkpoints.save_tree(directory, arrays, {"difficulty": spec.to_json()})
 
 
+def _differing(stored: Any, spec: DifficultySpec) -> list[str]:
+    """Names of what stored scores were made from otherwise than `spec` says; none: they fit."""
+    asked = json.loads(json.dumps(spec.to_json()))
+    if not isinstance(stored, dict):
+        return list(asked)
+    stored = {"fingerprint": "", **stored}  # of jdd 0.2 before it had any
+    differing = {name for name in {*asked, *stored} if stored.get(name) != asked.get(name)}
+    before = stored.get("preprocessing")
+    if isinstance(before, dict) and not preprocessing.differences(before, asked["preprocessing"]):
+        differing.discard("preprocessing")
+    if not fingerprint.differences(str(stored["fingerprint"]), spec.fingerprint):
+        differing.discard("fingerprint")
+    return sorted(differing)
+
+
 def load(directory: Path, spec: DifficultySpec, labels: np.ndarray) -> np.ndarray | None:
     """The scores in `directory`, float32 `(n,)`, or None where none are stored.
 
@@ -247,14 +266,7 @@ def load(directory: Path, spec: DifficultySpec, labels: np.ndarray) -> np.ndarra
     if not checkpoints.resolve_directory(directory).is_dir():
         return None
     header = checkpoints.load_info(directory)
-    stored = header.get("difficulty")
-    if stored != json.loads(json.dumps(spec.to_json())):
-        asked = spec.to_json()
-        differing = [
-            name
-            for name in asked
-            if not isinstance(stored, dict) or stored.get(name) != asked[name]
-        ]
+    if differing := _differing(header.get("difficulty"), spec):
         raise UserError(
             f"the scores in {directory} were made from something else ({', '.join(differing)}): "
             "choose another directory"

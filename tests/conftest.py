@@ -17,12 +17,17 @@ import pytest  # noqa: E402
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Compiled programs are kept in pytest's cache: by a second run, and for scripts that run."""
+    """Compiled programs, and what jdd keeps, are in pytest's cache: for scripts and later runs."""
     if getattr(config, "cache", None) is None:
         return
     directory = _CACHE or str(config.cache.mkdir("jax"))
     os.environ["JAX_COMPILATION_CACHE_DIR"] = directory
     jax.config.update("jax_compilation_cache_dir", directory)
+    if "JDD_CACHE_DIR" not in os.environ:
+        kept = config.cache.mkdir("jdd")
+        for pictures in kept.glob("images-*"):  # of folders that earlier tests made
+            pictures.unlink(missing_ok=True)
+        os.environ["JDD_CACHE_DIR"] = str(kept)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

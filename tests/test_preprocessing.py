@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from jdd import preprocessing
+from jdd import data, preprocessing
 from jdd.errors import UserError
 
 SHAPE = (4, 3, 3)
@@ -96,7 +96,7 @@ def test_normalize_zca_is_the_published_formula():
 def test_zca_in_chunks_is_zca_at_once(monkeypatch):
     images = correlated_images()
     at_once = preprocessing.fit_zca(images)
-    monkeypatch.setattr(preprocessing, "_CHUNK", 7)
+    monkeypatch.setattr(preprocessing._zca, "_CHUNK", 7)
     np.testing.assert_allclose(preprocessing.fit_zca(images).whiten, at_once.whiten, atol=1e-6)
 
 
@@ -115,7 +115,7 @@ def test_zca_is_read_from_the_cache(cache, monkeypatch):
     images = correlated_images()
     first = preprocessing.fit("zca", images)
     assert [path.suffix for path in cache.iterdir()] == [".f32"]
-    monkeypatch.setattr(preprocessing, "fit_zca", lambda _: pytest.fail("computed again"))
+    monkeypatch.setattr(preprocessing._zca, "fit_zca", lambda _: pytest.fail("computed again"))
     second = preprocessing.fit("zca", images)
     np.testing.assert_array_equal(first.zca.whiten, second.zca.whiten)
 
@@ -181,3 +181,38 @@ def test_the_fingerprint_does_not_feel_a_rounding_error():
     fitted = preprocessing.fit("zca", correlated_images())
     nudged = jax.tree.map(lambda a: a * (1 + 1e-7), fitted)
     assert nudged.spec()["zca"] == fitted.spec()["zca"]
+
+
+def test_whitening_that_memory_cannot_hold_is_refused_before_anything_is_read(monkeypatch):
+    words = r"512×512 pixels takes a matrix of 786,432² numbers, 2,304.0 GiB, and .* `image_size`$"
+    monkeypatch.setattr(data.registry.tfds, "read_or_download", lambda *_: pytest.fail("read"))
+    monkeypatch.delenv("JDD_DATA_DIR", raising=False)
+    with pytest.raises(UserError, match=words):
+        data.load("cifar10", image_size=512, preprocessing="zca")
+    preprocessing.check_zca((32, 32, 3))
+    monkeypatch.setattr(preprocessing._zca, "_memory", lambda: 2**20)
+    with pytest.raises(UserError, match="of memory to make it, here are 0"):
+        preprocessing.fit("zca", np.zeros((2, 32, 32, 3), np.uint8))
+
+
+def test_statistics_keep_all_digits_and_those_of_four_still_fit():
+    images = np.random.default_rng(0).integers(0, 200, (7, 5, 5, 3), np.uint8)
+    fitted = preprocessing.fit("standard", images)
+    spec = json.loads(json.dumps(fitted.spec()))
+    again = preprocessing.from_spec(spec)
+    np.testing.assert_array_equal(again.mean, fitted.mean)
+    np.testing.assert_array_equal(again.std, fitted.std)
+    np.testing.assert_allclose(spec["mean"], (images / 255).mean((0, 1, 2)), rtol=1e-7)
+    four = preprocessing.shortened(spec)
+    assert four != spec and preprocessing.differences(four, spec) == []
+    off = {**spec, "std": [value + 2e-4 for value in spec["std"]]}
+    assert preprocessing.differences(off, spec)
+
+
+def test_a_whitening_is_known_again_without_its_images(cache):
+    images = np.random.default_rng(0).integers(0, 256, (30, *SHAPE), np.uint8)
+    spec = json.loads(json.dumps(preprocessing.fit("zca", images).spec()))
+    preprocessing.fit("zca", images[::2])
+    found = preprocessing.from_spec(spec)
+    assert found.spec() == spec and found.zca.whiten.shape == (DIMENSIONS, DIMENSIONS)
+    assert preprocessing.from_spec({**spec, "zca": "of others"}) is None

@@ -78,7 +78,8 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
         "image_size": args.image_size,
         **({} if args.iterations is None else {"iterations": args.iterations}),
     }
-    runs = starts.plan(methods, selection, overrides)
+    traits = data.traits(args.dataset, args.data_dir, args.image_size or None)
+    runs = starts.plan(methods, selection, overrides, traits)
     by_default = f"checkpoints/{data.short_name(args.dataset)}/starts-ipc{args.ipc}-seed{args.seed}"
     out = Path(args.out or by_default)
     results = starts.run_all(runs, out, args.data_dir, stopper, wait=args.wait)

@@ -81,7 +81,7 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
             )
     if not distributed.is_primary():
         return
-    print(evaluated(args.set, stored.info, recipe, accuracy, len(dataset.test)))
+    print(evaluated(args.set, stored, recipe, accuracy, len(dataset.test)))
     if found is not None:
         print("\n".join(aligned(measures.in_words(found))))
     if args.json:
@@ -92,6 +92,7 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
             "resumed_from": 0,
             "devices": len(stored.labels.sharding.device_set),
             **accuracy.to_json(),
+            "storage": {"numbers": stored.numbers, "labels": stored.label_numbers},
             **({"measures": found.to_json()} if found is not None else {}),
             "recipe": recipe.to_json(),
             "seconds": round(time.monotonic() - began, 2),

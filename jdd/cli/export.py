@@ -12,7 +12,7 @@ from jdd.errors import UserError
 DESCRIPTION = (
     "Writes a stored set in a format that other programs read, with a README that says how to load "
     "it and train on it, and a train.py for PyTorch. The real data is needed only for the pictures "
-    "of a set with ZCA."
+    "of a set with ZCA, where the cache directory has no whitening of its images."
 )
 
 

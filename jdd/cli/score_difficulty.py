@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jdd.cli import flags
-from jdd.cli.parser import Parser, add_settings, chosen
+from jdd.cli.parser import Parser, add_settings, chosen, integer
 from jdd.cli.platform import tune_xla
 from jdd.cli.program import Stopper, print_json, run_script
 
@@ -51,6 +51,7 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     began = time.monotonic()
     first = Parser(add_help=False)
     _add_flags(first)
+    first.add_argument("--image-size", type=integer, default=0)  # by which settings are chosen
     named, _ = first.parse_known_args(arguments)
     flags.load_plugins(named)
 
@@ -67,7 +68,8 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     data.check_name(named.dataset)
     preset = flags.check_preset(named.preset)
     selection = Selection("pad", named.dataset, 10, "real", named.network, preset)
-    values = {group.name: group.values for group in defaults_of(selection).groups}
+    traits = data.traits(named.dataset, named.data_dir, named.image_size or None)
+    values = {group.name: group.values for group in defaults_of(selection, traits).groups}
     every = {**values["loop"], **values["evaluation"], **values["experts"]}
     images = {name: every[name] for name in IMAGES}
     words = helps(LoopSettings, EvaluationSettings, ExpertSettings)
@@ -81,7 +83,8 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     title = f"{named.network} settings {where}"
     add_settings(parser, title, values["network"], networks.OPTION_WORDS)
     args = parser.parse_args(arguments)
-    settings = build(selection, chosen(args, [*values["difficulty"], *IMAGES, *values["network"]]))
+    names = [*values["difficulty"], *IMAGES, *values["network"]]
+    settings = build(selection, chosen(args, names), traits)
     out = Path(args.out) if args.out else None
     scored = score_images(settings, out, args.data_dir, stopper, wait=args.wait)
     result = {**scored.to_json(), "seconds": round(time.monotonic() - began, 2)}

@@ -112,6 +112,7 @@ def parse(
     first = Parser(add_help=False)
     add_run_flags(first)
     add_directory_flags(first)
+    first.add_argument("--image-size", type=integer, default=0)  # by which settings are chosen
     named, _ = first.parse_known_args(arguments)
     if stored := _stored_settings(named):
         for each in (first, parser):
@@ -129,17 +130,18 @@ def parse(
             raise UserError("`seed` and `seeds`: give one of the two")
         named.seed = named.seeds[0]
     flags.load_plugins(named)
-    _load_plugins_again(stored)
-    _settle_start(named)
 
-    from jdd import data, networks
+    from jdd import data, networks, plugins
     from jdd.methods import registry
     from jdd.runs import settings as run_settings
 
+    plugins.load_again(stored.get("plugins", ()))
+    _settle_start(named)
     data.check_name(named.dataset)
     registry.entry(named.method)
     selection = _selection(named)
-    defaults = run_settings.defaults_of(selection)
+    traits = data.traits(named.dataset, named.data_dir, max(named.image_size, 0) or None)
+    defaults = run_settings.defaults_of(selection, traits)
     _add_settings(parser, defaults, selection)
     parser.epilog = (
         f"methods: {', '.join(registry.names())}. datasets: {', '.join(data.names())}. "
@@ -150,7 +152,7 @@ def parse(
     overrides = run_settings.stored_values(stored, defaults)
     overrides |= chosen(args, [name for name, _, _ in defaults.names()])
     args.before = stored.get("command", "")
-    return args, run_settings.build(selection, overrides)
+    return args, run_settings.build(selection, overrides, traits)
 
 
 def outs(args: argparse.Namespace, settings: "argparse.Namespace | RunSettings") -> dict[int, Path]:
@@ -286,14 +288,10 @@ def _named_by(stored: Mapping[str, Any], but: str = "") -> dict[str, Any]:
     """What a run's settings say in the place of flags: what is distilled, and where things are."""
     given = {n: kind for n, kind in _SELECTED.items() if n != but}
     named = {n: stored[n] for n, kind in given.items() if type(stored.get(n)) is kind}
-    places = stored.get("places")
+    loop, places = stored.get("loop"), stored.get("places")
+    if isinstance(loop, Mapping) and type(loop.get("image_size")) is int:
+        named["image_size"] = loop["image_size"]
     if isinstance(places, Mapping):
         there = {name: place for name, place in places.items() if isinstance(place, str)}
         named |= {n: there[n] for n in ("data_dir", "experts") if Path(there.get(n, "/-")).is_dir()}
     return named
-
-
-def _load_plugins_again(stored: Mapping[str, Any]) -> None:
-    from jdd import plugins
-
-    plugins.load_again(stored.get("plugins", ()))

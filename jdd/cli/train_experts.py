@@ -35,6 +35,7 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     args, settings = selection.parse(parser, arguments)
 
     from jdd import distributed, experts
+    from jdd.report.console import say
     from jdd.report.run import trained
     from jdd.runs import prepare
     from jdd.runs.experts import ready_experts
@@ -43,6 +44,8 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
         raise SettingError("method", settings.method, "it needs no experts")
     with flags.on_devices(args, stopper) as should_stop:
         problem = prepare(settings, args.data_dir)
+        if settings.note:
+            say(settings.note)
         spec = problem.expert_spec
         out = Path(args.out or selection.default_out(settings))
         directory = Path(args.experts) if args.experts else experts.default_directory(out, spec)

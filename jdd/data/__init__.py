@@ -11,5 +11,7 @@ from jdd.data.registry import load as load
 from jdd.data.registry import names as names
 from jdd.data.registry import register as register
 from jdd.data.registry import short_name as short_name
+from jdd.data.registry import traits as traits
+from jdd.data.shapes import Traits as Traits
 from jdd.data.splits import hold_out as hold_out
 from jdd.data.splits import subset as subset

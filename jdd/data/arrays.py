@@ -1,8 +1,9 @@
 """Images in the arrays of an `.npz` file: the user's own."""
 
-import io
+import contextlib
 import zipfile
 import zlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ import numpy as np
 from jdd import files
 from jdd.data.dataset import Split, checked
 from jdd.data.folder import TEST_FRACTION
+from jdd.data.shapes import Traits
 from jdd.data.splits import hold_out
-from jdd.errors import UserError
+from jdd.errors import UserError, shortened
 
 _MOST_BYTES = 2**36  # of the file, and of all arrays, unpacked
 _NAMES = ("images", "labels", "test_images", "test_labels", "class_names")
@@ -29,11 +31,8 @@ def read(path: Path) -> tuple[Split, Split, tuple[str, ...]]:
     Raises:
       UserError: the file is missing, damaged, or of other arrays.
     """
-    arrays = _load(path)
-    for name in ("images", "labels"):
-        if name not in arrays:
-            there = ", ".join(sorted(arrays)) or "nothing"
-            raise UserError(f"{path}: no array '{name}' in it, but {there}")
+    with _opened(path) as archive:
+        arrays = _arrays(path, archive, _NAMES)
     if ("test_images" in arrays) != ("test_labels" in arrays):
         raise UserError(f"{path}: test_images and test_labels go together")
     names = _class_names(path, arrays)
@@ -47,22 +46,66 @@ def read(path: Path) -> tuple[Split, Split, tuple[str, ...]]:
     return train, test, names
 
 
-def _load(path: Path) -> dict[str, np.ndarray[Any, Any]]:
-    content = io.BytesIO(files.read_bytes(path, _MOST_BYTES))
+def traits(path: Path) -> Traits:
+    """What settings are chosen by; the images themselves stay unread.
+
+    Raises:
+      UserError: see `read`.
+    """
+    with _opened(path) as archive:
+        arrays = _arrays(path, archive, ("labels", "test_labels", "class_names"))
+        with archive.open("images.npy") as images:
+            version = np.lib.format.read_magic(images)
+            read_header = np.lib.format.read_array_header_2_0
+            if version == (1, 0):
+                read_header = np.lib.format.read_array_header_1_0
+            shape = read_header(images)[0]
+    if len(shape) not in (3, 4):
+        raise UserError(f"{path}: images are of shape {shape}")
+    classes, labels = len(_class_names(path, arrays)), arrays["labels"].astype(np.int64)
+    if labels.min() < 0 or labels.max() >= classes:
+        raise UserError(f"{path}: a label is outside 0 to {classes - 1}")
+    if "test_labels" not in arrays:
+        labels = hold_out(Split(labels, labels), TEST_FRACTION, seed=0)[0].labels
+    return Traits.of((*shape[1:], 1)[:3], labels, classes)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
+    """The file as an archive; what is wrong with it, in the block too, is a `UserError`."""
+    files.check_path(path)
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} is a directory, a pipe or a device: a file is needed")
     try:
-        with zipfile.ZipFile(content) as archive:
+        with zipfile.ZipFile(path) as archive:
             unpacked = sum(entry.file_size for entry in archive.infolist())
-        if unpacked > _MOST_BYTES:
-            raise UserError(f"{path}: {unpacked / 2**30:,.0f} GiB of arrays are too many")
-        with np.load(content, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in _NAMES if name in file}
+            if unpacked > _MOST_BYTES:
+                raise UserError(f"{path}: {unpacked / 2**30:,.0f} GiB of arrays are too many")
+            yield archive
+    except UserError:
+        raise
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist") from None
     except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: not an .npz of plain arrays ({str(error)[:120]})") from None
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, MemoryError) as error:
         raise UserError(f"{path}: damaged ({str(error)[:120]})") from None
-    for name, array in arrays.items():
-        if not isinstance(array, np.ndarray):  # NumPy gives other files' bytes as they are
-            raise UserError(f"{path}: '{name}' in it is no array of NumPy's")
+
+
+def _arrays(
+    path: Path, archive: zipfile.ZipFile, wanted: Sequence[str]
+) -> dict[str, np.ndarray[Any, Any]]:
+    """The arrays of these names that are there, once images and labels are."""
+    present = {name.removesuffix(".npy") for name in archive.namelist()}
+    for name in ("images", "labels"):
+        if name not in present:
+            there = shortened(", ".join(sorted(present))) or "nothing"
+            raise UserError(f"{path}: no array '{name}' in it, but {there}")
+    arrays = {}
+    for name in wanted:
+        if name in present:
+            with archive.open(f"{name}.npy") as file:
+                arrays[name] = np.lib.format.read_array(file, allow_pickle=False)
     return arrays
 
 
@@ -87,8 +130,8 @@ def _split(path: Path, arrays: dict[str, np.ndarray[Any, Any]], kind: str, class
         images = images[..., np.newaxis]
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] not in (1, 3):
         raise UserError(
-            f"{path}: {kind}images are {_shown(images)}: uint8 (n, h, w) or (n, h, w, 1 or 3) are"
-            " needed"
+            f"{path}: {kind}images are {_shown(images)}: uint8 (n, h, w) or (n, h, w, 1 or 3) from"
+            " 0 to 255 are needed"
         )
     if labels.dtype.kind not in "iu" or labels.ndim != 1:
         raise UserError(f"{path}: {kind}labels are {_shown(labels)}: whole numbers (n,) are needed")

@@ -14,6 +14,7 @@ class Split:
 
     images: np.ndarray  # (n, h, w, c) uint8
     labels: np.ndarray  # (n,) int32
+    fingerprint: str = ""  # where the reader knows it by the files that the images come from
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -28,6 +29,8 @@ class Dataset:
     test: Split
     class_names: tuple[str, ...]
     preprocess: Preprocess
+    fingerprint: str = ""
+    """`jdd.data.fingerprint` of the training images as stored; empty: not known"""
 
     @property
     def num_classes(self) -> int:

@@ -1,15 +1,16 @@
 """Images in folders, a folder a class: the user's own, and Tiny ImageNet's layout."""
 
-import os
+import contextlib
+import dataclasses
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
+from jdd.data import decoded, fingerprint, pictures
 from jdd.data.class_names import IMAGENET_SUBSETS
 from jdd.data.dataset import Split, checked
-from jdd.data.pictures import read as read_picture
+from jdd.data.shapes import Traits
 from jdd.data.splits import hold_out
 from jdd.errors import SettingError, UserError, unknown_value
 from jdd.files import check_path, read_bytes
@@ -43,6 +44,38 @@ def read(
         named.
       SettingError: images of several sizes, and no `image_size`.
     """
+    listed, names = _find(place, subset)
+    return *_alike(
+        *_read(_wanted(place, listed, image_size, subset), listed, len(names), image_size)
+    ), names
+
+
+def traits(place: Path, image_size: int | None) -> Traits:
+    """What settings are chosen by; of pictures that are not kept, the heads alone are read.
+
+    Raises:
+      UserError: the folder is not as `read` takes it, or no picture in it can be read.
+    """
+    listed, names = _find(place)
+    labels = np.array([label for _, label in listed[0]], np.int32)
+    shapes = [decoded.kept_shape(each) for each in _wanted(place, listed, image_size)]
+    if known := [shape for shape in shapes if shape is not None]:
+        (height, width), channels = known[0][:2], max(shape[2] for shape in known)
+        return Traits.of((height, width, channels), labels, len(names))
+    side, channels = image_size, 1
+    for path, _ in (row for each in listed for row in each):
+        with contextlib.suppress(UserError):  # all of them are named where they are decoded
+            is_grey, shorter = pictures.head(path, _FORMATS)
+            side, channels = side or shorter, 1 if is_grey else 3
+            if not is_grey:
+                break
+    if side is None:
+        raise UserError(f"{place}: none of its images can be read")
+    return Traits.of((side, side, channels), labels, len(names))
+
+
+def _find(place: Path, subset: str = "") -> tuple[list[_Listed], tuple[str, ...]]:
+    """The training and the test images with their labels, and the classes' names; see `read`."""
     check_path(place)
     if not place.is_dir():
         raise UserError(
@@ -62,15 +95,24 @@ def read(
         raise UserError(f"{test / unknown[0]}: there is no such class in {train}")
     if subset:
         names = _subset(train, names, subset)
-    places = [train] if test is None else [train, test]
-    splits = [_read(_listed(split, names), len(names), split, image_size) for split in places]
-    if test is None:
-        return *hold_out(splits[0], TEST_FRACTION, seed=0), names
-    return *_alike(splits[0], splits[1]), names
+    listed = [_listed(train, names)]
+    if test is not None:
+        listed.append(_listed(test, names))
+    else:
+        listed = _held_out(listed[0], train)
+    return listed, names
 
 
 def _listed(split: Path, names: Sequence[str]) -> _Listed:
     return [(path, label) for label, name in enumerate(names) for path in _images(split / name)]
+
+
+def _held_out(listed: _Listed, origin: Path) -> list[_Listed]:
+    """`TEST_FRACTION` of each class as a list of its own."""
+    if not listed:
+        raise UserError(f"{origin}: no images in it, they are PNG, JPEG or WebP")
+    places = Split(np.arange(len(listed)), np.array([label for _, label in listed], np.int32))
+    return [[listed[i] for i in part.images] for part in hold_out(places, TEST_FRACTION, seed=0)]
 
 
 def read_tiny_imagenet(
@@ -100,7 +142,7 @@ def read_tiny_imagenet(
             raise
         except (KeyError, ValueError) as error:
             raise UserError(f"{table}: damaged ({error!r:.120})") from None
-        splits = [_read(train, len(names), root / "train"), _read(test, len(names), root / "val")]
+        splits = _read(_wanted(root, [train, test]), [train, test], len(names), None)
         words = _words(root / "words.txt")
         return splits[0], splits[1], tuple(words.get(name, name) for name in names)
     return None
@@ -136,39 +178,52 @@ def _text(path: Path) -> str:
 
 
 def _classes(place: Path) -> tuple[str, ...]:
-    found = sorted(entry.name for entry in place.iterdir() if entry.is_dir())
+    folders = (entry.name for entry in place.iterdir() if entry.is_dir())
+    found = sorted(name for name in folders if name[0] != ".")
     if not found:
         raise SettingError("dataset", f"folder:{place}", "no folders in it: one a class is needed")
     return tuple(found)
 
 
 def _images(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS)
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS)
+    return sorted(path for path in found if path.name[0] != ".")
 
 
-def _read(listed: _Listed, classes: int, origin: Path, size: int | None = None) -> Split:
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        results = list(pool.map(lambda item: _image(item[0], size), listed))
-    damaged = [str(result) for result in results if isinstance(result, UserError)]
-    if damaged:
-        if len(damaged) == 1:
-            raise UserError(damaged[0])
-        count = f"{origin}: {len(damaged)} of {len(listed)} images cannot be read: "
-        named = (words.removeprefix(f"{origin}{os.sep}") for words in dict.fromkeys(damaged))
-        raise UserError(count + "; ".join(named))
-    images = [result for result in results if isinstance(result, np.ndarray)]
-    if any(image.shape[-1] == 3 for image in images):
-        images = [np.broadcast_to(image, (*image.shape[:2], 3)) for image in images]
-    for (path, _), image in zip(listed, images, strict=True):
-        if image.shape != images[0].shape:
+def _wanted(
+    root: Path, listed: Sequence[_Listed], size: int | None = None, subset: str = ""
+) -> list[decoded.Wanted]:
+    return [
+        decoded.Wanted([path for path, _ in each], root, f"{part} {subset} {size}")
+        for each, part in zip(listed, ("train", "test"), strict=True)
+    ]
+
+
+def _read(
+    wanted: Sequence[decoded.Wanted], listed: Sequence[_Listed], classes: int, size: int | None
+) -> list[Split]:
+    found = decoded.read_all(wanted, lambda path: _image(path, size), _check_sizes)
+    splits = []
+    for each, of_files, kept in zip(listed, wanted, found, strict=True):
+        labels = np.array([label for _, label in each], np.int32)
+        split = checked(
+            kept.images, labels, classes, f"{of_files.root}, {of_files.name.split()[0]}"
+        )
+        mark = fingerprint.of_digests(kept.digests, split.labels)
+        splits.append(dataclasses.replace(split, fingerprint=mark))
+    return splits
+
+
+def _check_sizes(paths: Sequence[Path], images: list[np.ndarray]) -> None:
+    """Raises `SettingError` naming two images of different sizes."""
+    for path, image in zip(paths, images, strict=True):
+        if image.shape[:2] != images[0].shape[:2]:
             raise SettingError(
                 "image_size",
                 "none",
                 f"a number of pixels is needed, as {path} is {image.shape[1]}×{image.shape[0]} and "
-                f"{listed[0][0].name} {images[0].shape[1]}×{images[0].shape[0]}",
+                f"{paths[0].name} {images[0].shape[1]}×{images[0].shape[0]}",
             )
-    stacked = np.stack(images) if images else np.zeros((0, 1, 1, 3), np.uint8)
-    return checked(stacked, np.array([label for _, label in listed], np.int32), classes, origin)
 
 
 def _alike(train: Split, test: Split) -> tuple[Split, Split]:
@@ -179,16 +234,22 @@ def _alike(train: Split, test: Split) -> tuple[Split, Split]:
             "image_size", "none", f"train/ has {sizes[0]} pixels, test/ {sizes[1]}: give one size"
         )
     channels = max(train.images.shape[-1], test.images.shape[-1])
-    grown = [np.repeat(s.images, channels // s.images.shape[-1], axis=-1) for s in (train, test)]
-    return Split(grown[0], train.labels), Split(grown[1], test.labels)
+
+    def grown(split: Split) -> Split:
+        if split.images.shape[-1] == channels:
+            return split
+        return dataclasses.replace(split, images=np.repeat(split.images, channels, axis=-1))
+
+    return grown(train), grown(test)
 
 
-def _image(path: Path, size: int | None) -> np.ndarray | UserError:
-    """The image `(h, w, 1 or 3)` uint8, or why it cannot be read."""
+def _image(path: Path, size: int | None) -> tuple[np.ndarray, bytes] | UserError:
+    """The image `(h, w, 1 or 3)` uint8 and its file's digest, or why it cannot be read."""
     from PIL.Image import Resampling
 
     try:
-        picture = read_picture(path, _FORMATS)
+        content = read_bytes(path)
+        picture = pictures.decode(content, path, _FORMATS)
     except UserError as error:
         return error
     if size is not None:
@@ -197,4 +258,4 @@ def _image(path: Path, size: int | None) -> np.ndarray | UserError:
         left, top = (width - size) // 2, (height - size) // 2
         scaled = picture.resize((width, height), Resampling.BILINEAR)
         picture = scaled.crop((left, top, left + size, top + size))
-    return np.atleast_3d(np.asarray(picture))
+    return np.atleast_3d(np.asarray(picture)), fingerprint.digest(content)

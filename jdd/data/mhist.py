@@ -1,27 +1,27 @@
 """MHIST: histopathology images of colorectal polyps, a CSV of labels and a folder of PNGs."""
 
 import csv
+import dataclasses
 import io
-import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
+from jdd.data import decoded, fingerprint, pictures
 from jdd.data.class_names import MHIST
 from jdd.data.dataset import Split, checked
-from jdd.data.pictures import read_rgb
+from jdd.data.resize import squeezed
 from jdd.errors import UserError
 from jdd.files import read_bytes
 
 _IMAGE, _LABEL, _PARTITION = "Image Name", "Majority Vote Label", "Partition"
 
 
-def read(directories: Sequence[Path]) -> tuple[Split, Split] | None:
-    """Train and test at the stored size from the first directory that holds `annotations.csv`.
+def read(directories: Sequence[Path], image_size: int | None = None) -> tuple[Split, Split] | None:
+    """Train and test from the first directory that holds `annotations.csv`; None where none does.
 
-    Returns None where none does.
+    Images are squeezed to a square of `image_size` pixels; None: they stay as they are stored.
 
     Raises:
       UserError: a column, label or partition that is not MHIST's, or an image that is missing,
@@ -30,11 +30,7 @@ def read(directories: Sequence[Path]) -> tuple[Split, Split] | None:
     for directory in directories:
         annotations = directory / "annotations.csv"
         if annotations.is_file():
-            rows = _rows(annotations)
-            return (
-                _read_split(annotations, rows, "train"),
-                _read_split(annotations, rows, "test"),
-            )
+            return _read(annotations, _rows(annotations), image_size)
     return None
 
 
@@ -62,21 +58,42 @@ def _rows(annotations: Path) -> list[dict[str, str]]:
     return rows
 
 
-def _read_split(annotations: Path, rows: list[dict[str, str]], partition: str) -> Split:
-    rows = [row for row in rows if row[_PARTITION] == partition]
-    paths = [annotations.parent / "images" / row[_IMAGE] for row in rows]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        images = list(pool.map(_read_image, paths))
-    for path, image in zip(paths, images, strict=True):
-        if image.shape != images[0].shape:
-            raise UserError(
-                f"{path}: {image.shape[0]}×{image.shape[1]} pixels, but {paths[0].name} has"
-                f" {images[0].shape[0]}×{images[0].shape[1]}"
-            )
-    labels = np.array([MHIST.index(row[_LABEL]) for row in rows], np.int32)
-    stacked = np.stack(images) if images else np.zeros((0, 224, 224, 3), np.uint8)
-    return checked(stacked, labels, len(MHIST), f"{annotations}, partition {partition}")
+def _read(
+    annotations: Path, rows: list[dict[str, str]], image_size: int | None
+) -> tuple[Split, Split]:
+    parts = [[row for row in rows if row[_PARTITION] == part] for part in ("train", "test")]
+    root = annotations.parent
+    wanted = [
+        decoded.Wanted([root / "images" / row[_IMAGE] for row in part], root, f"mhist {name}")
+        for name, part in zip((f"train, {image_size}", f"test, {image_size}"), parts, strict=True)
+    ]
+    sizes: dict[Path, tuple[int, int]] = {}
 
+    def check(paths: Sequence[Path], _: list[np.ndarray]) -> None:
+        for path in paths:
+            (width, height), (first_width, first_height) = sizes[path], sizes[paths[0]]
+            if sizes[path] != sizes[paths[0]]:
+                raise UserError(
+                    f"{path}: {height}×{width} pixels, but {paths[0].name} has"
+                    f" {first_height}×{first_width}"
+                )
 
-def _read_image(path: Path) -> np.ndarray:
-    return np.asarray(read_rgb(path, ["PNG"]))
+    def image(path: Path) -> tuple[np.ndarray, bytes] | UserError:
+        try:
+            content = read_bytes(path)
+            picture = pictures.decode(content, path, ["PNG"]).convert("RGB")
+        except UserError as error:
+            return error
+        sizes[path] = picture.size
+        if image_size is not None:
+            picture = squeezed(picture, image_size)
+        return np.asarray(picture), fingerprint.digest(content)
+
+    found = decoded.read_all(wanted, image, check)
+    splits = []
+    for name, part, kept in zip(("train", "test"), parts, found, strict=True):
+        labels = np.array([MHIST.index(row[_LABEL]) for row in part], np.int32)
+        split = checked(kept.images, labels, len(MHIST), f"{annotations}, partition {name}")
+        mark = fingerprint.of_digests(kept.digests, split.labels)
+        splits.append(dataclasses.replace(split, fingerprint=mark))
+    return splits[0], splits[1]

@@ -1,99 +1,20 @@
 """The datasets by name: where each is looked for, and how it is read and preprocessed."""
 
 import dataclasses
+import functools
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from jdd import preprocessing as preprocess_lib
-from jdd.data import arrays, cifar, class_names, digits, folder, idx, mhist, svhn, tfds
-from jdd.data.dataset import Dataset, Split, checked
+from jdd.data import arrays, class_names, digits, fingerprint, folder, tfds
+from jdd.data.dataset import Dataset, checked
 from jdd.data.resize import resize
+from jdd.data.shapes import IMAGENET, SHAPES, Traits
+from jdd.data.sources import IMAGENET_MEAN_STD, SOURCES, MeanStd, NamedSplits, Source, Splits
 from jdd.errors import SettingError, UserError, nearest, unknown_value
 from jdd.files import check_path
 
-Splits = tuple[Split, Split]
-NamedSplits = tuple[Split, Split, tuple[str, ...]]
-MeanStd = tuple[Sequence[float], Sequence[float]]
-
-
-@dataclasses.dataclass(frozen=True)
-class Source:
-    """One dataset: its classes, its files' layout, and its constants."""
-
-    class_names: tuple[str, ...]  # empty: the files name them
-    # Reads train and test from the first of the given directories that holds the files.
-    read_files: Callable[[Sequence[Path]], Splits | NamedSplits | None]
-    files: str  # what they are called, for the message when they are nowhere
-    folders: tuple[str, ...]  # below the data directory, most telling name first
-    tfds_name: str | None
-    mean_std: MeanStd | None = None  # None: computed from the training images
-    image_size: int | None = None  # None: as stored
-
-
-_IMAGENET: MeanStd = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-
-# Mean and standard deviation are the constants of the published code (Dataset Condensation's
-# and what followed), so that a set distilled here is in the same space as theirs. But trajectory
-# matching's code normalises CIFAR-100 by CIFAR-10's where it does not whiten.
-_SOURCES: dict[str, Source] = {
-    "mnist": Source(
-        class_names.MNIST,
-        lambda places: idx.read("mnist", places),
-        "IDX files (train-images-idx3-ubyte …)",
-        ("mnist", "mnist/raw", "MNIST/raw", "MNIST", "", "raw"),
-        "mnist",
-        ((0.1307,), (0.3081,)),
-    ),
-    "fashion_mnist": Source(
-        class_names.FASHION_MNIST,
-        lambda places: idx.read("fashion_mnist", places),
-        "IDX files (train-images-idx3-ubyte …)",
-        ("fashion_mnist", "fashion_mnist/raw", "FashionMNIST/raw", "FashionMNIST", "", "raw"),
-        "fashion_mnist",
-        ((0.2861,), (0.3530,)),
-    ),
-    "svhn": Source(
-        class_names.SVHN,
-        svhn.read,
-        "train_32x32.mat and test_32x32.mat",
-        ("svhn", "SVHN", ""),
-        "svhn_cropped",
-        ((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
-    ),
-    "cifar10": Source(
-        class_names.CIFAR10,
-        lambda places: cifar.read("cifar10", places),
-        "the binary version (data_batch_1.bin … test_batch.bin)",
-        ("cifar10", "cifar10/cifar-10-batches-bin", "cifar-10-batches-bin", ""),
-        "cifar10",
-        ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
-    ),
-    "cifar100": Source(
-        class_names.CIFAR100,
-        lambda places: cifar.read("cifar100", places),
-        "the binary version (train.bin, test.bin)",
-        ("cifar100", "cifar100/cifar-100-binary", "cifar-100-binary", ""),
-        "cifar100",
-        ((0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762)),
-    ),
-    "mhist": Source(
-        class_names.MHIST,
-        mhist.read,
-        "annotations.csv next to images/",
-        ("mhist", "MHIST", ""),
-        None,  # MHIST may not be passed on: its users fetch it themselves, so TFDS lacks it
-        image_size=128,
-    ),
-    "tiny_imagenet": Source(
-        (),
-        folder.read_tiny_imagenet,
-        "wnids.txt next to train/ and val/",
-        ("tiny_imagenet", "tiny-imagenet-200", ""),
-        None,
-        _IMAGENET,
-    ),
-}
 # What begins the name of a dataset of the user's: a directory, a file.
 FOLDER, ARRAYS = "folder:", "arrays:"
 
@@ -106,13 +27,18 @@ class _Registered:
     class_names: tuple[str, ...]
     mean_std: MeanStd | None
 
+    @functools.cached_property
+    def splits(self) -> Splits:
+        """What `read` gives, which is asked once."""
+        return self.read()
+
 
 _OWN: dict[str, _Registered] = {}
 
 
 def names() -> tuple[str, ...]:
     """The names that `load` knows."""
-    return ("digits", *_SOURCES, *_OWN)
+    return ("digits", *SOURCES, *_OWN)
 
 
 def is_known(name: str) -> bool:
@@ -160,9 +86,37 @@ def register(
     Raises:
       UserError: the name is taken.
     """
-    if name == "digits" or name in _SOURCES:
+    if name == "digits" or name in SOURCES:
         raise UserError(f"dataset '{name}': there is one of this name already, choose another")
     _OWN[name] = _Registered(read, tuple(class_names), mean_std)
+
+
+def traits(
+    name: str, data_dir: str | os.PathLike[str] | None = None, image_size: int | None = None
+) -> Traits | None:
+    """What settings are chosen by where nobody has published any: for a dataset of the user's.
+
+    None for those that come with jdd; and where it cannot be read, which `load` says why.
+    """
+    if name.startswith(FOLDER) and "#" in name:
+        count, _, side, channels, classes = SHAPES[IMAGENET]
+        return Traits(image_size or side, channels, classes, count, count // classes)
+    try:
+        if name.startswith(FOLDER):
+            return folder.traits(_own_path(name.removeprefix(FOLDER), data_dir), image_size)
+        if name.startswith(ARRAYS):
+            found = arrays.traits(_own_path(name.removeprefix(ARRAYS), data_dir))
+        elif name in _OWN:
+            split, classes = _OWN[name].splits[0], len(_OWN[name].class_names)
+            split = checked(split.images, split.labels, classes, f"dataset '{name}'")
+            if split.images.ndim != 4:
+                return None
+            found = Traits.of(split.images.shape[1:], split.labels, classes)
+        else:
+            return None
+    except (UserError, OSError):
+        return None
+    return found._replace(side=image_size) if image_size else found
 
 
 def load(
@@ -195,6 +149,8 @@ def load(
         raise SettingError(
             "image_size", repr(image_size), "a whole number of pixels, 1 or more, is needed"
         )
+    if preprocessing != "standard" and (shape := _shape(name, data_dir, image_size)) is not None:
+        preprocess_lib.check_zca(shape, preprocessing)
     mean_std: MeanStd | None = None
     if data_dir is not None and not Path(data_dir).expanduser().is_dir():
         raise _no_directory(data_dir)
@@ -206,26 +162,40 @@ def load(
         classes, mean_std = registered.class_names, registered.mean_std
         train, test = (
             checked(split.images, split.labels, len(classes), f"dataset '{name}'")
-            for split in registered.read()
+            for split in registered.splits
         )
     elif name.startswith(FOLDER):
         place, _, subset = name.removeprefix(FOLDER).partition("#")
         train, test, classes = folder.read(_own_path(place, data_dir), image_size, subset)
-        mean_std = _IMAGENET if subset else None
+        mean_std = IMAGENET_MEAN_STD if subset else None
     elif name.startswith(ARRAYS):
         train, test, classes = arrays.read(_own_path(name.removeprefix(ARRAYS), data_dir))
     else:
-        source = _SOURCES[name]
+        source = SOURCES[name]
         classes, mean_std = source.class_names, source.mean_std
         image_size = image_size or source.image_size
-        found = _read(name, source, data_dir)
+        found = _read(name, source, data_dir, image_size)
         train, test = found[:2]
         classes = found[2] if len(found) == 3 else classes
+    mark = train.fingerprint or fingerprint.of_images(train.images, train.labels)
     if image_size is not None:
         train, test = resize(train, image_size), resize(test, image_size)
     # Without published constants, they come from the training images.
     preprocess = preprocess_lib.fit(preprocessing, train.images, mean_std)
-    return Dataset(name, train, test, classes, preprocess)
+    return Dataset(name, train, test, classes, preprocess, mark)
+
+
+def _shape(
+    name: str, data_dir: str | os.PathLike[str] | None, image_size: int | None
+) -> tuple[int, int, int] | None:
+    """`(h, w, c)` of the images, before they are read; None where it is not known."""
+    if (known := SHAPES.get(name)) is not None:
+        side, channels = image_size or known.side, known.channels
+    elif (found := traits(name, data_dir, image_size)) is not None:
+        side, channels = found.side, found.channels
+    else:
+        return None
+    return side, side, channels
 
 
 def _own_path(place: str, data_dir: str | os.PathLike[str] | None) -> Path:
@@ -233,7 +203,10 @@ def _own_path(place: str, data_dir: str | os.PathLike[str] | None) -> Path:
 
 
 def _read(
-    name: str, source: Source, data_dir: str | os.PathLike[str] | None
+    name: str,
+    source: Source,
+    data_dir: str | os.PathLike[str] | None,
+    image_size: int | None,
 ) -> Splits | NamedSplits:
     directory = data_dir if data_dir is not None else os.environ.get("JDD_DATA_DIR") or None
     if directory is None:
@@ -248,7 +221,7 @@ def _read(
     try:
         if not root.is_dir():
             raise _no_directory(root, "JDD_DATA_DIR")
-        splits = source.read_files([root / folder for folder in source.folders])
+        splits = source.read_files([root / folder for folder in source.folders], image_size)
         if splits is None and source.tfds_name is not None:
             splits = tfds.read_from(root, source.tfds_name, len(source.class_names))
         if splits is None:

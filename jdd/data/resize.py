@@ -2,10 +2,14 @@
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from jdd.data.dataset import Split
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 def resize(split: Split, size: int) -> Split:
@@ -22,7 +26,7 @@ def resize(split: Split, size: int) -> Split:
     def one(i: int) -> None:
         pixels = split.images[i]
         image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
-        scaled = np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))
+        scaled = np.asarray(squeezed(image, size))
         resized[i] = scaled.reshape(resized.shape[1:])
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -30,3 +34,12 @@ def resize(split: Split, size: int) -> Split:
         for _ in pool.map(one, range(len(split)), chunksize=256):
             pass
     return Split(resized, split.labels)
+
+
+def squeezed(picture: "Image.Image", size: int) -> "Image.Image":
+    """The picture as a square of so many pixels, bilinear; see `resize`."""
+    from PIL import Image
+
+    if picture.size == (size, size):
+        return picture
+    return picture.resize((size, size), Image.Resampling.BILINEAR)

@@ -6,26 +6,14 @@ import numpy as np
 from jdd.data.class_names import IMAGENET_SUBSETS
 from jdd.data.dataset import Dataset, Split
 from jdd.data.registry import FOLDER, check_name
+from jdd.data.shapes import IMAGENET, SHAPES
 from jdd.errors import SettingError
 from jdd.preprocessing import KINDS, Preprocess, Zca
-
-# Training images, test images, side, channels, classes.
-_SHAPES = {
-    "digits": (1437, 360, 8, 1, 10),
-    "mnist": (60000, 10000, 28, 1, 10),
-    "fashion_mnist": (60000, 10000, 28, 1, 10),
-    "svhn": (73257, 26032, 32, 3, 10),
-    "cifar10": (50000, 10000, 32, 3, 10),
-    "cifar100": (50000, 10000, 32, 3, 100),
-    "mhist": (2175, 977, 128, 3, 2),
-    "tiny_imagenet": (100000, 10000, 64, 3, 200),
-}
-_SUBSET = (13000, 500, 128, 3, 10)  # of ImageNet's classes
 
 
 def has_stand_in(name: str) -> bool:
     """Whether the dataset's shape is known without its files."""
-    return name in _SHAPES or name.partition("#")[2] in IMAGENET_SUBSETS
+    return (name in SHAPES and name != IMAGENET) or name.partition("#")[2] in IMAGENET_SUBSETS
 
 
 def stand_in(name: str, image_size: int | None = None, preprocessing: str = "standard") -> Dataset:
@@ -45,7 +33,7 @@ def stand_in(name: str, image_size: int | None = None, preprocessing: str = "sta
     if not has_stand_in(name):
         raise SettingError("dataset", name, "its shape is not known without its files")
     subset = name.startswith(FOLDER)
-    train, test, side, channels, classes = _SUBSET if subset else _SHAPES[name]
+    train, test, side, channels, classes = SHAPES[IMAGENET if subset else name]
     side = image_size or side
     shape = (side, side, channels)
 

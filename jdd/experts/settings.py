@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from jdd import preprocessing, records
+from jdd.data import fingerprint
 from jdd.difficulty import DifficultySettings, DifficultySpec
 from jdd.errors import SettingError
 from jdd.networks import NetworkLike
@@ -151,6 +152,8 @@ class ExpertSpec:
     settings: ExpertSettings
     difficulty: DifficultySettings | None = None
     """how the images' difficulty was found, where the curriculum goes by it"""
+    fingerprint: str = ""
+    """of the real training images, as `jdd.data.fingerprint` has it; empty: not known"""
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON."""
@@ -176,6 +179,7 @@ class ExpertSpec:
             held_out=self.held_out,
             real_images=self.settings.real_images,
             settings=self.difficulty,
+            fingerprint=self.fingerprint,
         )
 
     def differences(self, stored: "ExpertSpec") -> list[str]:
@@ -184,10 +188,14 @@ class ExpertSpec:
         More experts than asked for do no harm, and fewer are added to.
         """
         differing = []
-        if stored.dataset != self.dataset:
+        moved = bool(self.fingerprint) and stored.fingerprint == self.fingerprint
+        if stored.dataset != self.dataset and not moved:
             differing.append(f"stored for dataset {stored.dataset}, asked for {self.dataset}")
         else:
-            differing += preprocessing.differences(stored.preprocessing, self.preprocessing)
+            # Other images have other statistics, which says less.
+            differing += fingerprint.differences(
+                stored.fingerprint, self.fingerprint
+            ) or preprocessing.differences(stored.preprocessing, self.preprocessing)
         if stored.network != self.network:
             differing.append(f"stored with network {stored.network}, asked for {self.network}")
         else:
@@ -213,6 +221,9 @@ def default_directory(out: Path, spec: ExpertSpec) -> Path:
     """Where experts for a run in `out` are kept: next to it, a directory for each way to train."""
     before = {new: old for old, new in RENAMED.items()}  # as jdd 0.1 named them, which is the mark
     value = spec.to_json()
+    # Other images by the same name are refused there, and no other place is chosen for them.
+    del value["fingerprint"]
+    value["preprocessing"] = preprocessing.shortened(spec.preprocessing)
     for group in ("settings", "difficulty"):
         value[group] = value[group] and {
             before.get(k, k): v

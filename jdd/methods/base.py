@@ -4,7 +4,7 @@ import enum
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -37,6 +37,9 @@ class Needs:
 
 class MethodSettings(Settings):
     """Base of a method's settings; a method that makes updates has a field `iterations`."""
+
+    real_batch_of_all_classes: ClassVar[bool] = False
+    """whether `batch_real` counts images of all classes together, not of each"""
 
     @property
     def needs(self) -> Needs:

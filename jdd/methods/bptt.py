@@ -5,7 +5,7 @@ al.: "Beyond Random: Automatic Inner-loop Optimization in Dataset Distillation",
 """
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +33,8 @@ _KINDS = WITH_FLIP.split("_")
 class BpttSettings(MethodSettings):
     """Settings of back-propagation through time; the defaults are the published ones for CIFAR-10,
     10 images per class."""
+
+    real_batch_of_all_classes: ClassVar[bool] = True
 
     iterations: int = setting(60000, "updates of the set, each through a fresh network", min=1)
     syn_steps: int = setting(200, "steps of the student on the set at most, T in the paper", min=1)

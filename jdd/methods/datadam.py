@@ -70,11 +70,11 @@ def datadam(settings: DatadamSettings, network: NetworkLike) -> Method:
     return feature_matching(settings, network, describe, distance)
 
 
-_DATASETS = ("cifar10", "cifar100", "tiny_imagenet", "folder")
+_DATASETS = ("cifar10", "cifar100", "tiny_imagenet", "imagenet")
 _LARGE: Mapping[str, Row] = {  # the paper's "high resolution"
     "mhist": {"balance": 0.02},
     "tiny_imagenet": {"balance": 0.02, "depth": 4, "chunk": 5},
-    "folder": {"balance": 0.02, "depth": 5},
+    "imagenet": {"balance": 0.02, "depth": 5},
 }
 _FROM_51: Mapping[int, Row] = {1: {}, 10: {}, 50: {}, 51: {"lr_img": 10.0}}  # above 50
 _FROM_100: Mapping[int, Row] = {1: {}, 10: {}, 50: {}, 100: {"lr_img": 10.0}}

@@ -7,7 +7,7 @@ Zhou, Nezhadarya, Ba: "Dataset Distillation using Neural Feature Regression", Ne
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +30,8 @@ from jdd.training import batch_loss
 @dataclass(frozen=True)
 class FrepoSettings(MethodSettings):
     """Settings of neural feature regression; the defaults are the published ones."""
+
+    real_batch_of_all_classes: ClassVar[bool] = True
 
     iterations: int = setting(500000, "updates of the synthetic set", min=1)
     batch_real: int = setting(1024, "real images an update, of all classes", min=1)

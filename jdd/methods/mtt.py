@@ -75,7 +75,7 @@ _PAPER = Preset(
             10: {**_TINY, "syn_steps": 20, "max_start_epoch": 40, "batch_syn": 200},
             50: {**_TINY, "syn_steps": 20, "max_start_epoch": 40, "batch_syn": 300},
         },
-        "folder": {1: _SUBSET, 10: {**_SUBSET, "batch_syn": 20}},
+        "imagenet": {1: _SUBSET, 10: {**_SUBSET, "batch_syn": 20}},
     },
     "cifar10",
     datasets={"mhist": {"batch_train": 64}},

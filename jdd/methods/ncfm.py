@@ -253,7 +253,7 @@ _PAPER = Preset(
         "cifar10": _COUNTS,
         "cifar100": _COUNTS,
         "tiny_imagenet": _TINY,
-        "folder": {1: _SUBSET, 10: _SUBSET},
+        "imagenet": {1: _SUBSET, 10: _SUBSET},
     },
     "cifar10",
     {

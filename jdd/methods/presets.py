@@ -9,7 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from jdd.errors import SettingError, nearest
+from jdd.data.shapes import IMAGENET, Traits
+from jdd.errors import SettingError
+from jdd.errors import nearest as nearest_name
+from jdd.methods import borrowed
 
 NAMES = ("quick", "paper", "released")
 NETWORK = "ConvNet"  # the one that the presets' options are for
@@ -67,9 +70,10 @@ class Cell(NamedTuple):
     values: Row
     note: str  # from where the settings are borrowed; empty where they are the run's own
     shared: frozenset[str] = frozenset()  # names in `values` that no method's own preset sets
+    source: str = ""  # the dataset that they are borrowed from
 
 
-def cell(name: str, preset: Preset, dataset: str, ipc: int) -> Cell:
+def cell(name: str, preset: Preset, dataset: str, ipc: int, traits: Traits | None = None) -> Cell:
     """The settings of a run, and where they are borrowed from.
 
     Args:
@@ -77,18 +81,25 @@ def cell(name: str, preset: Preset, dataset: str, ipc: int) -> Cell:
       preset: the method's.
       dataset: the run's.
       ipc: images per class.
+      traits: of data that nobody has published settings for, by which they are chosen.
     """
-    kind = dataset.partition(":")[0]  # "folder" for "folder:PATH"
-    source = kind if kind in preset.rows else preset.fallback
+    kind = dataset if "#" not in dataset else IMAGENET
+    nearest = None
+    if traits is not None and kind not in preset.rows:
+        nearest = borrowed.nearest(preset.rows, traits, preset.fallback)
+    source = kind if kind in preset.rows else nearest or preset.fallback
     rows = preset.rows[source]
     start = max((count for count in rows if count <= ipc), default=min(rows))
     quick = name == "quick"
     every, some = (_QUICK_ALL, _QUICK) if quick else (_PAPER_ALL, _PAPER)
-    shared = {**every, **some.get(kind, {})}
+    like = kind if nearest is None else source  # whose networks are evaluated alike
+    shared = {**every, **some.get(like, {})}
     row = dict(rows[start])
     if source != kind:
         row.pop("preprocessing", None)  # which belongs to the images
-    own = {**preset.all, **row, **preset.datasets.get(kind, {})}
+    own = {**preset.all, **row, **preset.datasets.get(like, {})}
+    if nearest is not None:
+        own.pop("preprocessing", None)
     values, for_all = {**shared, **own}, frozenset(shared) - frozenset(own)
     if source == kind and start == ipc:
         return Cell(values, "", for_all)
@@ -96,10 +107,10 @@ def cell(name: str, preset: Preset, dataset: str, ipc: int) -> Cell:
         f"no {'quick' if quick else 'published'} settings for {dataset} at {ipc} per class: those "
         f"for {source} at {start} per class are used"
     )
-    return Cell(values, note, for_all)
+    return Cell(values, note, for_all, source)
 
 
 def check_name(name: str) -> None:
     """Raises `SettingError` naming the nearest for an unknown preset."""
     if name not in NAMES:
-        raise SettingError("preset", f"'{name}'", nearest(name, NAMES))
+        raise SettingError("preset", f"'{name}'", nearest_name(name, NAMES))

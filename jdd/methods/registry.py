@@ -8,7 +8,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from jdd import networks
+from jdd.data.shapes import SHAPES, Traits
 from jdd.errors import UserError, unknown, unknown_value
+from jdd.evaluation import EvaluationSettings
+from jdd.experts import ExpertSettings
+from jdd.methods import borrowed
 from jdd.methods.base import Method, MethodSettings
 from jdd.methods.bptt import PRESETS as BPTT_PRESETS
 from jdd.methods.bptt import BpttSettings, bptt
@@ -32,8 +37,9 @@ from jdd.methods.ncfm import PRESETS as NCFM_PRESETS
 from jdd.methods.ncfm import NcfmSettings, ncfm
 from jdd.methods.pad import PRESETS as PAD_PRESETS
 from jdd.methods.pad import PadSettings, pad
-from jdd.methods.presets import Cell, Preset, cell, check_name
+from jdd.methods.presets import NETWORK, Cell, Preset, cell, check_name
 from jdd.networks import NetworkLike
+from jdd.settings import Settings, defaults
 
 
 @dataclass(frozen=True)
@@ -66,7 +72,9 @@ METHODS: dict[str, MethodEntry] = {
     "pad": MethodEntry(pad, PadSettings, PAD_PRESETS),
 }
 _BUILT_IN = frozenset(METHODS)
-_PLAIN = Preset({"digits": {1: {}}}, "digits")
+SUITED = "; to suit them: "
+"""in a note, before the settings that are changed for data of the user's"""
+_PLAIN = Preset({name: {1: {}} for name in SHAPES}, "digits")
 
 
 def names() -> tuple[str, ...]:
@@ -109,16 +117,49 @@ def create_method(name: str, network: NetworkLike, **settings: Any) -> Method:
     return create(name, entry(name).settings(**settings), network)
 
 
-def preset(name: str, method: str, dataset: str, ipc: int) -> Cell:
+def preset(name: str, method: str, dataset: str, ipc: int, traits: Traits | None = None) -> Cell:
     """The preset's values for a run by field name, and from where they are borrowed.
+
+    Args:
+      name: of the preset.
+      method: of the run.
+      dataset: of the run.
+      ipc: images per class.
+      traits: of data of the user's (`jdd.data.traits`): its settings are those of the data most
+        like it, changed to suit it.
 
     Raises:
       UserError: unknown preset or method; it names the nearest.
     """
     check_name(name)
-    presets = entry(method).presets
-    found = cell(name, presets.get(name, _PLAIN), dataset, ipc)
-    return found if name in presets else found._replace(note="")
+    known = entry(method)
+    found = cell(name, known.presets.get(name, _PLAIN), dataset, ipc, traits)
+    if traits is not None and found.source:
+        found = _suited(found, known.settings, name == "quick", traits)
+    return found if name in known.presets else found._replace(note="")
+
+
+def _suited(found: Cell, settings: type[MethodSettings], quick: bool, traits: Traits) -> Cell:
+    """Borrowed settings, changed to suit the images; the note says what was changed."""
+    kinds: list[type[Settings]] = [EvaluationSettings]
+    if settings().needs.segments is not None:
+        kinds.append(ExpertSettings)
+    known = networks.options(NETWORK)
+    known |= {n: value for kind in (*kinds, settings) for n, value in defaults(kind).items()}
+    changes = borrowed.changes(
+        found.values,
+        known,
+        traits,
+        found.source,
+        quick=quick,
+        of_all_classes=settings.real_batch_of_all_classes,
+    )
+    words = ", ".join(f"{name} {value}" for name, value in changes.items())
+    note = found.note and (
+        f"{found.note}, whose images are most like these ({traits})"
+        + (SUITED + words if words else "")
+    )
+    return found._replace(values={**found.values, **changes}, note=note)
 
 
 def register(

@@ -28,6 +28,7 @@ a validation split.
   repository, or others who ran it again) and of which set: the last one, or the one that was best
   on the test images, which is too good a figure. Runs of ours that chose so, to compare with them
   (`--choose`), stand apart, under "as published".
+- *stored*: numbers in the set; in brackets how many of them are soft labels.
 - *minutes*: of distilling, with compiling, training experts and evaluating on the validation split,
   but without the tests at the end; of the longest run where there are several. Machines differ in
   speed, and some had other work at the same time.
@@ -38,7 +39,7 @@ much longer is in [docs/dev/presets.md](docs/dev/presets.md).
 """
 _COLUMNS = (
     *("#", "method", "images per class", "accuracy", "between sets", "plain", "random", "paper"),
-    *("iterations", "minutes"),
+    *("stored", "iterations", "minutes"),
 )
 
 # Accuracy at 1, 10 and 50 images per class, %; whose figures, and of which set.
@@ -125,6 +126,7 @@ def _cells(number: int, group: Group) -> list[str]:
         _accuracy([run.plain for run in group]),
         _accuracy([run.random for run in group]),
         _paper(first),
+        _stored(first),
         f"{first.iterations}{best}",
         f"{max(minutes):.1f}",
     ]
@@ -156,6 +158,13 @@ def _paper(result: RunResult) -> str:
     figures, kind = _PAPERS.get((result.method, result.dataset), ((), ""))
     reported = dict(zip(_COUNTS, figures, strict=False)).get(result.ipc)
     return "–" if reported is None else f"{reported} ({kind})"
+
+
+def _stored(result: RunResult) -> str:
+    numbers, labels = result.stored(), result.stored("labels")
+    if numbers is None:
+        return "–"
+    return f"{numbers:,}" + (f" ({labels:,})" if labels else "")
 
 
 def _recipe(recipe: Recipe) -> str:

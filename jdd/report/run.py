@@ -6,7 +6,7 @@ from typing import Any
 
 from jdd.report.console import duration
 from jdd.runs.result import RunResult
-from jdd.synthetic import SetInfo
+from jdd.synthetic import SyntheticSet, storage_in_words
 from jdd.training import Accuracy, Recipe
 
 _FALL = 0.1  # of the accuracy, which varies by some hundredths from one evaluation to the next
@@ -34,12 +34,20 @@ def summary(result: RunResult, out: Path) -> str:
         [
             f"test accuracy of fresh networks ({result.network}) trained on",
             *aligned(rows),
+            *_stored(result.stored(), result.stored("labels")),
             *_what_went_wrong(result),
             f"pictures: {out / 'images'}",
             f"set: {out / 'synthetic'}",
             f"{result.seconds:.0f} s in all",
         ]
     )
+
+
+def _stored(numbers: int | None, labels: int | None) -> list[str]:
+    """A line about what a set stores; none where it is not known."""
+    if numbers is None:
+        return []
+    return [f"stored: {storage_in_words(numbers, labels or 0)}"]
 
 
 def _what_went_wrong(result: RunResult) -> list[str]:
@@ -114,14 +122,15 @@ def trained(directory: Path, accuracies: Sequence[float]) -> str:
 
 
 def evaluated(
-    place: str, info: SetInfo, recipe: Recipe, accuracy: Accuracy, test_images: int
+    place: str, stored: SyntheticSet, recipe: Recipe, accuracy: Accuracy, test_images: int
 ) -> str:
-    """A stored set's accuracy on the test images."""
-    count = len(accuracy.values)
+    """A stored set's accuracy on the test images, and what it stores."""
+    count, info = len(accuracy.values), stored.info
     return (
         f"{place}: {info.method} on {info.dataset}, {info.ipc} per class\n"
         f"  {accuracy} of {test_images} test images, {count} fresh network{'s' * (count > 1)} "
-        f"({recipe.network})"
+        f"({recipe.network})\n"
+        f"  stored: {storage_in_words(stored.numbers, stored.label_numbers)}"
     )
 
 

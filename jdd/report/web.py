@@ -186,7 +186,12 @@ def _cost(result: RunResult) -> Iterator[tuple[str, str]]:
     if result.curve:
         yield f"{result.iterations} updates, with evaluations", duration(result.curve[-1].seconds)
     yield "the whole command, when it ended the run", duration(result.seconds)
-    for what, words in (("numbers", "numbers stored"), ("images", "images that they decode to")):
+    stored = {
+        "numbers": "numbers stored",
+        "labels": "of them soft labels",
+        "images": "images that they decode to",
+    }
+    for what, words in stored.items():
         if count := result.stored(what):
             yield words, f"{count:,}"
     if result.dropped_updates:
@@ -211,15 +216,17 @@ def _settings(settings: dict[str, Any], result: RunResult) -> Iterator[dict[str,
              for word in result.command.split() if word.startswith("--")}  # fmt: skip
     try:
         cell = registry.preset(result.preset, result.method, result.dataset, result.ipc)
-        preset, borrowed = cell.values, bool(cell.note)
+        preset = set(cell.values)
     except UserError:  # a method or a preset that is not known any more
-        preset, borrowed = {}, False
+        preset = set()
+    changed = result.note.partition(registry.SUITED)[2]
+    preset |= {word.partition(" ")[0] for word in changed.split(", ")}
     for name, value in _flat(settings):
         origin = "default"
         if name in given:
             origin = "command line"
         elif name in preset:
-            origin = f"preset {result.preset}{', borrowed' if borrowed else ''}"
+            origin = f"preset {result.preset}{', borrowed' if result.note else ''}"
         yield {"name": name, "value": str(value), "origin": origin}
 
 

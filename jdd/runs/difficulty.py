@@ -84,8 +84,9 @@ def score_images(
         held_out=held_out,
         real_images=count,
         settings=settings.difficulty,
+        fingerprint=dataset.fingerprint,
     )
-    name = f"{spec.settings.score}-{spec.fingerprint()}"
+    name = f"{spec.settings.score}-{spec.mark()}"
     if out is None:
         out = Path("checkpoints") / data.short_name(settings.dataset) / "difficulty" / name
     with locks.locked(out, wait_until=should_stop if wait else None):

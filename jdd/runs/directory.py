@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jdd import checkpoints, distributed, files, records
+from jdd.data import fingerprint
 from jdd.distillation import Listener, Outcome, Progress, Saved
 from jdd.errors import UserError, shortened
 from jdd.runs.result import RunResult
@@ -121,6 +122,8 @@ def differences(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str
             kept = [{plugin["sha256"] for plugin in each or ()} for each in (before, after)]
             if kept[0] != kept[1]:
                 found.append("the plugins, or what is in them, differ")
+        elif name == "fingerprint":
+            found += fingerprint.differences(str(before or ""), str(after or ""))
         elif before != after:
             called = name if name == "set" else f"`{name}`"  # a search has no flag for its set
             if not name.isidentifier() or len(name) > 40:  # of a damaged file

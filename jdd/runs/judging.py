@@ -104,6 +104,7 @@ def judge(problem: Problem, outcome: Outcome, should_stop: Stop) -> RunResult:
         options=dict(settings.options),
         storage={
             "numbers": outcome.best.numbers,
+            "labels": outcome.best.label_numbers,
             "images": outcome.best.labels.shape[0],
             **dataclasses.asdict(settings.storage),
         },

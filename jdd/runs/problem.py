@@ -40,7 +40,7 @@ class Problem:
     @cached_property
     def expert_spec(self) -> ExpertSpec:
         """What experts must be made from to serve the run."""
-        return self.settings.expert_spec(self.dataset.preprocess.spec())
+        return self.settings.expert_spec(self.dataset.preprocess.spec(), self.dataset.fingerprint)
 
     @cached_property
     def expert_images(self) -> Split:
@@ -190,6 +190,7 @@ def _start(settings: RunSettings, dataset: Dataset, train: Split) -> SyntheticSe
         seed=settings.seed,
         recipe=settings.recipe(strategy_for(dataset.name)),
         plugins=plugins.loaded(),
+        fingerprint=dataset.fingerprint,
     )
     for label, name in enumerate(dataset.class_names):
         synthetic.check_ipc(settings.ipc, int((train.labels == label).sum()), name)

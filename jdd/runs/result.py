@@ -63,7 +63,8 @@ class RunResult:
     """the set of the last iteration"""
     recipe: Recipe
     storage: Mapping[str, Any] = field(default_factory=dict)
-    """`numbers` that are stored, `images` that they decode to, and the settings of the storage"""
+    """`numbers` that are stored, how many of them are soft `labels`, `images` that they decode to,
+    and the settings of the storage"""
     is_coreset: bool = False
     random: Accuracy | None = None
     """as many random real images, by the same recipe"""
@@ -103,7 +104,8 @@ class RunResult:
         return self.ipc * self.classes
 
     def stored(self, what: str = "numbers") -> int | None:
-        """How many `numbers` are stored, or `images` they decode to; None where it is not known."""
+        """How many `numbers` are stored, `labels` among them, or `images` they decode to; None
+        where it is not known, or there are none."""
         count = self.storage.get(what)
         return count if isinstance(count, int) and count > 0 else None
 

@@ -7,23 +7,17 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
-
 from jdd import ahead, distributed, locks
-from jdd.distillation import Outcome
 from jdd.errors import Interrupted, UserError
 from jdd.experts import ExpertStore, open_compatible
 from jdd.experts import default_directory as default_experts
-from jdd.methods import registry
-from jdd.report import pictures
 from jdd.report.console import say, warn
 from jdd.runs import directory as rundir
 from jdd.runs import programs
-from jdd.runs.directory import LAST
+from jdd.runs.conclusion import conclude
 from jdd.runs.experts import ready_experts
-from jdd.runs.judging import judge
 from jdd.runs.problem import Problem, prepare, with_seed
-from jdd.runs.result import RunResult, machine
+from jdd.runs.result import RunResult
 from jdd.runs.settings import RunSettings
 from jdd.runs.soft_labels import with_label_logits
 from jdd.runs.updating import Job, MakeListener, distil
@@ -167,7 +161,12 @@ def _jobs(
         Job(
             problem,
             out,
-            {**problem.settings.to_json(), "command": command(seed), "places": places},
+            {
+                **problem.settings.to_json(),
+                "command": command(seed),
+                "places": places,
+                "fingerprint": problem.dataset.fingerprint,
+            },
             command(seed),
         )
         for problem, (seed, out) in zip(
@@ -226,7 +225,7 @@ def _make(jobs: Sequence[Job], experts_dir: Path, how: _How) -> dict[Path, RunRe
         for job, outcome in zip(jobs, outcomes, strict=True):
             judging = time.monotonic()
             result = dataclasses.replace(
-                _conclude(job.problem, outcome, job.out, how.should_stop),
+                conclude(job.problem, outcome, job.out, how.should_stop),
                 expert_seconds=0.0 if store is None else store.seconds,
                 command=job.command,
                 together=len(jobs),
@@ -251,24 +250,3 @@ def _ready(
     if not needs.label_logits:
         return store, [problem.start for problem in problems]
     return store, [with_label_logits(problem, store) for problem in problems]
-
-
-def _conclude(problem: Problem, outcome: Outcome, out: Path, should_stop: Stop) -> RunResult:
-    """Tests what a run has come to."""
-    settings = problem.settings
-    outcome.final.save(out / LAST, lambda: rundir.forget_result(out))
-    result = judge(problem, outcome, should_stop)
-    shown = result.best.accuracy.mean
-    words = f"best, at iteration {outcome.best_iteration}: {100 * shown:.1f} % on test images"
-    preprocess = problem.dataset.preprocess
-    pictures.save_picture(out / "images" / "best.png", outcome.best, preprocess, words)
-    pictures.save_course(out / "images")
-    return dataclasses.replace(
-        result,
-        is_coreset=registry.entry(settings.method).is_coreset,
-        note=settings.note,
-        out=str(out),
-        devices=len(outcome.final.labels.sharding.device_set),
-        device_kind=jax.devices()[0].device_kind,
-        machine=machine(),
-    )

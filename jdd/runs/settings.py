@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jdd
 from jdd import networks, plugins
+from jdd.data import Traits
 from jdd.difficulty import DifficultySettings
 from jdd.errors import SettingError, unknown
 from jdd.evaluation import EvaluationSettings
@@ -97,8 +98,8 @@ class RunSettings:
         del value["note"]
         return {"version": jdd.__version__, **value, "plugins": list(plugins.loaded())}
 
-    def expert_spec(self, preprocessing: Mapping[str, Any]) -> ExpertSpec:
-        """What experts must be made from to serve this run."""
+    def expert_spec(self, preprocessing: Mapping[str, Any], fingerprint: str = "") -> ExpertSpec:
+        """What experts must be made from to serve this run, on real images of this fingerprint."""
         return ExpertSpec(
             dataset=self.dataset,
             preprocessing=preprocessing,
@@ -107,6 +108,7 @@ class RunSettings:
             held_out=self.evaluation.held_out if self.holds_out else 0.0,
             settings=self.experts,
             difficulty=self.difficulty if self.experts.curriculum == "pad" else None,
+            fingerprint=fingerprint,
         )
 
     def recipe(self, strategy: str) -> Recipe:
@@ -163,13 +165,18 @@ def groups_of(method: str) -> dict[str, type[Settings]]:
     return {**kinds, "evaluation": EvaluationSettings}
 
 
-def defaults_of(selection: Selection) -> Defaults:
+def defaults_of(selection: Selection, traits: Traits | None = None) -> Defaults:
     """By group, each setting's value where the user overrides nothing; the network's options last.
+
+    Args:
+      selection: what is distilled, and how.
+      traits: of a dataset of the user's (`jdd.data.traits`), by which its settings are chosen.
 
     Raises:
       UserError: a name that is not known.
     """
-    cell = registry.preset(selection.preset, selection.method, selection.dataset, selection.ipc)
+    chosen = (selection.preset, selection.method, selection.dataset, selection.ipc)
+    cell = registry.preset(*chosen, traits)
     groups = []
     for name, kind in groups_of(selection.method).items():
         # A method of the user's may have a field whose name means something else to all methods.
@@ -200,18 +207,23 @@ def stored_values(stored: Mapping[str, Any], run_defaults: Defaults) -> dict[str
     return values
 
 
-def build(selection: Selection, overrides: Mapping[str, Any] | None = None) -> RunSettings:
+def build(
+    selection: Selection,
+    overrides: Mapping[str, Any] | None = None,
+    traits: Traits | None = None,
+) -> RunSettings:
     """The settings of a run.
 
     Args:
       selection: what is distilled, and how.
       overrides: values by the setting's name (`Defaults.names`); they override the preset, which
         overrides the settings' own defaults.
+      traits: of a dataset of the user's (`jdd.data.traits`), by which its settings are chosen.
 
     Raises:
       UserError: a name that is not known, or a value out of range.
     """
-    found = defaults_of(selection)
+    found = defaults_of(selection, traits)
     values = {group.name: dict(group.values) for group in found.groups}
     places = {name: (group.name, field) for name, group, field in found.names()}
     for name, value in (overrides or {}).items():

@@ -13,7 +13,7 @@ import numpy as np
 
 import jdd
 from jdd import preprocessing, records
-from jdd.data import Dataset, DeviceData
+from jdd.data import Dataset, DeviceData, fingerprint
 from jdd.errors import UserError
 from jdd.settings import SEEDS
 from jdd.synthetic import ready
@@ -47,6 +47,8 @@ class SetInfo:
     version: str = field(default=jdd.__version__, compare=False)
     plugins: tuple[Mapping[str, str], ...] = field(default=(), compare=False)
     """the user's files that the set was made with: their `path` and `sha256`"""
+    fingerprint: str = field(default="", compare=False)
+    """of the real training images, as `jdd.data.fingerprint` has it; empty: not known"""
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON."""
@@ -196,11 +198,15 @@ class SyntheticSet:
 
     def check_fits(self, dataset: Dataset, where: str | Path = "the set") -> None:
         """Raises `UserError` naming the difference where the set is not of `dataset` as loaded."""
-        if self.info.dataset != dataset.name:
+        known, here = self.info.fingerprint, dataset.fingerprint
+        moved = fingerprint.is_same(known, here)  # a folder of the user's, by another name
+        if self.info.dataset != dataset.name and not moved:
             raise UserError(
                 f"{where} is a set of '{self.info.dataset}', not of '{dataset.name}': "
                 f"use `dataset` {self.info.dataset}"
             )
+        if other := fingerprint.differences(known, here, in_order=False):
+            raise UserError(f"{where} does not fit '{dataset.name}': {other[0]}; make it again")
         differing = preprocessing.differences(
             dict(self.info.preprocessing), dataset.preprocess.spec()
         )
@@ -219,11 +225,14 @@ class SyntheticSet:
     @property
     def numbers(self) -> int:
         """How many numbers are stored, label logits, step size and the decoder's own included."""
-        kept = [*jax.tree.leaves(self.storage)]
-        if self.labels.ndim == 2:
-            kept.append(self.labels)
+        kept = sum(int(leaf.size) for leaf in jax.tree.leaves(self.storage))
         step_size = self.learning_rate is not None
-        return sum(int(leaf.size) for leaf in kept) + step_size + self.decoder.numbers()
+        return kept + self.label_numbers + step_size + self.decoder.numbers()
+
+    @property
+    def label_numbers(self) -> int:
+        """How many of these are label logits: none where labels are hard."""
+        return int(self.labels.size) if self.labels.ndim == 2 else 0
 
     def by_class(self) -> "SyntheticSet":
         """The set with its storage and hard labels class by class, by the labels that it has."""
@@ -247,6 +256,11 @@ class SyntheticSet:
         if self.labels.ndim == 2 and len(self.labels) % self.num_classes == 0:
             return np.repeat(np.arange(self.num_classes), len(self.labels) // self.num_classes)
         return np.asarray(self.hard_labels())
+
+
+def storage_in_words(numbers: int, labels: int) -> str:
+    """Such as "7,950 numbers, 100 of them soft labels"."""
+    return f"{numbers:,} numbers" + (f", {labels:,} of them soft labels" if labels else "")
 
 
 def _problem(made: SyntheticSet) -> str | None:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jdd.data import Traits
 from jdd.errors import SettingError, unknown_value
 from jdd.methods import registry
 from jdd.runs import RunResult, RunSettings, Selection, build, run
@@ -31,7 +32,10 @@ def methods_of(names: Sequence[str]) -> list[str]:
 
 
 def plan(
-    methods: Sequence[str], selection: Selection, overrides: Mapping[str, Any]
+    methods: Sequence[str],
+    selection: Selection,
+    overrides: Mapping[str, Any],
+    traits: Traits | None = None,
 ) -> dict[Key, RunSettings]:
     """The runs, in order.
 
@@ -40,6 +44,7 @@ def plan(
       selection: what is distilled; its method and init are not read.
       overrides: settings of all runs. Where `iterations` is not among them, the preset "quick" has
         half of what it has elsewhere.
+      traits: of a dataset of the user's; see `jdd.runs.build`.
 
     Raises:
       UserError: a name that is not known, or a value out of range.
@@ -49,10 +54,10 @@ def plan(
         of_method = selection._replace(method=method)
         values = dict(overrides)
         if selection.preset == "quick" and "iterations" not in values:
-            group = next(g for g in defaults_of(of_method).groups if g.name == "method")
+            group = next(g for g in defaults_of(of_method, traits).groups if g.name == "method")
             values["iterations"] = max(1, group.values["iterations"] // 2)
         for init in STARTS:
-            runs[method, init] = build(of_method._replace(init=init), values)
+            runs[method, init] = build(of_method._replace(init=init), values, traits)
     return runs
 
 

@@ -71,10 +71,11 @@ def test_each_run_is_a_row_with_its_figures_and_command(runs, tmp_path, capfd):
         tables, commands, (stored(runs, "dm"), stored(runs, "random"), mnist), strict=True
     ):
         mean, std = 100 * run["accuracy_mean"], 100 * run["accuracy_std"]
-        assert len(cells) == 10 and cells[2] == str(run["ipc"])
+        assert len(cells) == 11 and cells[2] == str(run["ipc"])
         assert cells[3] == f"{mean:.1f} ± {std:.1f} (2)"
         best, last = run["best"]["iteration"], run["iterations"]
-        assert cells[8] == (f"{last}" if best == last else f"{last}, best at {best}")
+        assert cells[8] == f"{run['storage']['numbers']:,}"
+        assert cells[9] == (f"{last}" if best == last else f"{last}, best at {best}")
         assert line.startswith(f"{cells[0]}. `{run['command']}`: ") and run["machine"] in line
         assert f"{run['seconds']:.0f} s" in line
     assert [cells[7] for cells in tables] == ["–", "–", "97.5 (paper, last)"]

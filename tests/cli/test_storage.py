@@ -59,6 +59,7 @@ def test_every_method_fills_the_same_storage_with_more_images(base, capfd, metho
     assert made.numbers == 640 + LABELS.get(method, 0)
     assert found["storage"] == {
         "numbers": made.numbers,
+        "labels": 400 if method == "datm" else 0,
         "images": 40,
         "decoder": "pixels",
         "factor": 2,

@@ -10,8 +10,8 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from jdd import preprocessing
 from jdd.cli import distill, score_difficulty, train_experts
 from tests.cli.running import ROOT, SMALL, call, content, start
 
@@ -132,10 +132,26 @@ print(np.asarray(preprocessing.fit("zca", images).zca.whiten).tobytes().hex()[:1
 """
 
 
+DECODE = """
+import sys
+from jdd import data
+
+found = data.load(f"folder:{sys.argv[1]}")
+print(found.fingerprint, found.train.images.tobytes().hex())
+"""
+
+
 @pytest.mark.slow
-def test_two_that_fill_one_cache_of_whitenings(tmp_path):
+@pytest.mark.parametrize("script", [WHITEN, DECODE])
+def test_two_that_fill_one_cache(tmp_path, script):
+    """They get the same numbers, and so does a third, of the files that they leave."""
+    for name in ("cat", "dog"):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for i in range(200):
+            pixels = np.random.default_rng(i).integers(0, 256, (32, 32, 3), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "pets" / name / f"{i}.png")
     env = {**os.environ, "JDD_CACHE_DIR": str(tmp_path / "cache")}
-    command = [sys.executable, "-c", WHITEN]
+    command = [sys.executable, "-c", script, str(tmp_path / "pets")]
     pair = [
         subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True)
         for _ in range(2)
@@ -143,6 +159,8 @@ def test_two_that_fill_one_cache_of_whitenings(tmp_path):
     said = [process.communicate(timeout=120)[0] for process in pair]
     assert [process.returncode for process in pair] == [0, 0]
     assert said[0] == said[1] and len(said[0]) > 1000
-    (kept,) = (tmp_path / "cache").iterdir()
-    stored = preprocessing._read(kept, 16 * 16 * 3)
-    assert np.asarray(stored.whiten).tobytes().hex()[:10000] == said[0].strip()
+    kept = {path: path.stat().st_ino for path in (tmp_path / "cache").iterdir()}
+    assert len(kept) == (1 if script == WHITEN else 2)
+    third = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=True)
+    assert third.stdout == said[0]
+    assert {path: path.stat().st_ino for path in (tmp_path / "cache").iterdir()} == kept

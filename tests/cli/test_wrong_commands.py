@@ -41,6 +41,8 @@ distill --dataset digits --method ncfm --lr-img 0 | --lr-img 0.0: it must be abo
 distill --dataset digits --method dm --decoder jpeg | --decoder 'jpeg': did you mean 'pixels'?
 distill --dataset digits --decoder dct --coefficients 99 | --coefficients 99: from 1 to 64
 distill --dataset digits --preprocessing pca | --preprocessing 'pca': did you mean 'zca'?
+distill --dataset cifar10 --preprocessing zca --image-size 999 | --preprocessing 'zca' of 999×999
+distill --dataset folder:empty --image-size 32 | --dataset folder:empty: no folders in it: one
 distill --dataset digits --image-size 3 | does not fit 3×3 images: the smallest that do are
 distill --dataset digits --memory some | --memory 'some': choose from all, auto, constant, tesla
 distill --dataset digits --choose best | --choose 'best': did you mean 'test'? choose from last

@@ -216,6 +216,7 @@ def test_a_damaged_description_is_refused_in_one_line(tmp_path, file, content, w
         ({"dataset": "mnist"}, "stored for dataset digits, asked for mnist"),
         ({"preprocessing": {**STANDARD, "mean": [0.5]}}, r"stored with mean \[0.3\]"),
         ({"preprocessing": {**STANDARD, "kind": "zca"}}, "stored with standard"),
+        ({"preprocessing": {**STANDARD, "mean": [0.3002]}}, r"stored with mean \[0.3\]"),
         ({"network": "MLP"}, "stored with network ConvNet, asked for MLP"),
         ({"options": {"width": 16, "depth": 2}}, "stored with `width` 8, asked for 16"),
         ({"held_out": 0.2}, "stored with `held_out` 0.1, asked for 0.2"),
@@ -234,6 +235,22 @@ def test_experts_that_do_not_fit_are_refused_with_the_difference(tmp_path, chang
     assert default_directory(Path("out"), spec_of(**change)) != default_directory(
         Path("out"), spec_of()
     )
+
+
+def test_experts_of_other_images_are_refused_where_they_are(tmp_path):
+    """By the fingerprint, which a store of an older version has not; the place stays the same."""
+    filled(tmp_path)
+    known = spec_of(fingerprint="ab-cd")
+    assert open_compatible(tmp_path, known) is not None
+    assert default_directory(Path("out"), known) == default_directory(Path("out"), spec_of())
+    assert spec_of(fingerprint="ba-cd").differences(known)[0].startswith("made from other images")
+    assert "another order" in spec_of(fingerprint="ab-dc").differences(known)[0]
+    moved = spec_of(fingerprint="ab-cd", dataset="folder:elsewhere")
+    assert moved.differences(known) == []
+    # Statistics of jdd 0.1 have four digits.
+    exact = spec_of(preprocessing={**STANDARD, "mean": [0.30003]})
+    assert open_compatible(tmp_path, exact) is not None
+    assert default_directory(Path("out"), exact) == default_directory(Path("out"), spec_of())
 
 
 def test_experts_of_an_older_version_are_looked_for_where_it_left_them():

@@ -13,8 +13,11 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
+
+from jdd.errors import UserError
 
 DIRECTORIES = 1_000  # inputs of a reader of Orbax's directories, or TFDS's
 FILES = 10_000
@@ -113,7 +116,8 @@ def _make_mhist(place: Path) -> None:
 def _read_mhist(place: Path) -> Any:
     from jdd.data import mhist
 
-    return _splits(mhist.read([place]))
+    with _nothing_kept():
+        return _splits(mhist.read([place]))
 
 
 def _make_folder(place: Path) -> None:
@@ -125,7 +129,40 @@ def _make_folder(place: Path) -> None:
 def _read_folder(place: Path) -> Any:
     from jdd.data import folder
 
-    return _splits(folder.read(place, None))
+    with _nothing_kept():
+        with contextlib.suppress(UserError):  # it may be what is to be read that is refused
+            folder.traits(place, None)
+        return _splits(folder.read(place, None))
+
+
+def _nothing_kept() -> Any:
+    """Pictures are decoded every time."""
+    return mock.patch.dict("os.environ", JDD_CACHE_DIR="/dev/null/nowhere")
+
+
+def _decoded(place: Path) -> Any:
+    from jdd.data import decoded
+
+    wanted = decoded.Wanted([Path("a.png"), Path("b.png")], Path("/nowhere"), "train")
+    with mock.patch.dict("os.environ", JDD_CACHE_DIR=str(place)):
+        return wanted, wanted.path
+
+
+def _make_decoded(place: Path) -> None:
+    from jdd.data import decoded
+
+    made = decoded.Pictures(_pixels(2, 4, 4, 3), (bytes(16), bytes(16)))
+    decoded._write(_decoded(place)[1], "mark", made)
+
+
+def _read_decoded(place: Path) -> Any:
+    """As they were kept, or not at all: they are decoded again then."""
+    from jdd.data import decoded
+
+    wanted = _decoded(place)[0]
+    with mock.patch.dict("os.environ", JDD_CACHE_DIR=str(place)):
+        found = decoded._kept(wanted, "mark")
+    return None if found is None else (found.images.tobytes(), found.digests)
 
 
 def _make_tiny_imagenet(place: Path) -> None:
@@ -140,7 +177,8 @@ def _make_tiny_imagenet(place: Path) -> None:
 def _read_tiny_imagenet(place: Path) -> Any:
     from jdd.data import folder
 
-    return _splits(folder.read_tiny_imagenet([place]))
+    with _nothing_kept():
+        return _splits(folder.read_tiny_imagenet([place]))
 
 
 def _make_tfds(place: Path) -> None:
@@ -395,6 +433,9 @@ def _make_arrays(place: Path) -> None:
 def _read_arrays(place: Path) -> Any:
     from jdd.data import arrays
 
+    with contextlib.suppress(UserError):
+        for name in ("a.npz", "b.npz"):
+            arrays.traits(place / name)
     return [_splits(arrays.read(place / name)) for name in ("a.npz", "b.npz")]
 
 
@@ -473,6 +514,7 @@ READERS = {
     "svhn": Reader(_make_svhn, _read_svhn),
     "mhist": Reader(_make_mhist, _read_mhist),
     "folder": Reader(_make_folder, _read_folder),
+    "decoded": Reader(_make_decoded, _read_decoded, is_exact=True),
     "tiny_imagenet": Reader(_make_tiny_imagenet, _read_tiny_imagenet),
     "tfds": Reader(_make_tfds, _read_tfds, DIRECTORIES),
     "whitening": Reader(_make_whitening, _read_whitening, is_exact=True),
@@ -516,13 +558,20 @@ OPENED_BY = {
     "jdd.cli.measure_accelerator._work": _MEASURED,
     "jdd.cli.results._ratios": "peer",
     "jdd.data.files.read": "idx",
+    "jdd.data.decoded._mapped": "decoded",
+    "jdd.data.decoded._shape": "decoded",
+    "jdd.data.folder._image": "folder",
     "jdd.data.folder._text": "tiny_imagenet",
+    "jdd.data.mhist._read.image": "mhist",
     "jdd.data.mhist._rows": "mhist",
-    "jdd.data.arrays._load": "arrays",
-    "jdd.data.pictures.read": "folder",
+    "jdd.data.arrays._arrays": "arrays",
+    "jdd.data.arrays.traits": "arrays",
+    "jdd.data.pictures._opened": "folder",
+    "jdd.data.pictures.head": "folder",
+    "jdd.data.pictures.read": "report",
     "jdd.data.tfds._find_prepared": "tfds",
     "jdd.data.tfds._check_files": "tfds",
-    "jdd.difficulty.load": "scores",
+    "jdd.difficulty._differing": "scores",
     "jdd.distillation._Run.begin": _ELSEWHERE,
     "jdd.events.Listeners.restore": _ELSEWHERE,
     "jdd.experts.description.check_zarr": "experts",
@@ -546,7 +595,8 @@ OPENED_BY = {
     "jdd.interop.published._value": "flax",
     "jdd.plugins._source": "- code that the user has named, or loaded before by its checksum",
     "jdd.plugins._trusted": "plugins",
-    "jdd.preprocessing._read": "whitening",
+    "jdd.preprocessing._zca._memory": "- what the system says of its memory",
+    "jdd.preprocessing._zca._read": "whitening",
     "jdd.records.load": "run",
     "jdd.report.recommendation.stored": _OURS,
     "jdd.report.web._embedded": "report",

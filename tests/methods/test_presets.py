@@ -31,8 +31,8 @@ def test_what_the_author_gives_for_trajectory_matching():
         ("tiny_imagenet", 1): (10, 2, 10, 1e4, 1e-4, 0.01, 0, "standard"),
         ("tiny_imagenet", 10): (20, 2, 40, 1e4, 1e-4, 0.01, 200, "standard"),
         ("tiny_imagenet", 50): (20, 2, 40, 1e4, 1e-4, 0.01, 300, "standard"),
-        ("folder:any", 1): (20, 2, 10, 1e5, 1e-6, 0.01, 0, "standard"),
-        ("folder:any", 10): (20, 2, 10, 1e5, 1e-6, 0.01, 20, "standard"),
+        ("folder:any#imagenette", 1): (20, 2, 10, 1e5, 1e-6, 0.01, 0, "standard"),
+        ("folder:any#imagenette", 10): (20, 2, 10, 1e5, 1e-6, 0.01, 20, "standard"),
     }
     for (dataset, ipc), values in wanted.items():
         run = built(dataset, ipc)
@@ -77,7 +77,7 @@ def test_what_the_papers_give_for_matching_class_by_class():
     assert built("mhist", 10, method="datadam").method_settings.balance == 0.02
     for dataset, depth, methods in [
         ("tiny_imagenet", 4, ("dm", "datadam")),
-        ("folder:any", 5, ("datadam",)),
+        ("folder:any#imagenette", 5, ("datadam",)),
     ]:
         for method in methods:
             large = built(dataset, 10, method=method)
@@ -119,7 +119,7 @@ def test_what_characteristic_functions_have_published():
         ("tiny_imagenet", 1, 4, 60, 2000),
         ("tiny_imagenet", 10, 4, 60, 300),
         ("tiny_imagenet", 50, 4, 60, 40),
-        ("folder:any", 10, 5, 80, 2000),
+        ("folder:any#imagenette", 10, 5, 80, 2000),
     ]:
         run = built(dataset, ipc, method="ncfm")
         of, recipe = run.method_settings, run.recipe("color_cutout_flip")
@@ -260,6 +260,53 @@ def test_borrowed_settings_are_said(cell, source):
         assert note == ""
     else:
         assert source in note and f"for {cell[2]} at {cell[3]} per class" in note
+
+
+SMALL = data.Traits(side=64, channels=3, classes=3, images=300, smallest=90)
+
+
+@pytest.mark.parametrize(
+    ("traits", "preset", "method", "source", "wanted"),
+    [
+        (SMALL, "quick", "dm", "cifar10 at 1", {"depth": 4, "lr_img": 8.0, "batch_real": 64}),
+        (SMALL, "paper", "dm", "tiny_imagenet at 1", {"depth": 4, "lr_img": 1.0, "batch_real": 81}),
+        (SMALL, "paper", "mtt", "tiny_imagenet at 1", {"depth": 4, "batch_train": 16}),
+        (SMALL, "paper", "bptt", "tiny_imagenet at 10", {"batch_real": 270, "classes_syn": 3}),
+        (SMALL, "quick", "mtt", "cifar10 at 1", {"real_images": 0, "batch_train": 16}),
+        (SMALL._replace(channels=1), "quick", "idc", "mnist at 1", {"lr_img": 0.0686}),
+        (SMALL._replace(side=128), "quick", "dc", "cifar10 at 1", {"depth": 5, "width": 16}),
+        (SMALL._replace(side=128), "paper", "mtt", "imagenet at 1", {"depth": 5, "lr_img": 1e5}),
+        (SMALL._replace(side=28, channels=1), "paper", "dc", "mnist at 1", {"depth": 3}),
+        (SMALL._replace(side=32, classes=90), "paper", "dm", "cifar100 at 1", {"depth": 3}),
+        (SMALL._replace(side=8), "quick", "idc", "digits at 1", {"depth": 2, "factor": 1}),
+        (SMALL._replace(side=32, images=60000, smallest=9000), "quick", "mtt", "cifar10 at 1",
+         {"real_images": 25000, "batch_train": 128}),
+    ],
+)  # fmt: skip
+def test_data_of_ones_own_borrows_of_what_is_most_like_it(traits, preset, method, source, wanted):
+    selection = selected("folder:pets", 1, preset, method)
+    run = run_settings.build(selection, None, traits)
+    assert f"those for {source} per class are used, whose images are most like" in run.note
+    groups = (run.method_settings, run.experts, run.evaluation, run.storage)
+    values = {**run.options, **{k: v for each in groups for k, v in vars(each).items()}}
+    if "batch_train" in wanted:
+        values["batch_train"] = run.experts.batch_train
+    assert {name: values[name] for name in wanted} == wanted
+    assert run.loop.preprocessing == "standard"
+
+
+@pytest.mark.parametrize("method", registry.names())
+@pytest.mark.parametrize("preset", presets.NAMES)
+def test_every_method_has_settings_for_data_of_ones_own(preset, method):
+    for side, channels, ipc in itertools.product((3, 16, 48, 224), (1, 3), (1, 10)):
+        traits = data.Traits(side, channels, 2, 40, 15)
+        selection = selected("arrays:a.npz", ipc, preset, method)
+        run = run_settings.build(selection, None, traits)
+        assert side >> run.options["depth"] >= 1 and run.loop.preprocessing == "standard"
+        assert vars(run.method_settings).get("batch_real", 1) <= 40
+        assert run.experts.real_images <= 36 or run.method_settings.needs.segments is None
+        for each in run.note.partition(registry.SUITED)[2].split(", "):
+            assert not each or len(each.split()) == 2
 
 
 def test_what_the_user_overrides_goes_over_the_preset():
