@@ -226,6 +226,8 @@ def build(
     found = defaults_of(selection, traits)
     values = {group.name: dict(group.values) for group in found.groups}
     places = {name: (group.name, field) for name, group, field in found.names()}
+    if "decoder" in (overrides or {}):  # a preset's numbers are for its own
+        values["storage"] = dataclasses.asdict(StorageSettings())
     for name, value in (overrides or {}).items():
         if name not in places:
             raise unknown("setting", name, places)

@@ -9,6 +9,7 @@ from jdd.errors import SettingError, UserError
 from jdd.methods import presets, registry
 from jdd.runs import Selection
 from jdd.runs import settings as run_settings
+from jdd.synthetic import StorageSettings
 
 
 def selected(dataset, ipc, preset="paper", method="mtt", init="real"):
@@ -307,6 +308,14 @@ def test_every_method_has_settings_for_data_of_ones_own(preset, method):
         assert run.experts.real_images <= 36 or run.method_settings.needs.segments is None
         for each in run.note.partition(registry.SUITED)[2].split(", "):
             assert not each or len(each.split()) == 2
+
+
+def test_a_decoder_that_the_user_chooses_comes_without_the_presets_numbers_for_another():
+    chosen = Selection("frepo", "digits", 1, "real", preset="quick")
+    assert run_settings.build(chosen).storage == StorageSettings("dct", coefficients=32)
+    assert run_settings.build(chosen, {"decoder": "pixels"}).storage == StorageSettings()
+    ncfm = chosen._replace(method="ncfm", dataset="mnist")
+    assert run_settings.build(ncfm, {"decoder": "dct"}).storage == StorageSettings("dct")
 
 
 def test_what_the_user_overrides_goes_over_the_preset():
