@@ -111,8 +111,6 @@ def convert(hint: Any, value: Any, at: str) -> Any:
         accepted = (int, float) if hint is float else hint
         if not isinstance(value, accepted) or (isinstance(value, bool) and hint is not bool):
             raise ValueError(f"'{at}' is {shortened(repr(value))}, {_WORDS[hint]} is needed")
-        if hint is float:
-            float(value)  # raises for a whole number that is too large
         return value
     if isinstance(value, hint):
         return value

@@ -49,7 +49,6 @@ def test_lists_and_objects_become_what_the_annotations_say():
         ({"points": [{"x": 1, "z": 1}]}, r"'points\[0\].z' is not known"),
         ({"points": [[True]]}, "is True, a whole number is needed"),
         ({"points": [[1.0]]}, "is 1.0, a whole number is needed"),
-        ({"points": [[1, 10**400]]}, "too large"),
         ({"size": [1]}, "'size' has 1 entries, 2 are needed"),
         ({"closed": 1}, "'closed' is 1, true or false is needed"),
         ({"words": {"a": []}}, r"'words.a' is \[\], a text is needed"),
