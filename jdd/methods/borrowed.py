@@ -77,6 +77,9 @@ def changes(
         found["lr_img"] = float(f"{before['lr_img'] * traits.side / shape.side:.3g}")
     if traits.side < _SMALL and before.get("factor", 1) > 1:
         found["factor"] = 1
+    if shape is not None and before.get("coefficients"):  # the same share of the pixels
+        share = before["coefficients"] / shape.side**2
+        found["coefficients"] = max(1, round(share * traits.side**2))
     epochs = min(_MOST_EPOCHS, math.ceil(_FULL_DATA / max(1, traits.images)))
     if quick and before["full_data_epochs"] and epochs > before["full_data_epochs"]:
         found["full_data_epochs"] = epochs

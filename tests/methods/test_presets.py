@@ -280,6 +280,7 @@ SMALL = data.Traits(side=64, channels=3, classes=3, images=300, smallest=90)
         (SMALL._replace(side=28, channels=1), "paper", "dc", "mnist at 1", {"depth": 3}),
         (SMALL._replace(side=32, classes=90), "paper", "dm", "cifar100 at 1", {"depth": 3}),
         (SMALL._replace(side=8), "quick", "idc", "digits at 1", {"depth": 2, "factor": 1}),
+        (SMALL._replace(side=10), "quick", "frepo", "digits at 1", {"coefficients": 50}),
         (SMALL._replace(side=32, images=60000, smallest=9000), "quick", "mtt", "cifar10 at 1",
          {"real_images": 25000, "batch_train": 128}),
     ],
