@@ -12,7 +12,7 @@ from jdd.data import decoded, fingerprint, pictures
 from jdd.data.class_names import MHIST
 from jdd.data.dataset import Split, checked
 from jdd.data.resize import squeezed
-from jdd.errors import UserError
+from jdd.errors import UserError, shortened
 from jdd.files import read_bytes
 
 _IMAGE, _LABEL, _PARTITION = "Image Name", "Majority Vote Label", "Partition"
@@ -52,7 +52,7 @@ def _rows(annotations: Path) -> list[dict[str, str]]:
         for column, allowed in ((_LABEL, MHIST), (_PARTITION, ("train", "test"))):
             if row[column] not in allowed:
                 raise UserError(
-                    f"{annotations} line {number}: {column} '{row[column]}' is neither"
+                    f"{annotations} line {number}: {column} '{shortened(row[column])}' is neither"
                     f" {allowed[0]} nor {allowed[1]}"
                 )
     return rows
