@@ -15,14 +15,14 @@ _MINUTES = "minutes of distilling, experts included"
 
 
 def cells(results: Sequence[RunResult]) -> dict[tuple[str, int], list[RunResult]]:
-    """The runs that a curve is known of, by dataset and images per class; one of each method.
+    """The runs that a curve is known of, by dataset and images per class; one of each `label`.
 
     It is that from real images with the lowest seed.
     """
     found: dict[tuple[str, int], dict[str, RunResult]] = {}
     for run in sorted(results, key=lambda run: (run.method, run.seed)):
         if len(run.curve) > 1 and run.init == "real" and run.choose == "validation":
-            found.setdefault((run.dataset, run.ipc), {}).setdefault(run.method, run)
+            found.setdefault((run.dataset, run.ipc), {}).setdefault(run.label, run)
     return {cell: list(runs.values()) for cell, runs in sorted(found.items())}
 
 
@@ -38,7 +38,7 @@ def picture(runs: Sequence[RunResult], peers: Mapping[str, float]) -> Figure:
         seconds = [run.expert_seconds + look.seconds for look in run.curve]
         best = [max(look.accuracy for look in run.curve[: i + 1]) for i in range(len(run.curve))]
         # The untouched start has no time on a logarithmic axis: it is left out.
-        series[run.method] = (seconds[1:], [100 * value for value in best[1:]])
+        series[run.label] = (seconds[1:], [100 * value for value in best[1:]])
     first = runs[0]
     words = f"{first.dataset}, {first.ipc} image{'s' * (first.ipc > 1)} per class"
     light = f"; light: at PyTorch's speed (time × {_ratios(runs, peers)})" if peers else ""
@@ -49,21 +49,20 @@ def choice(results: Sequence[RunResult]) -> Figure | None:
     """Test accuracy against what is stored and against minutes, a row for each dataset.
 
     A point is a method at a number of images per class; one line joins a method's points. Returns
-    None where no run is known by its storage.
+    None where there is no run.
     """
     rows: dict[str, dict[str, dict[str, list[plots.Point]]]] = {}
     for group in grouped(results):
         first = group[0]
-        numbers = first.stored()
-        if numbers is None or first.init != "real" or first.choose != "validation":
+        if first.init != "real" or first.choose != "validation":
             continue
         accuracy = 100 * float(np.mean([v for run in group for v in run.best.accuracy.values]))
         minutes = max(run.minutes for run in group)
-        against = {_STORED: numbers, _MINUTES: minutes}
+        against = {_STORED: first.stored() or 0, _MINUTES: minutes}
         row = rows.setdefault(first.dataset, {_STORED: {}, _MINUTES: {}})
         for what, x in against.items():
-            if x > 0:  # random images take no time, and a logarithm has no place for that
-                row[what].setdefault(first.method, []).append((float(x), accuracy))
+            if x > 0:  # not known; or random images, which take no time
+                row[what].setdefault(first.label, []).append((float(x), accuracy))
     title = "What a method reaches: one point for each number of images per class"
     return plots.panels(rows, "test accuracy, %", title) if rows else None
 

@@ -170,6 +170,9 @@ def panels(
                 style = {"color": f"C{k % 10}", "marker": "os^Dv*"[k % 6]}
                 x, y = zip(*sorted(points), strict=True)
                 (shown[name],) = axes.plot(x, y, alpha=0.8, linewidth=1, markersize=5, **style)
+            low, high = axes.get_xlim()
+            if high < 3 * low:  # as many numbers for every point
+                axes.set_xlim(low / 2, high * 2)
     handles = [shown[name] for name in names]
     figure.legend(handles, names, loc="outside lower center", ncols=6, frameon=False)
     return figure

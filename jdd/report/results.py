@@ -119,7 +119,7 @@ def _cells(number: int, group: Group) -> list[str]:
     minutes = [run.minutes for run in group]
     return [
         str(number),
-        first.method + start,
+        first.label + start,
         str(first.ipc),
         _accuracy([run.best.accuracy for run in group]),
         f"± {100 * np.std(means):.1f}" if len(group) > 1 else "–",

@@ -110,6 +110,13 @@ class RunResult:
         return count if isinstance(count, int) and count > 0 else None
 
     @property
+    def label(self) -> str:
+        """The method, and how its set stores more images than pixels would: "mtt, factor 2"."""
+        factor, decoder = self.storage.get("factor", 1), self.storage.get("decoder", "pixels")
+        more = [f"factor {factor}"] * (factor != 1) + [str(decoder)] * (decoder != "pixels")
+        return ", ".join([self.method, *more])
+
+    @property
     def minutes(self) -> float:
         """Of distilling, compiling, training experts and evaluating on the validation split; of the
         whole command where no more is known."""
