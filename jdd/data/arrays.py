@@ -1,6 +1,7 @@
 """Images in the arrays of an `.npz` file: the user's own."""
 
 import contextlib
+import lzma
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -88,7 +89,7 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
         raise UserError(f"{path} does not exist") from None
     except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: not an .npz of plain arrays ({str(error)[:120]})") from None
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, MemoryError) as error:
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError, MemoryError) as error:
         raise UserError(f"{path}: damaged ({str(error)[:120]})") from None
 
 
