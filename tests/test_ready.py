@@ -1,5 +1,6 @@
 """Ready sets: by name, each with a card, small, and worth what its card says it is a set of."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,12 @@ def test_there_are_some():
 @pytest.mark.parametrize("name", NAMES)
 def test_each_is_loaded_by_name(name):
     stored = SyntheticSet.load(name)
-    dataset, method, ipc = *name.partition("-")[0].split("/"), int(name.rpartition("ipc")[2])
-    assert (stored.info.dataset, stored.info.method, stored.info.ipc) == (dataset, method, ipc)
+    dataset, method, ipc = re.match(r"(\w+)/(\w+)-ipc(\d+)", name).groups()
+    assert (stored.info.dataset, stored.info.method, str(stored.info.ipc)) == (
+        dataset,
+        method,
+        ipc,
+    )
     folder = ready.resolve(name)
     card = (folder / "README.md").read_text()
     assert "Test accuracy: " in card and "Licence of the data: " in card

@@ -1,6 +1,7 @@
 """`distill.py`: turns a dataset into a few synthetic images, and says how good they are."""
 
 import argparse
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -160,6 +161,7 @@ def _recommend(words: Sequence[str]) -> None:
     parser.add_argument(
         "--minutes", type=above_zero, default=float("inf"), metavar="X", help=words_of_minutes
     )
+    flags.add_data_dir(parser)
     flags.add_json(parser)
     args = parser.parse_args(words)
 
@@ -169,6 +171,8 @@ def _recommend(words: Sequence[str]) -> None:
     data.check_name(args.dataset)
     measured = recommendation.stored()
     row = recommendation.recommend(measured, args.dataset, args.ipc, args.minutes)
+    if args.data_dir:
+        row["command"] += f" --data-dir {shlex.quote(args.data_dir)}"
     print(recommendation.in_words(row))
     if args.json:
         print_json(row)

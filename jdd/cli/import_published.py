@@ -85,7 +85,8 @@ def _set(args: argparse.Namespace, path: Path, found: "FoundSet", dataset: "Data
     for name, mean in means.items():
         networks_of = len(found.accuracies[name])
         print(f"  in the file: {100 * mean:.1f} % on {networks_of} networks {name}")
-    print(f"set: {args.out}\ntry: python bin/evaluate.py {shlex.quote(args.out)}")
+    where = f" --data-dir {shlex.quote(args.data_dir)}" if args.data_dir else ""
+    print(f"set: {args.out}\ntry: python bin/evaluate.py {shlex.quote(args.out)}{where}")
     if args.json:
         print_json(
             {

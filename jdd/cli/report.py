@@ -6,6 +6,7 @@ from pathlib import Path
 from jdd.cli import flags
 from jdd.cli.parser import Parser
 from jdd.cli.program import Stopper, print_json, run_script
+from jdd.errors import SettingError
 
 DESCRIPTION = (
     "Writes a page in HTML, of one file. Of one run: report.html in its directory, with the set as "
@@ -41,6 +42,8 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
 
     single = Path(args.runs[0])
     if len(args.runs) == 1 and (single / "result.json").is_file():
+        if args.out:
+            raise SettingError("out", args.out, f"one run's page is {single / web.NAME}")
         path = web.write_run(single)
     else:
         found = [RunResult.load(path) for path in results.find(args.runs)]

@@ -3,6 +3,7 @@
 import argparse
 import os
 import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ _SAME_RUN = (
     *("--json", "--resume", "--overwrite", "--wait", "--distributed"),
     *("--no-compilation-cache", "--quiet", "--tensorboard"),
 )
+_OF_RESUMING = {"--resume", "--out", "--wait", "--json", "--quiet"}  # no flag says which run
 _SELECTED = {
     **dict.fromkeys(("method", "dataset", "init", "network", "preset"), str),
     **dict.fromkeys(("ipc", "seed"), int),
@@ -88,12 +90,9 @@ def add_directory_flags(parser: argparse.ArgumentParser) -> None:
         help="the run's directory (default: checkpoints/<dataset>/<method>-ipc<n>-seed<s>/)",
     )
     existing = parser.add_mutually_exclusive_group()
-    existing.add_argument(
-        "--resume", action="store_true", help="resume the run in --out, if it exists"
-    )
-    existing.add_argument(
-        "--overwrite", action="store_true", help="replace the run in --out, if it exists"
-    )
+    for flag, words in (("--resume", "resume"), ("--overwrite", "replace")):
+        help_words = f"{words} the run in --out, if it exists"
+        existing.add_argument(flag, action="store_true", help=help_words)
 
 
 def parse(
@@ -114,10 +113,13 @@ def parse(
     add_directory_flags(first)
     first.add_argument("--image-size", type=integer, default=0)  # by which settings are chosen
     named, _ = first.parse_known_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
     if stored := _stored_settings(named):
         for each in (first, parser):
             each.set_defaults(**_named_by(stored, but="seed" if named.seeds else ""))
         named, _ = first.parse_known_args(arguments)
+    elif named.resume and named.out and _OF_RESUMING.issuperset(w for w in words if w[:2] == "--"):
+        raise SettingError("out", named.out, "no run has begun there: give its method and dataset")
     named.preset = named.preset or preset
     if named.distributed:  # before anything asks JAX for its devices
         if named.dataset != "digits" and not (named.data_dir or os.environ.get("JDD_DATA_DIR")):
@@ -259,15 +261,15 @@ def _whose(flag: str, chosen: "Selection") -> str | None:
 
 def _settle_start(named: argparse.Namespace) -> None:
     """Settles what depends on a stored set to start from: its place, images per class."""
-    from jdd.synthetic import SyntheticSet
+    from jdd.synthetic import SyntheticSet, ready
 
     ipc = 1
     if named.init not in ("real", "noise"):
-        if not Path(named.init).is_dir():
-            raise SettingError(
-                "init", named.init, "choose real, noise, or the path of a stored set"
-            )
-        named.init = str(Path(named.init).resolve())  # the same run from any current directory
+        place = ready.resolve(named.init)
+        if not place.is_dir():
+            choices = "choose real, noise, or the path or name of a stored set"
+            raise SettingError("init", named.init, choices)
+        named.init = str(place.resolve())  # the same run from any current directory
         ipc = SyntheticSet.load(named.init).info.ipc
     named.ipc = ipc if named.ipc is None else named.ipc
 

@@ -79,6 +79,8 @@ def chart(
         decades = range(math.floor(x_low), math.ceil(x_high) + 1)
         marks = [math.log10(m * 10.0**k) for k in decades for m in (1, 3)]
         marks = [mark for mark in marks if x_low <= mark <= x_high]
+        if len(marks) < 2:
+            marks = [math.log10(v) for v in _ticks(10**x_low, 10**x_high) if v > 0]
     else:
         marks = _ticks(x_low, x_high)
     x_ticks = [Tick(place_x(v), _number(10**v if logarithmic else v)) for v in marks]

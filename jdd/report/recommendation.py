@@ -57,11 +57,11 @@ def recommend(
     of_dataset = [row for row in measured if row["dataset"] == dataset]
     if not of_dataset:
         known = ", ".join(sorted({row["dataset"] for row in measured}))
-        raise UserError(f"no method was measured on {dataset}: {known or 'nothing'} was")
+        raise UserError(f"no method was measured on {dataset}, only on {known or 'nothing'}")
     of_size = [row for row in of_dataset if row["ipc"] == ipc]
     if not of_size:
         counts = ", ".join(map(str, sorted({row["ipc"] for row in of_dataset})))
-        raise SettingError("ipc", ipc, f"measured on {dataset} were {counts} per class")
+        raise SettingError("ipc", ipc, f"{dataset} was measured at {counts} per class")
     fast = [row for row in of_size if row["minutes"] <= minutes]
     if not fast:
         least = min(of_size, key=lambda row: row["minutes"])

@@ -1,5 +1,6 @@
 """A run's directory: whose it is, whether this run may write there, and what it writes."""
 
+import contextlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -224,6 +225,17 @@ class _Marks(NamedTuple):
     method_settings: Mapping[str, Any]
     plugins: tuple[Mapping[str, str], ...] = ()
     version: str = ""
+
+
+def data_dir_of(place: Path) -> str | None:
+    """Where the data were of the run in `place`, or of its set there; None: that is not known."""
+    for run in (place, place.parent):
+        with contextlib.suppress(UserError):
+            places = read_settings(run / "settings.json").get("places")
+            found = places.get("data_dir") if isinstance(places, Mapping) else None
+            if isinstance(found, str) and Path(found).is_dir():
+                return found
+    return None
 
 
 def read_settings(path: Path) -> Mapping[str, Any]:

@@ -1,6 +1,7 @@
 """What a run works on, made from its settings in one place: run, dry run, experts and tasks."""
 
 import dataclasses
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +17,7 @@ from jdd.errors import SettingError, UserError
 from jdd.experts import ExpertSpec
 from jdd.methods import Method, registry, with_precision
 from jdd.networks import NetworkLike
+from jdd.runs import directory
 from jdd.runs.settings import PRECISIONS, RunSettings
 from jdd.synthetic import Decoder, SetInfo, SyntheticSet
 
@@ -149,9 +151,16 @@ def dataset_of(
 ) -> Dataset:
     """The dataset that a stored set is of, preprocessed as it was.
 
+    Args:
+      stored: the set.
+      where: its place. Where nothing says in which directory the data are, its run may.
+      data_dir: see `jdd.data.load`.
+
     Raises:
       UserError: it cannot be loaded, or is not as it was.
     """
+    if data_dir is None and not os.environ.get("JDD_DATA_DIR"):
+        data_dir = directory.data_dir_of(Path(where))
     height, width = stored.images.shape[1:3]
     size = height if height == width else None
     dataset = data.load(stored.info.dataset, data_dir, size, stored.info.preprocessing["kind"])

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jdd.data import Dataset, Split
-from jdd.errors import SettingError
+from jdd.errors import SettingError, UserError
 
 
 def from_real(
@@ -46,5 +46,7 @@ def check_ipc(ipc: int, available: int, class_name: str) -> None:
     """Raises `SettingError` where a class cannot give `ipc` images."""
     if ipc < 1:
         raise SettingError("ipc", ipc, "at least 1 image per class is needed")
+    if not available:
+        raise UserError(f"no training image is of class '{class_name}'; labels count from 0")
     if ipc > available:
         raise SettingError("ipc", ipc, f"at most {available} here, as class '{class_name}' holds")

@@ -51,7 +51,7 @@ def refused(main, capfd, base, words, *arguments):
         ("--seed -1", "argument --seed: '-1' is not from 0 to 4294967295"),
         ("--seed 4294967296", "argument --seed: '4294967296' is not from 0"),
         ("--expert-seed -1", "--expert-seed -1: from 0 to 4294967295"),
-        ("--init reel", "--init reel: choose real, noise, or the path of a stored set"),
+        ("--init reel", "--init reel: choose real, noise, or the path or name of a stored set"),
         ("--norm instanz", "--norm 'instanz': did you mean 'instance'?"),
         ("--width 0", "--width 0: at least 1 is needed"),
         ("--network MLP --width 0", "--width 0: at least 1 is needed"),

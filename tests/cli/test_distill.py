@@ -13,6 +13,7 @@ from jdd.cli import distill, evaluate, train_experts
 from jdd.distillation import Look
 from jdd.report.run import summary
 from jdd.runs import RunResult
+from jdd.runs.directory import data_dir_of
 from tests.cli.running import PROMISED, SMALL, call, content, json_lines
 
 
@@ -83,6 +84,17 @@ def test_a_finished_run_is_given_back(finished, copied, capfd):
     arguments = [*SMALL, "--out", copied, "--experts", finished.experts, "--resume", "--json"]
     code, result, _ = call(distill.main, capfd, *arguments)
     assert code == 0 and result == stored(finished.out) and content(copied) == before
+
+
+def test_where_the_data_were_is_known_from_the_run(copied, tmp_path):
+    """By which its sets are evaluated where nothing else says it."""
+    path = copied / "settings.json"
+    settings = json.loads(path.read_text())
+    assert data_dir_of(copied) is None  # the digits need no directory
+    path.write_text(json.dumps({**settings, "places": {"data_dir": str(tmp_path)}}))
+    assert data_dir_of(copied) == data_dir_of(copied / "last") == str(tmp_path)
+    path.write_text(json.dumps({**settings, "places": {"data_dir": str(tmp_path / "gone")}}))
+    assert data_dir_of(copied) is data_dir_of(tmp_path / "none") is None
 
 
 def test_more_iterations_resume_from_the_state(finished, copied, capfd):

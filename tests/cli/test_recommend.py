@@ -23,8 +23,8 @@ def test_the_best_within_the_time_is_taken():
         assert recommendation.recommend(ROWS, "mnist", 1, minutes)["method"] == method
     for arguments, words in (
         (("mnist", 1, 0.4), "the fastest measured is fast, 0.5 minutes"),
-        (("mnist", 5, 9), "measured on mnist were 1, 10 per class"),
-        (("svhn", 1, 9), "no method was measured on svhn: mnist was"),
+        (("mnist", 5, 9), "mnist was measured at 1, 10 per class"),
+        (("svhn", 1, 9), "no method was measured on svhn, only on mnist"),
     ):
         with pytest.raises(UserError, match=words):
             recommendation.recommend(ROWS, *arguments)
@@ -57,7 +57,7 @@ def test_the_command_is_printed_and_nothing_is_run(tmp_path, capfd, monkeypatch)
     for flags, words in (
         (["--dataset", "minst"], "'minst'"),
         (["--minutes", "0"], "--minutes"),
-        (["--ipc", "7"], "--ipc 7: measured on mnist were"),
+        (["--ipc", "7"], "--ipc 7: mnist was measured at"),
         (["--method", "dm"], "--method"),
     ):
         code, _, err = call(distill.main, capfd, "--recommend", *flags)

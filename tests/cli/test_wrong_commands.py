@@ -22,7 +22,8 @@ distill --dataset folder:empty | --dataset folder:empty: no folders in it: one a
 distill --dataset digits --out file | --out file: it is a file, name a directory
 distill --dataset digits --out mine | mine/settings.json is not a run's: choose another --out
 distill --dataset digits --experts file | --experts file: it is a file, name a directory
-distill --dataset digits --init file | --init file: choose real, noise, or the path of a stored set
+distill --resume --out nowhere | --out nowhere: no run has begun there: give its method and dataset
+distill --dataset digits --init file | --init file: choose real, noise, or the path or name
 distill --dataset digits --init RUN --ipc 3 | holds 2 images per class: use --ipc 2
 distill --dataset digits --network MLP --depth 2 | --depth is an option of ConvNet, WideConvNet
 distill --dataset digits --network lenet | --network 'lenet': did you mean 'LeNet'?
@@ -55,7 +56,7 @@ distill --dataset mnist --distributed | --distributed: give --data-dir, as not e
 distill --dataset digits --distributed --wait | do not go together: leave --wait out
 distill --recommend --dataset mnst | --dataset 'mnst': did you mean 'mnist'?
 distill --recommend --minutes 0 | argument --minutes: 0: it must be above 0
-distill --recommend --dataset digits --ipc 7 | --ipc 7: measured on digits were 1, 10 per class
+distill --recommend --dataset digits --ipc 7 | --ipc 7: digits was measured at 1, 10 per class
 train_experts --dataset digits --method dm | --method dm: it needs no experts
 train_experts --dataset digits --experts RUN | choose another --experts directory
 train_experts --dataset digits --num-experts 0 | --num-experts 0: at least 1 is needed
