@@ -106,6 +106,8 @@ def _train(synthetic: SyntheticSet, preprocess: Preprocess, read: str, script: s
     recipe = synthetic.info.recipe
     values = {
         "SCRIPT": script,
+        "DATASET": synthetic.info.dataset,
+        "DIR": "" if synthetic.info.dataset == "digits" else ", 'DIR'",
         "MEAN": _constants(preprocess.mean),
         "STD": _constants(preprocess.std),
         "CLASSES": synthetic.num_classes,

@@ -19,6 +19,7 @@ from jdd.runs.result import RunResult
 NAME = "report.html"
 _LOSS = ("iteration", "loss")
 _MOST_FRAMES, _MOST_POINTS = 40, 300
+_OF_EXPERTS = ("experts", "difficulty")  # settings that a run without experts has, too
 
 
 class Frame(NamedTuple):
@@ -221,7 +222,10 @@ def _settings(settings: dict[str, Any], result: RunResult) -> Iterator[dict[str,
         preset = set()
     changed = result.note.partition(registry.SUITED)[2]
     preset |= {word.partition(" ")[0] for word in changed.split(", ")}
-    for name, value in _flat(settings):
+    used = {name: value for name, value in settings.items() if name not in _OF_EXPERTS}
+    if result.expert_seconds:
+        used = settings
+    for name, value in _flat(used):
         origin = "default"
         if name in given:
             origin = "command line"

@@ -254,8 +254,15 @@ def build(
         difficulty=DifficultySettings(**values.get("difficulty", {})),
         evaluation=EvaluationSettings(**values["evaluation"]),
         storage=storage,
-        note=found.note,
+        note=_in_force(found.note, overrides or {}),
     )
+
+
+def _in_force(note: str, overrides: Mapping[str, Any]) -> str:
+    """The note without those changes to borrowed settings that the user overrides."""
+    whose, mark, words = note.partition(registry.SUITED)
+    kept = [word for word in words.split(", ") if word and word.split()[0] not in overrides]
+    return whose + mark + ", ".join(kept) if kept else whose
 
 
 def whose(field: str) -> list[str]:

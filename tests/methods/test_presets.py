@@ -311,6 +311,15 @@ def test_every_method_has_settings_for_data_of_ones_own(preset, method):
             assert not each or len(each.split()) == 2
 
 
+def test_a_change_that_the_user_overrides_is_not_said():
+    selection = selected("folder:pets", 1, "quick", "mtt")
+    said = run_settings.build(selection, None, SMALL).note
+    assert "real_images 0" in said and "batch_train 16" in said
+    assert run_settings.build(selection, {"real_images": 50}, SMALL).note == said.replace(
+        "real_images 0, ", ""
+    )
+
+
 def test_a_decoder_that_the_user_chooses_comes_without_the_presets_numbers_for_another():
     chosen = Selection("frepo", "digits", 1, "real", preset="quick")
     assert run_settings.build(chosen).storage == StorageSettings("dct", coefficients=32)
