@@ -41,7 +41,7 @@ def picture(runs: Sequence[RunResult], peers: Mapping[str, float]) -> Figure:
         series[run.label] = (seconds[1:], [100 * value for value in best[1:]])
     first = runs[0]
     words = f"{first.dataset}, {first.ipc} image{'s' * (first.ipc > 1)} per class"
-    light = f"; light: at PyTorch's speed (time × {_ratios(runs, peers)})" if peers else ""
+    light = f"\nlight: at PyTorch's speed (time × {_ratios(runs, peers)})" if peers else ""
     return plots.races(series, peers, _BEST_OF, f"{words}, {first.machine}{light}")
 
 
