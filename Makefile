@@ -2,7 +2,7 @@
 # proofs too.  make docs: the documentation as a site.  make results: the runs behind RESULTS.md,
 # hours; it resumes, and takes more flags, as in make results RESULTS="--data-dir DIR --minutes 60".
 # make fuzz: damaged files for every reader (FUZZ="idx --seed 7").  make kill: 50 kills of runs and
-# experts, resumed and compared, six minutes (KILL="--kills N --seed N").  make test-pages:
+# experts, resumed and compared, three minutes (KILL="--kills N --seed N").  make test-pages:
 # reports in Chromium, which is to be installed.  make notebooks: runs those of the documentation and
 # stores what they show.  All of these make .venv first.
 # make accelerator ACCELERATOR="--data-dir DIR": measures a GPU or TPU with the PYTHON that sees it.
