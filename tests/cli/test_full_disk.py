@@ -25,6 +25,8 @@ from jdd.runs.directory import RunFiles
 from tests.cli.running import OLD_RUN, SMALL, call, content
 from tests.interop import fakes
 
+# What Orbax's threads leave when a write of theirs fails may be collected while a test runs.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 DIGITS = ["--dataset", "digits", "--preset", "quick", "--width", 8]
 
 
