@@ -10,11 +10,11 @@ import jax
 
 @contextlib.contextmanager
 def compiling(*programs: Callable[[], Any]) -> Iterator[None]:
-    """Compiles programs beside the block, one after another; the block's end waits for the last.
+    """Compiles programs while the block runs, one after another; its end waits for the last.
 
     JAX keeps what it compiled: a call with arguments of the same shapes finds it. An error is left
-    to that call, which meets it again. Of several processes each would have to compile in the order
-    of the others, so there nothing is done.
+    to that call, which meets it again. With several devices a call's arguments lie elsewhere than
+    is known here, and it would compile the same once more: there nothing is done.
 
     Args:
       programs: each gives a traced program, as `jax.jit(…).lower(…)` does.
@@ -28,14 +28,13 @@ def compiling(*programs: Callable[[], Any]) -> Iterator[None]:
                     program().compile()
 
     thread = threading.Thread(target=work, name="compiling", daemon=True)
-    if programs and jax.process_count() == 1:
+    if programs and jax.device_count() == 1:
         thread.start()
-    failed = True
     try:
         yield
-        failed = False
+    except BaseException:
+        over.set()  # the program that is being compiled is still waited for
+        raise
     finally:
-        if failed:
-            over.set()  # the program that is being compiled is still waited for
         if thread.ident is not None:
             thread.join()

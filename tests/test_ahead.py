@@ -1,4 +1,4 @@
-"""Programs compiled beside other work."""
+"""Programs compiled while there is other work."""
 
 import collections
 import contextlib
@@ -35,7 +35,7 @@ def compiled(caplog):
 
 
 @pytest.mark.parametrize(("width", "is_ahead"), [(3, True), (4, False)])
-def test_what_is_compiled_beside_the_experts_is_what_the_run_then_calls(
+def test_what_is_compiled_during_the_experts_training_is_what_the_run_then_calls(
     width, is_ahead, tmp_path, compiled, monkeypatch
 ):
     """Were a shape or a type another, the run would compile them as it does without."""
@@ -58,6 +58,15 @@ def test_a_call_finds_the_program_and_meets_its_error(compiled):
     assert not compiled()
     with pytest.raises(AttributeError, match="no_such_thing"):
         broken(jnp.ones(3))
+
+
+def test_with_several_devices_nothing_is_compiled(monkeypatch):
+    """There a run would not find it: its arguments are placed otherwise."""
+    monkeypatch.setattr(jax, "device_count", lambda: 2)
+    made = []
+    with ahead.compiling(lambda: made.append("program")):
+        pass
+    assert not made
 
 
 def test_a_block_that_fails_starts_no_further_program():

@@ -113,12 +113,13 @@ def parse(
     add_directory_flags(first)
     first.add_argument("--image-size", type=integer, default=0)  # by which settings are chosen
     named, _ = first.parse_known_args(arguments)
-    words = sys.argv[1:] if arguments is None else arguments
+    every = sys.argv[1:] if arguments is None else arguments
+    words = {word.partition("=")[0] for word in every if word[:2] == "--"}
     if stored := _stored_settings(named):
         for each in (first, parser):
             each.set_defaults(**_named_by(stored, but="seed" if named.seeds else ""))
         named, _ = first.parse_known_args(arguments)
-    elif named.resume and named.out and _OF_RESUMING.issuperset(w for w in words if w[:2] == "--"):
+    elif named.resume and named.out and words <= _OF_RESUMING:
         raise SettingError("out", named.out, "no run has begun there: give its method and dataset")
     named.preset = named.preset or preset
     if named.distributed:  # before anything asks JAX for its devices

@@ -200,7 +200,7 @@ def _shape(
 
 def _own_path(place: str, data_dir: str | os.PathLike[str] | None) -> Path:
     if not place:
-        raise SettingError("dataset", "", "a path is needed, as in folder:PATH or arrays:FILE.npz")
+        raise UserError("`dataset`: a path is needed, as in folder:PATH or arrays:FILE.npz")
     return Path(data_dir or os.environ.get("JDD_DATA_DIR") or "") / Path(place).expanduser()
 
 

@@ -2,7 +2,7 @@
 
 | file | repository | content |
 | --- | --- | --- |
-| `images_best.pt`, beside it `labels_best.pt`, `lr_best.pt` | MTT, TESLA, DATM, PAD | tensors |
+| `images_best.pt`, next to it `labels_best.pt`, `lr_best.pt` | MTT, TESLA, DATM, PAD | tensors |
 | `res_*.pt` | DC, DSA, DM, DataDAM | `{"data": [[images, labels], …], "accs_all_exps": {…}}` |
 | `data.pt` | IDC, NCFM | `[images, labels]`, images as pixels from 0 to 1 |
 | `checkpoint_*` | FRePo, RCIG | Flax's train state in msgpack, `x_proto` and `y_proto` in it |

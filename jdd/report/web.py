@@ -218,14 +218,13 @@ def _settings(settings: dict[str, Any], result: RunResult) -> Iterator[dict[str,
     try:
         cell = registry.preset(result.preset, result.method, result.dataset, result.ipc)
         preset = set(cell.values)
+        if registry.entry(result.method).settings().needs.segments is None:
+            settings = {name: value for name, value in settings.items() if name not in _OF_EXPERTS}
     except UserError:  # a method or a preset that is not known any more
         preset = set()
     changed = result.note.partition(registry.SUITED)[2]
     preset |= {word.partition(" ")[0] for word in changed.split(", ")}
-    used = {name: value for name, value in settings.items() if name not in _OF_EXPERTS}
-    if result.expert_seconds:
-        used = settings
-    for name, value in _flat(used):
+    for name, value in _flat(settings):
         origin = "default"
         if name in given:
             origin = "command line"

@@ -244,6 +244,7 @@ def _ready(
     needs = problems[0].method.needs
     if needs.segments is None:
         return None, [problem.start for problem in problems]
+    # The updates of several runs are another program.
     due = programs.after_experts(problems[0]) if len(problems) == 1 else []
     with ahead.compiling(*due):
         store = ready_experts(problems[0], experts_dir, how.should_stop, how.waiting)

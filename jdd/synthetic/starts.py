@@ -43,7 +43,7 @@ def from_noise(dataset: Dataset, ipc: int, key: jax.Array) -> tuple[jax.Array, j
 
 
 def check_ipc(ipc: int, available: int, class_name: str) -> None:
-    """Raises `SettingError` where a class cannot give `ipc` images."""
+    """Raises `UserError` where a class cannot give `ipc` images."""
     if ipc < 1:
         raise SettingError("ipc", ipc, "at least 1 image per class is needed")
     if not available:

@@ -12,7 +12,7 @@ from jdd import SyntheticSet, checkpoints, locks
 from jdd.cli import distill, evaluate, train_experts
 from jdd.distillation import Look
 from jdd.report.run import summary
-from jdd.runs import RunResult
+from jdd.runs import RunResult, problem
 from jdd.runs.directory import data_dir_of
 from tests.cli.running import PROMISED, SMALL, call, content, json_lines
 
@@ -86,13 +86,19 @@ def test_a_finished_run_is_given_back(finished, copied, capfd):
     assert code == 0 and result == stored(finished.out) and content(copied) == before
 
 
-def test_where_the_data_were_is_known_from_the_run(copied, tmp_path):
+def test_where_the_data_were_is_known_from_the_run(copied, tmp_path, monkeypatch):
     """By which its sets are evaluated where nothing else says it."""
     path = copied / "settings.json"
     settings = json.loads(path.read_text())
     assert data_dir_of(copied) is None  # the digits need no directory
     path.write_text(json.dumps({**settings, "places": {"data_dir": str(tmp_path)}}))
     assert data_dir_of(copied) == data_dir_of(copied / "last") == str(tmp_path)
+    looked_in = []
+    monkeypatch.setattr(problem.data, "load", lambda name, place, *_: looked_in.append(place))
+    monkeypatch.setattr(SyntheticSet, "check_fits", lambda *_: None)
+    problem.dataset_of(SyntheticSet.load(copied), copied)
+    problem.dataset_of(SyntheticSet.load(copied), copied, "another")
+    assert looked_in == [str(tmp_path), "another"]
     path.write_text(json.dumps({**settings, "places": {"data_dir": str(tmp_path / "gone")}}))
     assert data_dir_of(copied) is data_dir_of(tmp_path / "none") is None
 

@@ -42,9 +42,9 @@ def test_experts_are_those_that_the_printed_command_asks_for(tmp_path, capfd, mo
     arguments = [*DIGITS, *SMALL, "--method", "datm", "--batch-train", 128, "--no-expert-dsa"]
     out = tmp_path / "experts"
     assert import_published.main([*map(str, [tmp_path, *arguments, "--out", out])]) == 0
-    said = capfd.readouterr().out
-    assert "3 experts of 3 epochs" in said and "THAT IS CHANCE" in said
-    (line,) = re.findall(r"try: python bin/distill\.py (.*)", said)
+    printed = capfd.readouterr().out
+    assert "3 experts of 3 epochs" in printed and "THAT IS CHANCE" in printed
+    (line,) = re.findall(r"try: python bin/distill\.py (.*)", printed)
     command = shlex.split(line)
     small = ["--expert-epochs", "1", "--max-start-epoch", "2", "--initial-max-start-epoch", "1"]
     # It trains none where there are enough that fit.

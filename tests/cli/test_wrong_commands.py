@@ -18,6 +18,8 @@ distill --dataset digits --data-dir file | --data-dir file: it is a file, name a
 distill --dataset mnist --data-dir empty | --data-dir empty: no mnist there (it is empty)
 distill --dataset mhist | mhist cannot be downloaded: say where it lies with --data-dir
 distill --dataset folder:none | --dataset folder:none: it does not exist; the path is relative to
+distill --dataset folder: | --dataset: a path is needed, as in folder:PATH
+report RUN --out x.html | --out x.html: one run's page is
 distill --dataset folder:empty | --dataset folder:empty: no folders in it: one a class is needed
 distill --dataset digits --out file | --out file: it is a file, name a directory
 distill --dataset digits --out mine | mine/settings.json is not a run's: choose another --out

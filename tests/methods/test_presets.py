@@ -311,11 +311,11 @@ def test_every_method_has_settings_for_data_of_ones_own(preset, method):
             assert not each or len(each.split()) == 2
 
 
-def test_a_change_that_the_user_overrides_is_not_said():
+def test_the_note_leaves_out_what_the_user_overrides():
     selection = selected("folder:pets", 1, "quick", "mtt")
-    said = run_settings.build(selection, None, SMALL).note
-    assert "real_images 0" in said and "batch_train 16" in said
-    assert run_settings.build(selection, {"real_images": 50}, SMALL).note == said.replace(
+    note = run_settings.build(selection, None, SMALL).note
+    assert "real_images 0" in note and "batch_train 16" in note
+    assert run_settings.build(selection, {"real_images": 50}, SMALL).note == note.replace(
         "real_images 0, ", ""
     )
 

@@ -86,6 +86,8 @@ def test_places_on_a_chart():
     decades = charts.chart([Point(0, 1), Point(1, 1), Point(1000, 2)], "x", "y", logarithmic=True)
     assert len(decades.points) == 2  # zero has no place
     assert [t.text for t in decades.x_ticks] == ["1", "3", "10", "30", "100", "300", "1,000"]
+    narrow = charts.chart([Point(17, 1), Point(21, 2)], "x", "y", logarithmic=True)
+    assert [tick.text for tick in narrow.x_ticks] == ["17", "18", "19", "20", "21"]
     assert charts.chart([Point(float("nan"), 1)], "x", "y") is None
 
 
