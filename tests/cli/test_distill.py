@@ -94,6 +94,7 @@ def test_where_the_data_were_is_known_from_the_run(copied, tmp_path, monkeypatch
     path.write_text(json.dumps({**settings, "places": {"data_dir": str(tmp_path)}}))
     assert data_dir_of(copied) == data_dir_of(copied / "last") == str(tmp_path)
     looked_in = []
+    monkeypatch.delenv("JDD_DATA_DIR", raising=False)  # which would come first
     monkeypatch.setattr(problem.data, "load", lambda name, place, *_: looked_in.append(place))
     monkeypatch.setattr(SyntheticSet, "check_fits", lambda *_: None)
     problem.dataset_of(SyntheticSet.load(copied), copied)
