@@ -8,11 +8,14 @@ see `batch_part`. So the mesh has an axis for each prime factor of the number of
 of work takes as many of the first for its entries as serve it best, and the rest for its batches.
 The results agree to 1e-5 on any number of devices. Without a mesh everything runs on JAX's
 default device.
+
+Real data that one device could not hold is divided too, see `placed`.
 """
 
 import contextlib
 import math
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import Any
 
 import jax
@@ -24,6 +27,7 @@ from jax.sharding import PartitionSpec as P
 from jdd.errors import SettingError
 from jdd.ops import WHOLE, Part
 from jdd.ops.target import platform
+from jdd.rows import DividedRows, divided_rows
 
 Axes = tuple[tuple[str, int], ...]
 """names and sizes of axes of the mesh"""
@@ -33,6 +37,9 @@ Batch = tuple[int, int]
 # Of images a device's part of a batch has at least, here eight of 32×32: next to the convolutions
 # of fewer, adding up the gradients would take too long.
 LEAST_PIXELS = 2**13
+# Of a device's memory, that real data may take undivided: the rest is for networks at work.
+MOST_OF_MEMORY = 0.25
+_always_divide = ContextVar("always_divide", default=False)
 _free: Any = jax.make_user_context(())  # names of axes that the `sharded_map` around leaves
 _at_once = jax.make_user_context(1)  # models that a device computes side by side
 _MOST = 10  # with more, the activations of large networks would fill the memory
@@ -72,10 +79,14 @@ def mesh_of(devices: np.ndarray) -> Mesh:
 
 
 @contextlib.contextmanager
-def devices(count: int = 0) -> Iterator[int]:
+def devices(count: int = 0, divide_data: bool = False) -> Iterator[int]:
     """Runs its block on `count` devices (0: all) and gives their number.
 
     On a single default device no mesh is set, and arrays stay uncommitted.
+
+    Args:
+      count: how many.
+      divide_data: real data is divided among them, however small; see `placed`.
 
     Raises:
       SettingError: see `mesh`.
@@ -84,8 +95,27 @@ def devices(count: int = 0) -> Iterator[int]:
     if used.size == 1 and used.devices.flat[0] == jax.devices()[0]:
         yield 1
         return
-    with jax.set_mesh(used):
-        yield used.size
+    token = _always_divide.set(divide_data)
+    try:
+        with jax.set_mesh(used):
+            yield used.size
+    finally:
+        _always_divide.reset(token)
+
+
+def placed(rows: np.ndarray) -> jax.Array | DividedRows:
+    """Real data `(n, …)` on the devices: all of it on each of them, or each with some of its rows.
+
+    Divided where `devices` was told so, and where it would take more than a quarter of a device's
+    memory. The numbers that come of it are the same.
+    """
+    around = jax.sharding.get_mesh()
+    if around.empty or around.size == 1:
+        return jnp.asarray(rows)
+    memory = (around.devices.flat[0].memory_stats() or {}).get("bytes_limit", math.inf)
+    if _always_divide.get() or rows.nbytes > MOST_OF_MEMORY * memory:
+        return divided_rows(rows, around)
+    return jnp.asarray(rows)
 
 
 def models_per_call(count: int) -> int:
@@ -156,7 +186,7 @@ def sharded_map(
       mapped: `(shared, *arguments)` → pytree of arrays with the arguments' leading axis, entry for
         entry. It is called with one device's entries. It may not close over traced arrays: pass
         them as arguments.
-      shared: pytree of arrays, replicated on every device.
+      shared: pytree of arrays, replicated on every device, but for `DividedRows`.
       arguments: pytrees of arrays with a leading axis.
       batch: what `mapped` divides by `batch_part(batch)`; None: nothing.
 
@@ -180,12 +210,19 @@ def sharded_map(
     # where each entry's own is wanted.
     on_devices = jax.shard_map(
         on_device,
-        in_specs=(P(), *(over for _ in arguments)),
+        in_specs=(_specs(shared), *(over for _ in arguments)),
         out_specs=over,
         check_vma=False,
     )
     mapped_all = on_devices(shared, *jax.tree.map(lambda leaf: leaf[slots], arguments))
     return jax.tree.map(lambda v: jax.lax.with_sharding_constraint(v, P())[:size], mapped_all)
+
+
+def _specs(shared: Any) -> Any:
+    def of(leaf: Any) -> P:
+        return P(leaf.axes) if isinstance(leaf, DividedRows) else P()
+
+    return jax.tree.map(of, shared, is_leaf=lambda leaf: isinstance(leaf, DividedRows))
 
 
 def batch_part(batch: Batch | None) -> Part:

@@ -1,7 +1,8 @@
 """What dividing a batch makes of a student's and an expert's programs, for `test_sharding`.
 
 `python -m tests.divided_programs OUT` leaves, for this process's devices, FLOPs per device by the
-number of devices, and the collectives of the programs compiled for four of them.
+number of devices, and the collectives of the programs compiled for four of them; and the images
+that updates exchange where the real data is divided.
 """
 
 import json
@@ -25,6 +26,9 @@ from tests.methods import small  # noqa: E402
 
 NETWORK = networks.create("ConvNet", small.CLASSES, width=4, depth=2)
 COLLECTIVE = re.compile(r"= .* (all-reduce|all-gather|all-to-all|collective-permute)(-start)?\(")
+IMAGES_SENT = re.compile(
+    r"= u8\[([0-9,]*)\]\S* (all-reduce|all-gather|all-to-all|reduce-scatter)\("
+)
 STEPS, IMAGES, BATCH = 5, 120, 256
 
 
@@ -59,6 +63,23 @@ PROGRAMS = {
 }
 
 
+def exchanged():
+    """By method, the shapes of the uint8 arrays that an update on four devices exchanges."""
+    made = {
+        "dm": methods.dm(methods.DmSettings(batch_real=6), NETWORK),
+        "frepo": methods.frepo(methods.FrepoSettings(batch_real=30, pool=2), NETWORK),
+        "bptt": methods.bptt(methods.BpttSettings(batch_real=30, window=2, syn_steps=3), NETWORK),
+    }
+    found = {}
+    with sharding.devices(4, divide_data=True):
+        for name, method in made.items():
+            real = small.digits(100)
+            synthetic, state = method.init(jax.random.key(0), small.start(2), real)
+            text = jax.jit(method.update).lower(synthetic, state, real).compile().as_text()
+            found[name] = [match.groups()[::-1] for match in IMAGES_SENT.finditer(text)]
+    return found
+
+
 def main(out):
     found = {}
     with mock.patch.object(sharding, "LEAST_PIXELS", 1):
@@ -72,6 +93,7 @@ def main(out):
                         text = jax.jit(function).lower(*arguments).compile().as_text()
                         collectives = [match[1] for match in COLLECTIVE.finditer(text)]
             found[name] = {"flops": flops, "collectives": collectives}
+    found["exchanged"] = exchanged()
     Path(out).write_text(json.dumps(found))
 
 

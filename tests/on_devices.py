@@ -85,6 +85,21 @@ def fresh_networks():
     return [evaluation.train_many(trainer, states, small.start(2).data(), rates, 3).params]
 
 
+def divided_data():
+    """Real images of which each device keeps some: sampled by class, trained on, predicted."""
+    images, devices = small.digits(20).images, jax.sharding.get_mesh().size
+    if devices > 1:
+        kept = {shard.data.shape[0] for shard in images.array.addressable_shards}
+        assert kept == {-(-images.shape[0] // devices)}, "not divided"
+    networks = [
+        matching(methods.dm, methods.DmSettings),
+        matching(methods.dc, methods.DcSettings),
+        trained_experts(),
+        trained_experts(num_experts=1, batch_train=24),
+    ]
+    return [*networks, predicted()]
+
+
 def predicted():
     digits = data.load("digits")
     many = data.to_device(digits.train, digits.preprocess)
@@ -100,6 +115,7 @@ WORK = {
     "networks": fresh_networks,
     "batches": batches,
     "predict": predicted,
+    "divided data": divided_data,
 }
 
 
@@ -115,7 +131,7 @@ def main(out, *cases):
                 return divided(*args, **options)
 
             jax.shard_map = noted
-            with sharding.devices(count):
+            with sharding.devices(count, divide_data=case.startswith("divided")):
                 numbers = [np.ravel(leaf) for leaf in jax.tree.leaves(WORK[case]())]
             jax.shard_map = divided
             results[f"{case} on {count}"] = np.concatenate(numbers)

@@ -29,7 +29,7 @@ FLOORS = (
         "_orbax",
         "checkpoints",
     ),
-    *("ops", "losses", "augment", "networks", "preprocessing", "sharding", "unrolling"),
+    *("ops", "losses", "augment", "networks", "preprocessing", "rows", "sharding", "unrolling"),
     *("data", "training", "synthetic", "evaluation", "measures", "difficulty", "experts"),
     *("methods", "cost", "plugins", "events", "updates", "distillation"),
     *("report.console", "report.pictures", "runs"),

@@ -26,6 +26,7 @@ COUNTS = {
     "networks": (1, 2, 8),
     "predict": (1, 8),
     "batches": (1, 2, 4, 8),
+    "divided data": (1, 2, 8),
 }
 DIVIDED = [(case, count) for case, counts in COUNTS.items() for count in counts[1:]]
 
@@ -93,6 +94,16 @@ def test_a_divided_batch_has_one_sum_a_step(programs, name, count):
     Programs hold a loop's body once.
     """
     assert programs[name]["collectives"] == ["all-reduce"] * count
+
+
+@pytest.mark.slow
+def test_of_divided_data_only_batches_are_exchanged(programs):
+    """Not the 300 images that there are: a class's six for each device, or a batch of thirty."""
+    assert programs["exchanged"] == {
+        "dm": [["reduce-scatter", "1,6,8,8,1"]],
+        "frepo": [["all-reduce", "30,8,8,1"]],
+        "bptt": [["all-reduce", "30,8,8,1"]],
+    }
 
 
 def test_a_mesh_has_an_axis_for_each_prime_factor():

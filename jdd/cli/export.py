@@ -48,6 +48,7 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     from jdd.runs import RunResult
     from jdd.runs.directory import LAST
     from jdd.runs.problem import dataset_of, read_set
+    from jdd.synthetic import ready
 
     if args.which not in ("best", "last"):
         raise UserError(f"`which` '{args.which}': best or last")
@@ -58,8 +59,9 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     if preprocess is None:
         preprocess = dataset_of(stored, place, args.data_dir).preprocess
     result = None
-    if args.which == "best" and (Path(args.set) / "result.json").is_file():
-        result = RunResult.load(Path(args.set) / "result.json")
+    figures = ready.resolve(args.set) / "result.json"
+    if args.which == "best" and figures.is_file():
+        result = RunResult.load(figures)
     path = interop.export(stored, preprocess, Path(args.to), args.format, result)
     count = stored.images.shape[0]
     print(f"{count} images of {stored.info.dataset}: {path}")

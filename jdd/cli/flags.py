@@ -78,6 +78,12 @@ def add_device_flags(parser: argparse.ArgumentParser) -> None:
         "of them); the numbers are those of one device, to 1e-5",
     )
     parser.add_argument(
+        "--divide-data",
+        action="store_true",
+        help="divide the real images over these devices, too, however few they are (without it: "
+        "where they would take more than a quarter of a device's memory)",
+    )
+    parser.add_argument(
         "--distributed",
         action="store_true",
         help="run as one with the same command on the other hosts of a TPU slice or SLURM job "
@@ -99,7 +105,7 @@ def on_devices(args: argparse.Namespace, stopper: Stop) -> Iterator[Stop]:
 
     if args.distributed:
         connect()
-    with sharding.devices(args.devices):
+    with sharding.devices(args.devices, args.divide_data):
         yield lambda: distributed.any_process(stopper())
 
 

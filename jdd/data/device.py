@@ -8,6 +8,8 @@ import numpy as np
 
 from jdd.data.dataset import Split
 from jdd.preprocessing import Preprocess
+from jdd.rows import DividedRows
+from jdd.sharding import placed
 
 
 @jax.tree_util.register_dataclass
@@ -27,7 +29,8 @@ class DeviceData:
     Real images stay uint8 and are preprocessed batch by batch; synthetic ones are preprocessed.
     """
 
-    images: jax.Array  # (n, h, w, c) uint8, or float32 where `preprocess` is None
+    # (n, h, w, c) uint8, or float32 where `preprocess` is None; of synthetic images an array
+    images: jax.Array | DividedRows
     labels: jax.Array  # (n,) int32, or (n, classes) float32 label logits
     preprocess: Preprocess | None = None
     index: ClassIndex | None = None  # where images are drawn class by class
@@ -85,7 +88,7 @@ def to_device(split: Split, preprocess: Preprocess, num_classes: int = 0) -> Dev
     """
     index = class_index(split.labels, num_classes) if num_classes else None
     arrays = jax.tree.map(jnp.asarray, preprocess)
-    return DeviceData(jnp.asarray(split.images), jnp.asarray(split.labels), arrays, index)
+    return DeviceData(placed(split.images), jnp.asarray(split.labels), arrays, index)
 
 
 def class_index(labels: np.ndarray, num_classes: int) -> ClassIndex:

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 from PIL import Image
 
+from jdd import files
 from jdd.errors import SettingError, UserError, nearest
 from jdd.files import atomic_replace
 from jdd.interop import guide
@@ -67,6 +68,8 @@ def export(
             entry.write(synthetic, preprocess, part)
             for name, text in texts.items():
                 (part / name).write_text(text, encoding="utf-8")
+            if kind == "jdd" and result is not None:  # for the README of what is exported from it
+                files.write_json(part / "result.json", {**result.to_json(), "out": ""})
 
         new_folder(path, fill)
         return path

@@ -1,6 +1,8 @@
 """What an exported set comes with: how it is loaded and trained on."""
 
 import importlib
+import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ _LICENCES = {
     "mnist": "CC BY-SA 3.0 (LeCun, Cortes, Burges)",
     "cifar10": "none stated; its authors ask to be cited (Krizhevsky 2009)",
 }
+_CARD_LICENCES = {"digits": "cc-by-4.0", "mnist": "cc-by-sa-3.0"}  # as Hugging Face names them
+_SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (math.inf, "n>100K"))
 _TEMPLATE = Path(__file__).with_name("train.py.txt")
 # The lines that read `images` (n, h, w, c) and `labels`, by format; @FILE@ is the file's name.
 _READ = {
@@ -87,6 +91,8 @@ def texts(
     read = read.replace("@SHAPE@", str(tuple(synthetic.images.shape[1:])))
     script = f"{path.name}.train.py" if is_file else "train.py"
     found = {"README.md": _readme(synthetic, preprocess, read, script, result)}
+    if kind == "huggingface":
+        found["README.md"] = _card_head(synthetic) + found["README.md"]
     if kind == "jdd":
         found["README.md"] = found["README.md"].replace(_run_words(script), "")
     elif _can_train(synthetic, preprocess):
@@ -126,6 +132,18 @@ def _train(synthetic: SyntheticSet, preprocess: Preprocess, read: str, script: s
 
 def _run_words(script: str) -> str:
     return f"\n`python {script} --test TEST.npz` trains on it with PyTorch.\n"
+
+
+def _card_head(synthetic: SyntheticSet) -> str:
+    """What Hugging Face reads at the top of a dataset's README."""
+    info, count = synthetic.info, synthetic.images.shape[0]
+    size = next(name for most, name in _SIZES if count < most)
+    licence = _CARD_LICENCES.get(info.dataset, "unknown")
+    return (
+        f"---\npretty_name: {json.dumps(f'{info.dataset}, distilled: {info.method}')}\n"
+        f"license: {licence}\ntask_categories:\n- image-classification\n"
+        f"size_categories:\n- {size}\ntags:\n- dataset-distillation\n---\n\n"
+    )
 
 
 def _made(result: RunResult) -> str:

@@ -101,7 +101,13 @@ _RELEASED = Preset(
 )
 _QUICK = Preset(
     {
-        "mnist": {1: {"iterations": 500, "lr_img": 0.1}},
+        "mnist": {
+            1: {"iterations": 500, "lr_img": 0.1},
+            10: {"iterations": 600, "lr_img": 1.0, "eval_every": 200},
+        },
+        "cifar10": {
+            1: {"iterations": 1200, "lr_img": 0.1, "eval_every": 200, "preprocessing": "zca"},
+        },
         "digits": {1: {"iterations": 300, "lr_img": 0.3}},
     },
     "mnist",

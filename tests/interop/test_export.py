@@ -50,6 +50,8 @@ def test_the_readme_reads_it_back(digits, tmp_path, monkeypatch, kind, soft):
     path = export(stored, digits.preprocess, place(tmp_path, kind), kind)
     readme = path / "README.md" if path.is_dir() else path.with_name(f"{path.name}.README.md")
     text = readme.read_text()
+    card = text.startswith("---\npretty_name: ") and "\nlicense: cc-by-4.0\n" in text
+    assert card == (kind == "huggingface")
     (code,) = re.findall(r"## NumPy\n\n```python\n(.*?)```", text, re.DOTALL)
     monkeypatch.chdir(path if path.is_dir() else tmp_path)
     names = {}

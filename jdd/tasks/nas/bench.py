@@ -79,7 +79,7 @@ class Bench:
         self.compile_seconds = 0.0
         jax.eval_shape(  # raises for an augmentation that is not known
             lambda x: training.augmented(jax.random.key(0), x, settings.augmentation),
-            self._data.images[:1],
+            jax.ShapeDtypeStruct((1, *self._data.image_shape), jnp.float32),
         )
 
     @property
