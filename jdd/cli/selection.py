@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # Flags that say how a run goes, not what it makes; and where things are.
 _SAME_RUN = (
     *("--json", "--resume", "--overwrite", "--wait", "--distributed"),
-    *("--no-compilation-cache", "--quiet", "--tensorboard"),
+    *("--divide-data", "--no-compilation-cache", "--quiet", "--tensorboard"),
 )
 _OF_RESUMING = {"--resume", "--out", "--wait", "--json", "--quiet"}  # no flag says which run
 _SELECTED = {
