@@ -557,6 +557,7 @@ OPENED_BY = {
     "jdd.benchmarks.accelerator.session._stored": _MEASURED,
     "jdd.cli.measure_accelerator._work": _MEASURED,
     "jdd.cli.results._ratios": "peer",
+    "jdd.data.digits.read": "- a file of scikit-learn, and one that jdd comes with",
     "jdd.data.files.read": "idx",
     "jdd.data.decoded._mapped": "decoded",
     "jdd.data.decoded._shape": "decoded",
