@@ -109,9 +109,9 @@ def placed(rows: np.ndarray) -> jax.Array | DividedRows:
     Divided where `devices` was told so, and where it would take more than a quarter of a device's
     memory. The numbers that come of it are the same.
     """
-    around = jax.sharding.get_mesh()
-    if around.empty or around.size == 1:
+    if jax.sharding.get_abstract_mesh().size <= 1:  # 0 without a mesh; also while tracing
         return jnp.asarray(rows)
+    around = jax.sharding.get_mesh()
     memory = (around.devices.flat[0].memory_stats() or {}).get("bytes_limit", math.inf)
     if _always_divide.get() or rows.nbytes > MOST_OF_MEMORY * memory:
         return divided_rows(rows, around)
