@@ -17,7 +17,7 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 	check-all fuzz kill clean
 
 demo: $(INSTALLED)
-	$(BIN)/python bin/distill.py --method mtt --dataset digits --overwrite
+	$(BIN)/python bin/distill.py --method mtt --dataset digits --decoder dct --coefficients 32 --overwrite
 
 accelerator:
 	$(PYTHON) bin/measure_accelerator.py $(ACCELERATOR)
