@@ -57,8 +57,9 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
 
     def recipe_of(stored: "SyntheticSet") -> "Callable[[str], Recipe]":
         def of(name: str) -> "Recipe":
-            values = cross_architecture.quick(name, stored.labels.shape[0])
-            return flags.recipe_of(args, stored, values if preset == "quick" else None)
+            is_quick = preset == "quick" and name != stored.info.recipe.network
+            values = cross_architecture.quick(name, stored.labels.shape[0]) if is_quick else None
+            return flags.recipe_of(args, stored, values)
 
         return of
 

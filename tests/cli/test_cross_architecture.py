@@ -41,7 +41,7 @@ def test_other_networks_have_quick_recipes_that_the_user_overrides(run, capfd):
     few, many = (cross_architecture_task.quick("MLP", images) for images in (10, 100))
     assert few == {"batch_size": 25, "epochs": 600} and many == {"batch_size": 25, "epochs": 150}
     assert cross_architecture_task.quick("AlexNet", 100)["augmentation"] == "none"
-    assert set(cross_architecture_task.QUICK) | {"ConvNet", "WideConvNet"} == set(networks.names())
+    assert set(cross_architecture_task.QUICK) | {"ConvNet"} == set(networks.names())
     own = SyntheticSet.load(run).info.recipe
     for preset, expected in (("quick", (3, 25)), ("paper", (3, own.batch_size))):
         code, result, _ = call(
