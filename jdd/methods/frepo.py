@@ -269,8 +269,14 @@ _DIGITS: Row = {  # twice as many images in the storage; 143 validation images c
 }
 _QUICK = Preset(
     {
-        "mnist": {1: {"iterations": 2000}, 10: {"iterations": 500}},
-        "cifar10": {1: {"iterations": 1000}, 10: {"iterations": 300}},
+        "mnist": {
+            1: {"factor": 2, "iterations": 3000, "lr_img": 0.003},
+            10: {"iterations": 500},
+        },
+        "cifar10": {
+            1: {"factor": 2, "iterations": 1000, "lr_img": 0.003, **_ZCA},
+            10: {"iterations": 300},
+        },
         "digits": {1: _DIGITS, 10: {"iterations": 600}},
     },
     "mnist",
