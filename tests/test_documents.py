@@ -1,6 +1,6 @@
 """What the documents say: links, commands, tables and words are held against the code.
 
-`python -m tests.test_documents` writes the tables of settings and presets anew.
+`python -m tests.test_documents` writes the tables of settings, presets and figures anew.
 """
 
 import contextlib
@@ -18,7 +18,8 @@ from jdd.difficulty import DifficultySettings
 from jdd.evaluation import EvaluationSettings
 from jdd.experts import ExpertSettings
 from jdd.methods import registry
-from jdd.report import recommendation
+from jdd.report import recommendation, results
+from jdd.runs import RunResult
 from jdd.runs.settings import LoopSettings
 from jdd.settings import defaults, helps
 from jdd.synthetic import StorageSettings
@@ -222,6 +223,24 @@ def methods_table():
     return lines
 
 
+def measured_table(methods):
+    """The rows of `<!-- measured: METHOD … -->`: what docs/results has of these methods."""
+    shown = ["method", "images per class", "accuracy", "plain", "random", "iterations", "minutes"]
+    heads = ["dataset", *shown, "network"]
+    lines = [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
+    found = [RunResult.load(path) for path in results.find([str(ROOT / "docs/results")])]
+    for group in sorted(results.grouped(found), key=lambda group: group[0].dataset):
+        first = group[0]
+        if first.method not in methods or first.choose != "validation":
+            continue
+        cells = dict(zip(results._COLUMNS, results._cells(0, group), strict=True))
+        options = first.recipe.options
+        sizes = ", ".join(f"{name} {options[name]}" for name in ("width", "depth"))
+        row = [first.dataset, *(cells[name] for name in shown), sizes]
+        lines.append(f"| {' | '.join(row)} |")
+    return lines
+
+
 def page_of(method):
     """Of the methods that share one, too."""
     same = {"dsa": "dc", "random": "coresets", "herding": "coresets", "k_center": "coresets"}
@@ -235,12 +254,15 @@ def _rows(rows):
     return "; ".join(f"{', '.join(names)}: {counts}" for counts, names in same.items())
 
 
-_TABLE = re.compile(r"<!-- (settings: [a-z0-9_ ]+|presets|methods) -->\n((?:\n?\|[^\n]*\n)*)")
+_TABLE = re.compile(r"<!-- ((?:settings|measured): [a-z0-9_ ]+|presets|methods) -->\n((?:\n?\|[^\n]*\n)*)")
 
 
 def table_of(mark):
     whole = {"presets": presets_table, "methods": methods_table}
-    return whole[mark]() if mark in whole else settings_table(mark.removeprefix("settings: "))
+    if mark in whole:
+        return whole[mark]()
+    kind, _, names = mark.partition(": ")
+    return settings_table(names) if kind == "settings" else measured_table(names.split())
 
 
 @pages(TABLE_PAGES)
@@ -253,7 +275,7 @@ def test_tables_are_the_code_s(page):
 
 def test_every_method_has_a_page_with_its_settings():
     marks = [m for page in METHOD_PAGES for m, _ in _TABLE.findall(page.read_text())]
-    documented = {mark.split()[1] for mark in marks if mark != "methods"} | {
+    documented = {mark.split()[1] for mark in marks if mark.startswith("settings: ")} | {
         "random",
         "k_center",
         "dsa",
@@ -331,7 +353,7 @@ def test_the_table_of_rooms_is_the_order_that_imports_are_tested_against():
 
 
 def write_tables():
-    """Writes the tables of settings and presets in the documents."""
+    """Writes the tables of settings, presets and figures in the documents."""
     for page in TABLE_PAGES:
         text = _TABLE.sub(
             lambda m: "\n".join([f"<!-- {m[1]} -->", "", *table_of(m[1]), ""]), page.read_text()
