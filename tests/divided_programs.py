@@ -17,6 +17,7 @@ tune_xla()
 
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
+import numpy as np  # noqa: E402
 
 from jdd import methods, networks, sharding, training  # noqa: E402
 from jdd.benchmarks.flops import product_flops  # noqa: E402
@@ -80,6 +81,32 @@ def exchanged():
     return found
 
 
+def rows_are_read():
+    """Whether each device gets the rows that it asks for, one batch after another or at once."""
+    rows = np.random.default_rng(0).integers(0, 255, (37, 4, 4, 1), dtype=np.uint8)
+    positions = np.random.default_rng(1).integers(0, 37, (8, 3, 5))
+    ways = {
+        "map": lambda read, of: jax.lax.map(read, of),
+        "vmap": lambda read, of: jax.vmap(read)(of),
+        "vmap of vmap": lambda read, of: jax.vmap(jax.vmap(read))(of),
+    }
+    with sharding.devices(4, divide_data=True):
+        placed = sharding.placed(rows)
+        return {
+            name: bool(
+                np.array_equal(
+                    sharding.sharded_map(
+                        lambda rows, of, way=way: way(lambda at: rows[at], of),
+                        placed,
+                        jnp.asarray(positions),
+                    ),
+                    rows[positions],
+                )
+            )
+            for name, way in ways.items()
+        }
+
+
 def main(out):
     found = {}
     with mock.patch.object(sharding, "LEAST_PIXELS", 1):
@@ -93,7 +120,7 @@ def main(out):
                         text = jax.jit(function).lower(*arguments).compile().as_text()
                         collectives = [match[1] for match in COLLECTIVE.finditer(text)]
             found[name] = {"flops": flops, "collectives": collectives}
-    found["exchanged"] = exchanged()
+    found |= {"exchanged": exchanged(), "rows": rows_are_read()}
     Path(out).write_text(json.dumps(found))
 
 

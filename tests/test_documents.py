@@ -254,7 +254,9 @@ def _rows(rows):
     return "; ".join(f"{', '.join(names)}: {counts}" for counts, names in same.items())
 
 
-_TABLE = re.compile(r"<!-- ((?:settings|measured): [a-z0-9_ ]+|presets|methods) -->\n((?:\n?\|[^\n]*\n)*)")
+_TABLE = re.compile(
+    r"<!-- ((?:settings|measured): [a-z0-9_ ]+|presets|methods) -->\n((?:\n?\|[^\n]*\n)*)"
+)
 
 
 def table_of(mark):

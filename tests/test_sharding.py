@@ -97,6 +97,11 @@ def test_a_divided_batch_has_one_sum_a_step(programs, name, count):
 
 
 @pytest.mark.slow
+def test_divided_rows_are_read_in_any_way(programs):
+    assert programs["rows"] == {"map": True, "vmap": True, "vmap of vmap": True}
+
+
+@pytest.mark.slow
 def test_of_divided_data_only_batches_are_exchanged(programs):
     """Not the 300 images that there are: a class's six for each device, or a batch of thirty."""
     assert programs["exchanged"] == {
