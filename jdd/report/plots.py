@@ -7,13 +7,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from PIL import Image
 
 from jdd.files import atomic_replace
 
 _SIZE = (7.0, 4.2)  # inches
 _DOTS = 120  # an inch
+_COLORS = 10  # of Matplotlib's cycle
 _LETTERS, _MARKER = 80, 8  # a legend's row; what a name takes besides its own
 
 
@@ -86,15 +87,13 @@ def races(
       title: of the plot.
     """
     figure, axes = _new(ylabel, title)
-    for label, (x, y) in series.items():
-        (line,) = axes.plot(x, y, marker="o", markersize=3, label=label)
+    for k, (label, (x, y)) in enumerate(series.items()):
+        (line,) = axes.plot(x, y, marker="o", markersize=3, label=label, **_style(k))
         if label in slower:
             later = [slower[label] * value for value in x]
             axes.plot(later, y, color=line.get_color(), alpha=0.3, linewidth=1)
-    axes.set_xscale("log")
     axes.set_xlabel("seconds")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    _logarithmic_x(axes)
     _legend(figure, series)
     return figure
 
@@ -162,12 +161,10 @@ def panels(
         for (xlabel, panel), axes in zip(row.items(), row_axes, strict=True):
             _bare(axes)
             axes.set_xlabel(xlabel)
-            axes.set_xscale("log")
-            axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
-            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            _logarithmic_x(axes)
             for name, points in panel.items():
                 k = names.index(name)
-                style = {"color": f"C{k % 10}", "marker": "os^Dv*"[k % 6]}
+                style = {"marker": "os^Dv*"[k % 6], **_style(k)}
                 x, y = zip(*sorted(points), strict=True)
                 (shown[name],) = axes.plot(x, y, alpha=0.8, linewidth=1, markersize=5, **style)
             low, high = axes.get_xlim()
@@ -176,6 +173,20 @@ def panels(
     handles = [shown[name] for name in names]
     figure.legend(handles, names, loc="outside lower center", ncols=6, frameon=False)
     return figure
+
+
+def _style(k: int) -> dict[str, Any]:
+    """The k-th of many lines: ten colors, then the same ones dashed, with hollow points."""
+    dashed = {"linestyle": "--", "markerfacecolor": "white"} if k >= _COLORS else {}
+    return {"color": f"C{k % _COLORS}", **dashed}
+
+
+def _logarithmic_x(axes: Axes) -> None:
+    """A logarithmic x axis, marked with plain numbers."""
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def logarithmic(axes: Any) -> None:

@@ -102,7 +102,8 @@ def grouped(results: Sequence[RunResult]) -> list[Group]:
     groups: dict[tuple[Any, ...], Group] = {}
     for run in sorted(results, key=lambda run: (run.ipc, run.method, run.init, run.iterations)):
         recipe = json.dumps(run.recipe.to_json(), sort_keys=True)
-        settings = (run.preset, run.network, recipe, run.choose, run.note, run.version)
+        storage = json.dumps(run.storage, sort_keys=True)
+        settings = (storage, run.preset, run.network, recipe, run.choose, run.note, run.version)
         key = (run.dataset, run.ipc, run.method, run.init, run.iterations, *settings)
         groups.setdefault(key, []).append(run)
     return [sorted(group, key=lambda run: run.seed) for group in groups.values()]

@@ -123,6 +123,23 @@ def test_the_published_ways_of_choosing_are_marked_and_kept_apart(
     assert mark not in before and "| dm " in before
 
 
+def test_seeds_stand_together_and_other_storage_apart(runs, tmp_path, capfd):
+    run = stored(runs, "dm")
+    found = {
+        "a": run,
+        "b": {**run, "seed": 1},
+        "c": {**run, "storage": {**run["storage"], "decoder": "dct", "coefficients": 32}},
+    }
+    for name, result in found.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "result.json").write_text(json.dumps(result))
+    page = tmp_path / "RESULTS.md"
+    assert call(results.main, capfd, tmp_path, "--out", page)[0] == 0
+    rows = [line.split("|")[2:5] for line in page.read_text().splitlines() if "| dm" in line]
+    assert [row[0].strip() for row in rows] == ["dm", "dm, dct"]
+    assert "(2 × 2)" in rows[0][2] and "(2)" in rows[1][2]
+
+
 def test_a_recipe_is_named_where_it_is_not_the_published_one():
     plain = Recipe(options={"width": 8}, epochs=30, augmentation="color_crop")
     assert _recipe(plain) == "ConvNet (width 8), 30 epochs, DSA"
