@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from jdd import SyntheticSet
+from jdd.cli import export
 from jdd.errors import UserError
 from jdd.synthetic import ready
 
@@ -27,10 +28,18 @@ def test_each_is_loaded_by_name(name):
     )
     folder = ready.resolve(name)
     card = (folder / "README.md").read_text()
+    assert (folder / "result.json").is_file()
     assert "Test accuracy: " in card and "Licence of the data: " in card
     assert f"--method {method}" in card and f"--dataset {dataset}" in card
     files = [path for path in folder.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < 400_000
+
+
+def test_what_is_exported_from_one_has_its_figures(tmp_path, capsys):
+    assert export.main(["digits/frepo-ipc1", "--to", str(tmp_path / "set.npz")]) == 0
+    card = (ready.resolve("digits/frepo-ipc1") / "README.md").read_text()
+    figures = re.search(r"Test accuracy: .*", card)[0]
+    assert figures in (tmp_path / "set.npz.README.md").read_text()
 
 
 def test_what_is_no_ready_set(tmp_path, monkeypatch):
