@@ -101,10 +101,7 @@ _RELEASED = Preset(
 )
 _QUICK = Preset(
     {
-        "mnist": {
-            1: {"iterations": 500, "lr_img": 0.1},
-            10: {"iterations": 600, "lr_img": 1.0, "eval_every": 200},
-        },
+        "mnist": {1: {"iterations": 500, "lr_img": 0.1}},
         "cifar10": {
             1: {"iterations": 1200, "lr_img": 0.1, "eval_every": 200, "preprocessing": "zca"},
         },

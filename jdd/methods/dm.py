@@ -56,10 +56,7 @@ _QUICK = Preset(
             1: {"iterations": 500, "lr_img": 4.0},
             10: {"iterations": 600, "lr_img": 10.0, "eval_every": 200},
         },
-        "cifar10": {
-            1: {"iterations": 1200, "lr_img": 4.0, "eval_every": 200, **_ZCA},
-            10: {"iterations": 1000, "lr_img": 20.0, "eval_every": 250, **_ZCA},
-        },
+        "cifar10": {1: {"iterations": 1200, "lr_img": 4.0, "eval_every": 200, **_ZCA}},
         "digits": {1: {"iterations": 300, "lr_img": 3.0}},
     },
     "mnist",
