@@ -85,8 +85,15 @@ def _as_it_is(v: jax.Array, shape: Shape) -> jax.Array:
     return v
 
 
+def _apart(v: jax.Array, shape: Shape) -> jax.Array:
+    del shape
+    apart: jax.Array = lax.optimization_barrier(v)
+    return apart
+
+
 _in_memory = linear_pair("in_memory", _copied, _as_it_is)
 _cotangent_in_memory = linear_pair("cotangent_in_memory", _as_it_is, _copied)
+_cotangent_apart = linear_pair("cotangent_apart", _as_it_is, _apart)
 
 
 def in_memory(v: jax.Array) -> jax.Array:
@@ -101,6 +108,15 @@ def in_memory(v: jax.Array) -> jax.Array:
 def cotangent_in_memory(v: jax.Array) -> jax.Array:
     """v; its cotangents are computed before what reads them, as by `in_memory`."""
     return _cotangent_in_memory(v)
+
+
+def cotangent_apart(v: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """v broadcast to a shape; the sum that is its cotangent is taken of an array that is there.
+
+    XLA joins sums of sums, so that one over images, of sums over their pixels that are at hand,
+    became one over all images' pixels in a kernel of its own.
+    """
+    return _cotangent_apart(jnp.broadcast_to(v, shape))
 
 
 def pays_in_memory(entries: int) -> bool:

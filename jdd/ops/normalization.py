@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jdd.ops._linear import cotangent_in_memory, in_memory, pays_in_memory
+from jdd.ops._linear import cotangent_apart, cotangent_in_memory, in_memory, pays_in_memory
+from jdd.ops.target import platform
 
 
 class Affine(NamedTuple):
@@ -100,12 +101,17 @@ def _affine(
     """
     large = pays_in_memory(x.size)
     settled = cotangent_in_memory if large else lambda moment: moment
-    mean = combine(settled(jnp.mean(x, (1, 2))))
     # The variance about any constant point, put right by the point's distance to the mean, is exact
     # to every order. At the mean itself nothing cancels, and no derivative flows through the point.
-    point = lax.stop_gradient(mean)
+    if platform() == "cpu":
+        mean = combine(settled(jnp.mean(x, (1, 2))))
+        point = lax.stop_gradient(mean)
+        distance = mean - point
+    else:  # about a pixel both sums are one kernel's, and cancel no more than its distance squared
+        point = combine(lax.stop_gradient(x[:, x.shape[1] // 2, x.shape[2] // 2]))
+        distance = combine(jnp.mean(x - point[:, None, None], (1, 2)))
+        scale, bias = (cotangent_apart(v, point.shape) for v in (scale, bias))
     centred = x - point[:, None, None]
-    distance = mean - point
     square = settled(jnp.mean(jnp.square(centred), (1, 2)))
     factor = scale * lax.rsqrt(combine(square) - distance * distance + eps)
     summand = bias - distance * factor
