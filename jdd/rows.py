@@ -54,9 +54,9 @@ class DividedRows:
 
 def divided_rows(rows: np.ndarray, mesh: Mesh) -> DividedRows:
     """Puts rows on the devices of a mesh, on each only those that it keeps."""
-    count, axes = len(rows), tuple(mesh.axis_names)
-    padded = -(-count // mesh.size) * mesh.size
-    shape = (padded, *rows.shape[1:])
+    shapes = divided_shapes(jax.ShapeDtypeStruct(rows.shape, rows.dtype), mesh)
+    shape = shapes.array.shape
+    padded = shape[0]
 
     def part(index: tuple[slice, ...] | None) -> np.ndarray:
         first, last, _ = (index[0] if index else slice(None)).indices(padded)
@@ -64,5 +64,14 @@ def divided_rows(rows: np.ndarray, mesh: Mesh) -> DividedRows:
         missing = (last - first) - len(held)
         return np.pad(held, [(0, missing)] + [(0, 0)] * (rows.ndim - 1)) if missing else held
 
-    array = jax.make_array_from_callback(shape, NamedSharding(mesh, P(axes)), part)
-    return DividedRows(array, count, axes)
+    array = jax.make_array_from_callback(shape, shapes.array.sharding, part)
+    return dataclasses.replace(shapes, array=array)
+
+
+def divided_shapes(rows: jax.ShapeDtypeStruct, mesh: Mesh) -> DividedRows:
+    """What `divided_rows` makes of rows of this shape `(n, …)`, a shape in the array's place."""
+    axes = tuple(mesh.axis_names)
+    padded = -(-rows.shape[0] // mesh.size) * mesh.size
+    over = NamedSharding(mesh, P(axes))
+    array: Any = jax.ShapeDtypeStruct((padded, *rows.shape[1:]), rows.dtype, sharding=over)
+    return DividedRows(array, rows.shape[0], axes)

@@ -109,13 +109,21 @@ def placed(rows: np.ndarray) -> jax.Array | DividedRows:
     Divided where `devices` was told so, and where it would take more than a quarter of a device's
     memory. The numbers that come of it are the same.
     """
-    if jax.sharding.get_abstract_mesh().size <= 1:  # 0 without a mesh; also while tracing
+    if jax.sharding.get_abstract_mesh().size <= 1:  # 0 without a mesh
         return jnp.asarray(rows)
-    around = jax.sharding.get_mesh()
+    try:
+        around = jax.sharding.get_mesh()
+    except ValueError:  # while tracing, where only the shape is wanted
+        return jnp.asarray(rows)
     memory = (around.devices.flat[0].memory_stats() or {}).get("bytes_limit", math.inf)
-    if _always_divide.get() or rows.nbytes > MOST_OF_MEMORY * memory:
+    if _always_divide.get() or is_divided(rows.nbytes, memory):
         return divided_rows(rows, around)
     return jnp.asarray(rows)
+
+
+def is_divided(size: int, memory: float) -> bool:
+    """Whether `placed` divides data of so many bytes among devices of so much memory each."""
+    return size > MOST_OF_MEMORY * memory
 
 
 def models_per_call(count: int) -> int:

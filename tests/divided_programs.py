@@ -21,7 +21,7 @@ import numpy as np  # noqa: E402
 
 from jdd import methods, networks, sharding, training  # noqa: E402
 from jdd.benchmarks.flops import product_flops  # noqa: E402
-from jdd.experts import Segment, train  # noqa: E402
+from jdd.experts import Segment, epoch_of_many  # noqa: E402
 from jdd.training import Recipe, Trainer  # noqa: E402
 from tests.methods import small  # noqa: E402
 
@@ -52,7 +52,7 @@ def expert():
     states = sharding.stack([training.init(trainer, jax.random.key(0), (8, 8, 1))])
 
     def epoch(states, data):
-        return train._epoch(trainer, states, data, training.schedule(Recipe()), None)
+        return epoch_of_many(trainer, states, data, training.schedule(Recipe()), None)
 
     return epoch, (states, real)
 

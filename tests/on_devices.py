@@ -91,6 +91,7 @@ def divided_data():
     if devices > 1:
         kept = {shard.data.shape[0] for shard in images.array.addressable_shards}
         assert kept == {-(-images.shape[0] // devices)}, "not divided"
+        assert jax.eval_shape(lambda: small.digits(20)).images.shape == images.shape
     networks = [
         matching(methods.dm, methods.DmSettings),
         matching(methods.dc, methods.DcSettings),

@@ -99,6 +99,7 @@ def show(
         forecast.target(args.target),
         args.data_dir,
         args.devices,
+        args.divide_data,
         only,
         lambda name: say(f"compiling for {args.target}: {name}"),
     )

@@ -1,22 +1,28 @@
 """A run's programs, compiled for chips that are not there, and what the compiled text says."""
 
+import dataclasses
 import re
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import jax
-from jax.sharding import NamedSharding
+import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jdd.benchmarks.forecast import hlo, machines, targets
 from jdd.benchmarks.forecast.count import Work, count
 from jdd.benchmarks.forecast.machines import Target
+from jdd.data import DeviceData
 from jdd.data.stand_in import has_stand_in, stand_in
 from jdd.errors import UserError
+from jdd.rows import divided_shapes
 from jdd.runs.problem import Problem, prepare, problem_of
 from jdd.runs.programs import Program, programs
 from jdd.runs.settings import RunSettings
+from jdd.sharding import is_divided
 
 # Two ways in which libtpu says that a program is too large.
 _NEEDED = re.compile(
@@ -30,6 +36,7 @@ def forecast(
     target: Target,
     data_dir: str | None = None,
     devices: int = 0,
+    divide_data: bool = False,
     only: Iterable[str] = (),
     progress: Callable[[str], None] = lambda name: None,
 ) -> dict[str, Any]:
@@ -41,6 +48,7 @@ def forecast(
       data_dir: where the files of a dataset of the user's own are; for those that come with jdd
         none are read.
       devices: of the target's chips, the first so many; 0: all.
+      divide_data: among them, however small it is.
       only: the names of the programs wanted; all where it is empty.
       progress: told each program's name before it is compiled.
 
@@ -55,13 +63,7 @@ def forecast(
     wanted = set(only)
     results = []
     with targets.compiling(target, devices) as mesh:
-        replicated = NamedSharding(mesh, P())
-
-        def place(shapes: Any) -> Any:
-            return jax.tree.map(
-                lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=replicated), shapes
-            )
-
+        place = partial(_placed, mesh=mesh, memory=target.machine.memory, divide_data=divide_data)
         for program in programs(problem):
             if wanted and program.name not in wanted:
                 continue
@@ -91,6 +93,25 @@ def problem_for(settings: RunSettings, data_dir: str | None = None) -> Problem:
     loop = settings.loop
     dataset = stand_in(settings.dataset, loop.image_size or None, loop.preprocessing)
     return problem_of(settings, dataset)
+
+
+def _placed(shapes: Any, mesh: Mesh, memory: int, divide_data: bool) -> Any:
+    """Shapes with where their arrays lie: on every device in full, or real images divided."""
+    replicated = NamedSharding(mesh, P())
+
+    def in_full(shape: Any) -> Any:
+        return jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=replicated)
+
+    def of(part: Any) -> Any:
+        placed = jax.tree.map(in_full, part)
+        if not isinstance(part, DeviceData) or part.images.dtype != jnp.uint8 or mesh.size == 1:
+            return placed
+        images: Any = part.images
+        if not (divide_data or is_divided(images.size, memory)):
+            return placed
+        return dataclasses.replace(placed, images=divided_shapes(images, mesh))
+
+    return jax.tree.map(of, shapes, is_leaf=lambda part: isinstance(part, DeviceData))
 
 
 def _compiled(program: Program, target: Target, place: Callable[[Any], Any]) -> dict[str, Any]:
