@@ -4,7 +4,9 @@ Cazenavette, Wang, Torralba, Efros, Zhu: "Dataset Distillation by Matching Train
 CVPR 2022; equations and algorithm 1 there.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from jdd.methods.base import Method
 from jdd.methods.presets import Preset
@@ -80,6 +82,21 @@ _PAPER = Preset(
     "cifar10",
     datasets={"mhist": {"batch_train": 64}},
 )
+_QUICK_CIFAR10: Mapping[str, Any] = {
+    **_ZCA,
+    "width": 64,
+    "num_experts": 8,
+    "train_epochs": 3,
+    "expert_dsa": True,
+    "real_images": 25000,
+    "syn_steps": 50,
+    "lr_img": 100.0,
+    "lr_init": 0.04,
+    "dsa": True,
+    "iterations": 800,
+    "eval_every": 200,
+    "eval_learned_rate": False,
+}
 QUICK = Preset(
     {
         "mnist": {
@@ -103,21 +120,7 @@ QUICK = Preset(
             },
         },
         "cifar10": {
-            1: {
-                **_ZCA,
-                "width": 64,
-                "num_experts": 8,
-                "train_epochs": 3,
-                "expert_dsa": True,
-                "real_images": 25000,
-                "syn_steps": 50,
-                "lr_img": 100.0,
-                "lr_init": 0.04,
-                "dsa": True,
-                "iterations": 800,
-                "eval_every": 200,
-                "eval_learned_rate": False,
-            },
+            1: _QUICK_CIFAR10,
         },
         "digits": {
             1: {
@@ -175,8 +178,16 @@ QUICK = Preset(
 )
 """What trajectory methods share; `make demo` is MTT on the digits, with fewer updates."""
 _DEMO = {**QUICK.rows["digits"][1], "iterations": 240, "eval_every": 120}
+_QUICK_CIFAR10_SMALLER = {  # four smaller images in the place of one
+    **_QUICK_CIFAR10,
+    "factor": 2,
+    "batch_syn": 40,
+    "iterations": 200,
+    "eval_every": 100,
+    "eval_epochs": 300,
+}
 PRESETS = {
-    "quick": QUICK.extended(rows={"digits": {1: _DEMO}}),
+    "quick": QUICK.extended(rows={"digits": {1: _DEMO}, "cifar10": {10: _QUICK_CIFAR10_SMALLER}}),
     "paper": _PAPER,
     "released": _PAPER,
 }
