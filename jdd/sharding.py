@@ -115,7 +115,7 @@ def placed(rows: np.ndarray) -> jax.Array | DividedRows:
         around = jax.sharding.get_mesh()
     except ValueError:  # while tracing, where only the shape is wanted
         return jnp.asarray(rows)
-    memory = (around.devices.flat[0].memory_stats() or {}).get("bytes_limit", math.inf)
+    memory = (around.local_devices[0].memory_stats() or {}).get("bytes_limit", math.inf)
     if _always_divide.get() or is_divided(rows.nbytes, memory):
         return divided_rows(rows, around)
     return jnp.asarray(rows)
