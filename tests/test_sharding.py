@@ -51,6 +51,21 @@ def results(tmp_path_factory):
     return np.load(path)
 
 
+def test_real_data_lies_on_two_devices_and_is_traced_for_them():
+    """What every run on several devices does first; the slow tests below go on from there."""
+    words = (
+        "import jax, numpy as np; from jdd import sharding; rows = np.zeros((5, 2), np.uint8)\n"
+        "for divided in (False, True):\n"
+        "    with sharding.devices(2, divide_data=divided):\n"
+        "        placed, traced = sharding.placed(rows), jax.eval_shape(sharding.placed, rows)\n"
+        "        assert isinstance(placed, jax.Array) != divided\n"
+        "        assert placed.shape == traced.shape == rows.shape"
+    )
+    command, env = [sys.executable, "-c", words], environment(2)
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("case", "count"), DIVIDED)
 def test_the_same_numbers_on_any_number_of_devices(results, case, count):

@@ -104,6 +104,7 @@ def _placed(shapes: Any, mesh: Mesh, memory: int, divide_data: bool) -> Any:
 
     def of(part: Any) -> Any:
         placed = jax.tree.map(in_full, part)
+        # Synthetic images are floats, and on every device.
         if not isinstance(part, DeviceData) or part.images.dtype != jnp.uint8 or mesh.size == 1:
             return placed
         images: Any = part.images
