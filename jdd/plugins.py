@@ -6,11 +6,13 @@ A plugin is a file that calls `jdd.methods.register`, `jdd.networks.register` or
 where the user has loaded that very file before: a stored set never runs code by itself.
 """
 
+import contextlib
 import hashlib
 import importlib.metadata
 import sys
+import traceback
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -57,6 +59,21 @@ def function(path: str | Path, name: str) -> Callable[..., Any]:
     return cast(Callable[..., Any], found)
 
 
+@contextlib.contextmanager
+def code_of(path: str | Path) -> Iterator[None]:
+    """What a user's file raises inside becomes a `UserError` that says in which of its lines."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"plugin {path}: {error}") from None
+    except Exception as error:  # whatever the user's own code raises
+        frames = traceback.extract_tb(error.__traceback__)
+        own = [frame.lineno for frame in frames if frame.filename == str(Path(path).resolve())]
+        line = f", line {own[-1]}" if own else ""
+        words = (str(error).strip().splitlines() or [""])[0][:200]
+        raise UserError(f"plugin {path}{line}: {type(error).__name__}: {words}") from error
+
+
 def _run(path: str | Path, source: bytes) -> None:
     """Runs a plugin, unless it has been."""
     place, digest = str(Path(path).resolve()), _digest(source)
@@ -73,13 +90,8 @@ def _module(path: str | Path, source: bytes) -> types.ModuleType:
     module = types.ModuleType(f"jdd_plugin_{place.stem}_{_digest(source)[:8]}")
     module.__file__ = str(place)
     sys.modules[module.__name__] = module
-    try:
+    with code_of(path):
         exec(compile(source, str(place), "exec"), vars(module))
-    except UserError as error:
-        raise UserError(f"plugin {path}: {error}") from None
-    except Exception as error:  # whatever the user's own code raises
-        lines = str(error).strip().splitlines() or [""]
-        raise UserError(f"plugin {path}: {type(error).__name__}: {lines[0][:200]}") from error
     return module
 
 

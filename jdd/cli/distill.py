@@ -129,9 +129,9 @@ def _listeners(args: argparse.Namespace) -> "list[MakeListener]":
 
         made.append(TensorBoard)
     if args.listener is not None:
-        from jdd import plugins
+        from jdd.runs.own_listener import from_file
 
-        made.append(plugins.function(args.listener, "listener"))
+        made.append(from_file(args.listener))
     return made
 
 

@@ -198,6 +198,27 @@ def test_a_file_without_a_listener_or_with_a_fault_is_a_line(tmp_path, capfd):
         assert code == 2 and len(err) == 1 and words in err[0] and not out.exists()
 
 
+FAULTY = """from jdd.distillation import Listener
+class Own(Listener):
+    def __init__(self, settings, out): settings.nothing
+def listener(settings, out): return {made}
+"""
+
+
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        ("Own(settings, out)", "mine.py, line 3: AttributeError: "),
+        ("type('None', (Listener,), {'began': lambda self, at: None})()", "mine.py: TypeError: "),
+    ],
+)
+def test_what_a_listener_raises_while_it_runs_is_a_line(tmp_path, capfd, made, words):
+    mine, out = tmp_path / "mine.py", tmp_path / "run"
+    mine.write_text(FAULTY.format(made=made))
+    code, _, err = call(distill.main, capfd, *SMALL, "--out", out, "--listener", mine)
+    assert code == 2 and words in err[-1] and not any("Traceback" in line for line in err)
+
+
 class Recorder(types.ModuleType):
     """Stands in for wandb: what a run logged, by step."""
 
