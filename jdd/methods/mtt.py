@@ -186,8 +186,29 @@ _QUICK_CIFAR10_SMALLER = {  # four smaller images in the place of one
     "eval_every": 100,
     "eval_epochs": 300,
 }
+_QUICK_MNIST_SMALLER = {
+    "factor": 2,
+    "batch_syn": 40,
+    "num_experts": 5,
+    "train_epochs": 8,  # of half a pass each
+    "epoch_steps": 211,
+    "lr_teacher": 0.05,
+    "expert_dsa": True,
+    "real_images": 0,
+    "expert_epochs": 1,
+    "max_start_epoch": 3,
+    "syn_steps": 40,
+    "lr_img": 1000.0,
+    "lr_lr": 1e-6,
+    "lr_init": 0.022,
+    "dsa": True,
+    "iterations": 300,
+    "chunk": 5,
+    "eval_epochs": 300,
+}
+_SMALLER = {"cifar10": {10: _QUICK_CIFAR10_SMALLER}, "mnist": {10: _QUICK_MNIST_SMALLER}}
 PRESETS = {
-    "quick": QUICK.extended(rows={"digits": {1: _DEMO}, "cifar10": {10: _QUICK_CIFAR10_SMALLER}}),
+    "quick": QUICK.extended(rows={"digits": {1: _DEMO}, **_SMALLER}),
     "paper": _PAPER,
     "released": _PAPER,
 }
