@@ -78,12 +78,14 @@ def peak_bytes(compiled: Any) -> int:
     )
 
 
-def seconds(call: Callable[[], Any], most: float = 5.0, least_runs: int = 2) -> float:
-    """Median seconds of a call: after one to warm up, as many as fit into `most` seconds."""
+def seconds(call: Callable[[], Any], most: float = 5.0) -> float:
+    """Median seconds of a call: after one to warm up, as many as fit into `most` seconds, of short
+    calls two at least."""
     began = time.monotonic()
     jax.block_until_ready(call())
+    least = 1 if time.monotonic() - began > most else 2
     times: list[float] = []
-    while len(times) < least_runs or time.monotonic() - began < most:
+    while len(times) < least or time.monotonic() - began < most:
         start = time.monotonic()
         jax.block_until_ready(call())
         times.append(time.monotonic() - start)

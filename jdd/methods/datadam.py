@@ -72,9 +72,9 @@ def datadam(settings: DatadamSettings, network: NetworkLike) -> Method:
 
 _DATASETS = ("cifar10", "cifar100", "tiny_imagenet", "imagenet")
 _LARGE: Mapping[str, Row] = {  # the paper's "high resolution"
-    "mhist": {"balance": 0.02},
+    "mhist": {"balance": 0.02, "chunk": 5},
     "tiny_imagenet": {"balance": 0.02, "depth": 4, "chunk": 5},
-    "imagenet": {"balance": 0.02, "depth": 5},
+    "imagenet": {"balance": 0.02, "depth": 5, "chunk": 5},
 }
 _FROM_51: Mapping[int, Row] = {1: {}, 10: {}, 50: {}, 51: {"lr_img": 10.0}}  # above 50
 _FROM_100: Mapping[int, Row] = {1: {}, 10: {}, 50: {}, 100: {"lr_img": 10.0}}
