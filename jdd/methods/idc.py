@@ -222,7 +222,7 @@ _QUICK = Preset(
     {
         "mnist": {
             1: {**_QUICK_MNIST, "lr_img": 0.03},
-            10: {**_QUICK_MNIST, "lr_img": 0.3},
+            10: {**_QUICK_MNIST, "lr_img": 0.3, "iterations": 300, "eval_epochs": 300},
         },
         "cifar10": {
             1: {**_QUICK_CIFAR, "lr_img": 0.01},
