@@ -20,7 +20,7 @@ from jdd.runs.problem import Problem, prepare, with_seed
 from jdd.runs.result import RunResult
 from jdd.runs.settings import RunSettings
 from jdd.runs.soft_labels import with_label_logits
-from jdd.runs.updating import Job, MakeListener, distil
+from jdd.runs.updating import Job, MakeListener, distil, listening, say_where
 from jdd.synthetic import SyntheticSet
 
 Stop = Callable[[], bool]
@@ -60,8 +60,8 @@ def run(
       should_stop: asked often; once it is true the state is stored and `Interrupted` raised.
       began: `time.monotonic()` when the command began, if that was before this call.
       command: what makes the same run again, for the result.
-      listeners: each makes a listener from the run's settings and directory, which is told of its
-        events; `jdd.runs.tensorboard.TensorBoard` is one.
+      listeners: each makes a listener from the run's settings and directory, before anything is
+        written, which is told of its events; `jdd.runs.tensorboard.TensorBoard` is one.
 
     Returns:
       What `result.json` holds.
@@ -217,10 +217,13 @@ def _make(jobs: Sequence[Job], experts_dir: Path, how: _How) -> dict[Path, RunRe
         jobs = [job for job in jobs if job.out not in results]
         if not jobs:
             return results
-        store, starts = _ready(jobs, experts_dir, how)
-        for job in jobs:
-            rundir.claim(job.out, job.stored, overwrite=how.overwrite)
-        outcomes = distil(jobs, starts, store, how.should_stop, how.listeners)
+        # Listeners first: what a user's file raises is to leave everything as it was.
+        with listening(jobs, how.listeners) as listeners:
+            store, starts = _ready(jobs, experts_dir, how)
+            for job in jobs:
+                rundir.claim(job.out, job.stored, overwrite=how.overwrite)
+                say_where(job.problem, job.out)
+        outcomes = distil(jobs, starts, store, how.should_stop, listeners)
         shared = (time.monotonic() - how.began) / len(jobs)
         for job, outcome in zip(jobs, outcomes, strict=True):
             judging = time.monotonic()
