@@ -164,6 +164,12 @@ def test_flags_that_are_named_alone_exist():
                 assert flag in known, f"{name_of(page)}: {flag}"
 
 
+def test_help_names_what_datasets_of_one_s_own_begin_with():
+    words, epilog = help_of("distill").split("datasets: ")
+    for name in ("folder:PATH", "arrays:FILE.npz"):
+        assert name in " ".join(words.split()) and name in epilog
+
+
 # Settings
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jdd import ahead, distributed, locks
+from jdd.data import Dataset
+from jdd.data.shapes import SHAPES
 from jdd.errors import Interrupted, UserError
 from jdd.experts import ExpertStore, open_compatible
 from jdd.experts import default_directory as default_experts
@@ -142,7 +144,7 @@ def run_seeds(
     if left:
         if should_stop():
             raise Interrupted("nothing was begun")
-        _announce(settings, [job.out for job in left])
+        _announce(settings, [job.out for job in left], first.dataset)
         how = _How(resume, overwrite, should_stop if wait else None, should_stop, began, listeners)
         results |= _make(left, experts_dir, how)
     return [results[job.out] for job in jobs]
@@ -192,12 +194,14 @@ def _problems(settings: RunSettings, seeds: list[int], data_dir: str | None) -> 
     return [first, *(with_seed(first, seed) for seed in seeds[1:])]
 
 
-def _announce(settings: RunSettings, outs: list[Path]) -> None:
+def _announce(settings: RunSettings, outs: list[Path], dataset: Dataset) -> None:
     places = f"{outs[0]}" if len(outs) == 1 else f"{outs[0]} … {outs[-1]}, {len(outs)} seeds"
     say(
         f"{settings.method} on {settings.dataset}, {settings.ipc} per class from {settings.init}, "
         f"preset {settings.preset}: {settings.iterations} iterations into {places}"
     )
+    if settings.dataset not in SHAPES:
+        say(f"{settings.dataset}: {dataset}")
     for note in (settings.note, PUBLISHED_CHOICES.get(settings.evaluation.choose)):
         if note:
             warn(note)
