@@ -81,6 +81,7 @@ evaluate none | none does not exist: give a run's directory or its synthetic/ fo
 evaluate file | file is a file: give a run's directory or its synthetic/ folder
 evaluate empty | empty holds no checkpoint, or one that was cut off: name a run's directory
 evaluate RUN --data-dir none | --data-dir none: it does not exist
+evaluate RUN --full-data-epochs 3 | --full-data-epochs 3: give --measures too
 evaluate RUN --preset fast | --preset 'fast': choose from paper, quick
 evaluate RUN --learning-rate 0 | --learning-rate 0.0: it must be above 0
 evaluate RUN --devices 99 | --devices 99: JAX finds 1 here
