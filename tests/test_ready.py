@@ -26,6 +26,7 @@ def test_each_is_loaded_by_name(name):
         method,
         ipc,
     )
+    assert stored.info.fingerprint
     folder = ready.resolve(name)
     card = (folder / "README.md").read_text()
     assert (folder / "result.json").is_file()
