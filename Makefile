@@ -60,6 +60,7 @@ test-pages: $(INSTALLED)
 	$(BIN)/python -m pytest -m pages
 
 check-all: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --editable '.[test,export,torch,docs]'
 	$(PYTEST) -m "not accelerators" --durations=40
 
 fuzz: $(INSTALLED)

@@ -22,7 +22,7 @@ from jdd.report import recommendation, results
 from jdd.runs import RunResult
 from jdd.runs.settings import LoopSettings
 from jdd.settings import defaults, helps
-from jdd.synthetic import StorageSettings
+from jdd.synthetic import StorageSettings, ready
 from tests.test_imports import FLOORS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -37,7 +37,7 @@ PAGES = [
 ]
 NOTEBOOKS = sorted((ROOT / "docs/notebooks").glob("*.ipynb"))
 METHOD_PAGES = sorted((ROOT / "docs/methods").glob("*.md"))
-TABLE_PAGES = [*METHOD_PAGES, ROOT / "docs/presets.md"]
+TABLE_PAGES = [*METHOD_PAGES, ROOT / "docs/presets.md", ROOT / "docs/index.md"]
 GROUPS = {
     "storage": StorageSettings,
     "loop": LoopSettings,
@@ -164,6 +164,12 @@ def test_flags_that_are_named_alone_exist():
                 assert flag in known, f"{name_of(page)}: {flag}"
 
 
+def test_help_names_what_datasets_of_one_s_own_begin_with():
+    words, epilog = help_of("distill").split("datasets: ")
+    for name in ("folder:PATH", "arrays:FILE.npz"):
+        assert name in " ".join(words.split()) and name in epilog
+
+
 # Settings
 
 
@@ -241,6 +247,15 @@ def measured_table(methods):
     return lines
 
 
+def ready_table():
+    """The rows of `<!-- ready sets -->`: their names, by dataset."""
+    names = {}
+    for name in ready.names():
+        names.setdefault(name.partition("/")[0], []).append(f"`{name}`")
+    rows = [f"| {dataset} | {', '.join(sets)} |" for dataset, sets in names.items()]
+    return ["| dataset | ready sets |", "| --- | --- |", *rows]
+
+
 def page_of(method):
     """Of the methods that share one, too."""
     same = {"dsa": "dc", "random": "coresets", "herding": "coresets", "k_center": "coresets"}
@@ -255,12 +270,13 @@ def _rows(rows):
 
 
 _TABLE = re.compile(
-    r"<!-- ((?:settings|measured): [a-z0-9_ ]+|presets|methods) -->\n((?:\n?\|[^\n]*\n)*)"
+    r"<!-- ((?:settings|measured): [a-z0-9_ ]+|presets|methods|ready sets) -->\n"
+    r"((?:\n?\|[^\n]*\n)*)"
 )
 
 
 def table_of(mark):
-    whole = {"presets": presets_table, "methods": methods_table}
+    whole = {"presets": presets_table, "methods": methods_table, "ready sets": ready_table}
     if mark in whole:
         return whole[mark]()
     kind, _, names = mark.partition(": ")

@@ -26,6 +26,7 @@ def test_each_is_loaded_by_name(name):
         method,
         ipc,
     )
+    assert stored.info.fingerprint
     folder = ready.resolve(name)
     card = (folder / "README.md").read_text()
     assert (folder / "result.json").is_file()
@@ -45,6 +46,18 @@ def test_what_is_exported_from_one_has_its_figures(tmp_path, capsys):
 def test_what_is_no_ready_set(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="no ready set: did you mean 'mnist/mtt-ipc1'"):
         SyntheticSet.load("mnist/mtt-ipc2")
+    for name, near in {
+        "cifar10/mtt-ipc1": "cifar10/mtt-ipc1-factor2",
+        "digit/dm-ipc1": "digits/dm-ipc1",
+        "mnist/d-ipc10": "mnist/dm-ipc10",
+    }.items():
+        with pytest.raises(UserError, match=f"no ready set: did you mean '{near}'") as raised:
+            SyntheticSet.load(name)
+        assert len(str(raised.value)) < 250
+    with pytest.raises(UserError, match="last: a ready set has its best alone"):
+        SyntheticSet.load("digits/dm-ipc1/last")
+    with pytest.raises(UserError, match="runs/dm-ipc1 does not exist"):
+        SyntheticSet.load("runs/dm-ipc1")
     monkeypatch.chdir(tmp_path)
     Path("mnist/mtt-ipc1").mkdir(parents=True)  # a directory of the user's comes first
     with pytest.raises(UserError, match="mnist/mtt-ipc1"):

@@ -27,7 +27,8 @@ def test_it_is_built_without_warnings(tmp_path):
     )
     assert built.returncode == 0 and "WARNING" not in built.stderr, built.stderr
     pages = {str(p.relative_to(tmp_path / "site")): p for p in (tmp_path / "site").rglob("*.html")}
-    assert "Hears of a run" in pages["reference.html"].read_text()
+    reference = pages["reference.html"].read_text()
+    assert "Hears of a run" in reference and 'id="jdd.create_network"' in reference
     for page in pages.values():
         dead = re.findall(r'href="(?!https?:)([^"]*\.md(?:#[^"]*)?)"', page.read_text())
         assert not dead, f"{page}: {dead}"

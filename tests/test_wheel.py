@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -37,6 +38,14 @@ def test_it_holds_the_package_and_nothing_else(wheel):
     assert {name.split("/")[0] for name in names} == {
         "jdd",
         f"{wheel.stem.split('-py3')[0]}.dist-info",
+    }
+
+
+def test_each_script_is_a_command_of_the_installed_package():
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    assert scripts == {
+        f"jdd-{path.stem.replace('_', '-')}": f"jdd.cli.{path.stem}:main"
+        for path in ROOT.glob("bin/*.py")
     }
 
 

@@ -67,7 +67,7 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     from jdd.tasks import starts
 
     flags.load_plugins(args)
-    data.check_name(args.dataset)
+    data.check_name(args.dataset, args.data_dir)
     methods = starts.methods_of(args.methods)
     preset = flags.check_preset(args.preset)
     selection = Selection("", args.dataset, args.ipc, "", args.network, preset, args.seed)

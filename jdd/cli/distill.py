@@ -168,7 +168,7 @@ def _recommend(words: Sequence[str]) -> None:
     from jdd import data
     from jdd.report import recommendation
 
-    data.check_name(args.dataset)
+    data.check_name(args.dataset, args.data_dir)
     measured = recommendation.stored()
     row = recommendation.recommend(measured, args.dataset, args.ipc, args.minutes)
     if args.data_dir:

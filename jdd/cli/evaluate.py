@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 
 from jdd.cli import flags
-from jdd.cli.parser import Parser, seed
+from jdd.cli.parser import Parser, at_least, seed
 from jdd.cli.platform import tune_xla
 from jdd.cli.program import Stopper, print_json, run_script
 from jdd.errors import SettingError, nearest
@@ -14,6 +14,7 @@ DESCRIPTION = (
     "Trains fresh networks on a stored set, by the recipe that is written on it, and tests them on "
     "the dataset's test images."
 )
+FULL_DATA_EPOCHS = 30
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,9 +42,13 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
         help="also train on hard labels, without augmentation, on random real images and on all of "
         "them, for the label- and the augmentation-robust score",
     )
-    flags.add_count(parser, "--full-data-epochs", 30, "with --measures, epochs on all real images")
+    words = f"with --measures, epochs on all real images (default: {FULL_DATA_EPOCHS})"
+    parser.add_argument("--full-data-epochs", type=at_least(1), metavar="N", help=words)
     flags.add_recipe_flags(parser)
     args = parser.parse_args(arguments)
+    epochs = args.full_data_epochs
+    if epochs is not None and not args.measures:
+        raise SettingError("full_data_epochs", epochs, "give `measures` too, which it is a part of")
 
     from jdd import data, distributed, evaluation, measures, randomness
     from jdd.report import outcome
@@ -69,7 +74,7 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
         )
         found = None
         if args.measures:
-            how = evaluation.EvaluationSettings(full_data_epochs=args.full_data_epochs)
+            how = evaluation.EvaluationSettings(full_data_epochs=epochs or FULL_DATA_EPOCHS)
             found = measures.measure(
                 stored.replace(info=dataclasses.replace(stored.info, recipe=recipe)),
                 dataset,

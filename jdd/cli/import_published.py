@@ -39,7 +39,7 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     from jdd.interop.published import FoundExperts
 
     flags.load_plugins(args)
-    data.check_name(args.dataset)
+    data.check_name(args.dataset, args.data_dir)
     if Path(args.out).is_file() or (Path(args.out).is_dir() and any(Path(args.out).iterdir())):
         raise SettingError("out", args.out, "it exists already, name another folder")
     paths = published.find([Path(name) for name in args.files])

@@ -65,7 +65,7 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     from jdd.runs.settings import LoopSettings, defaults_of
     from jdd.settings import helps
 
-    data.check_name(named.dataset)
+    data.check_name(named.dataset, named.data_dir)
     preset = flags.check_preset(named.preset)
     selection = Selection("pad", named.dataset, 10, "real", named.network, preset)
     traits = data.traits(named.dataset, named.data_dir, named.image_size or None)

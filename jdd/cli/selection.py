@@ -33,12 +33,11 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--method", default="mtt", metavar="NAME", help="one of those listed below (default: mtt)"
     )
-    parser.add_argument(
-        "--dataset",
-        default="mnist",
-        metavar="NAME",
-        help="one of those listed below; digits needs no files (default: mnist)",
+    words = (
+        "one of those listed below, or your own: folder:PATH, arrays:FILE.npz (docs/own-data.md); "
+        "digits needs no files (default: mnist)"
     )
+    parser.add_argument("--dataset", default="mnist", metavar="NAME", help=words)
     parser.add_argument("--ipc", type=integer, metavar="N", help="images per class (default: 1)")
     parser.add_argument(
         "--init",
@@ -140,15 +139,15 @@ def parse(
 
     plugins.load_again(stored.get("plugins", ()))
     _settle_start(named)
-    data.check_name(named.dataset)
+    data.check_name(named.dataset, named.data_dir)
     registry.entry(named.method)
     selection = _selection(named)
     traits = data.traits(named.dataset, named.data_dir, max(named.image_size, 0) or None)
     defaults = run_settings.defaults_of(selection, traits)
     _add_settings(parser, defaults, selection)
     parser.epilog = (
-        f"methods: {', '.join(registry.names())}. datasets: {', '.join(data.names())}. "
-        f"networks: {', '.join(networks.names())}."
+        f"methods: {', '.join(registry.names())}. datasets: {', '.join(data.names())}, "
+        f"folder:PATH, arrays:FILE.npz. networks: {', '.join(networks.names())}."
     )
     parser.explain = lambda flag: _whose(flag, selection)
     args = parser.parse_args(arguments)

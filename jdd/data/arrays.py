@@ -39,7 +39,7 @@ def read(path: Path) -> tuple[Split, Split, tuple[str, ...]]:
     names = _class_names(path, arrays)
     train = _split(path, arrays, "", len(names))
     if "test_images" not in arrays:
-        return *hold_out(train, TEST_FRACTION, seed=0), names
+        return *_held_out(path, train), names
     test = _split(path, arrays, "test_", len(names))
     shapes = [split.images.shape[1:] for split in (train, test)]
     if shapes[0] != shapes[1]:
@@ -67,16 +67,28 @@ def traits(path: Path) -> Traits:
     if labels.min() < 0 or labels.max() >= classes:
         raise UserError(f"{path}: a label is outside 0 to {classes - 1}")
     if "test_labels" not in arrays:
-        labels = hold_out(Split(labels, labels), TEST_FRACTION, seed=0)[0].labels
+        labels = _held_out(path, Split(labels, labels))[0].labels
     return Traits.of((*shape[1:], 1)[:3], labels, classes)
+
+
+def _held_out(path: Path, split: Split) -> tuple[Split, Split]:
+    """`TEST_FRACTION` of each class as the test."""
+    otherwise = "add test_images and test_labels"
+    return hold_out(
+        split, TEST_FRACTION, seed=0, whose=f"`dataset` arrays:{path}", otherwise=otherwise
+    )
 
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     """The file as an archive; what is wrong with it, in the block too, is a `UserError`."""
     files.check_path(path)
+    if path.is_dir():
+        raise UserError(
+            f"{path} is a directory: of images it is `dataset` folder:{path.absolute()}"
+        )
     if path.exists() and not path.is_file():
-        raise UserError(f"{path} is a directory, a pipe or a device: a file is needed")
+        raise UserError(f"{path} is a pipe or a device: a file is needed")
     try:
         with zipfile.ZipFile(path) as archive:
             unpacked = sum(entry.file_size for entry in archive.infolist())
@@ -127,15 +139,15 @@ def _class_names(path: Path, arrays: dict[str, np.ndarray[Any, Any]]) -> tuple[s
 
 def _split(path: Path, arrays: dict[str, np.ndarray[Any, Any]], kind: str, classes: int) -> Split:
     images, labels = arrays[f"{kind}images"], arrays[f"{kind}labels"]
-    if images.ndim == 3:
-        images = images[..., np.newaxis]
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] not in (1, 3):
+    channels = (*images.shape, 1)[3:4]
+    if images.dtype != np.uint8 or images.ndim not in (3, 4) or channels not in ((1,), (3,)):
         raise UserError(
             f"{path}: {kind}images are {_shown(images)}: uint8 (n, h, w) or (n, h, w, 1 or 3) from"
             " 0 to 255 are needed"
         )
     if labels.dtype.kind not in "iu" or labels.ndim != 1:
         raise UserError(f"{path}: {kind}labels are {_shown(labels)}: whole numbers (n,) are needed")
+    images = images.reshape(*images.shape[:3], *channels)
     return checked(images, labels, classes, f"{path}, {kind}labels")
 
 

@@ -32,6 +32,11 @@ class Dataset:
     fingerprint: str = ""
     """`jdd.data.fingerprint` of the training images as stored; empty: not known"""
 
+    def __str__(self) -> str:
+        shown = ", ".join(self.class_names[:5]) + ", …" * (self.num_classes > 5)
+        counts = f"{len(self.train):,} training and {len(self.test):,} test images"
+        return f"{self.num_classes:,} classes ({shown}), {counts}"
+
     @property
     def num_classes(self) -> int:
         """How many classes the labels tell apart."""

@@ -12,10 +12,11 @@ from jdd.data.class_names import IMAGENET_SUBSETS
 from jdd.data.dataset import Split, checked
 from jdd.data.shapes import Traits
 from jdd.data.splits import hold_out
-from jdd.errors import SettingError, UserError, unknown_value
+from jdd.errors import SettingError, UserError, shortened, unknown_value
 from jdd.files import check_path, read_bytes
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
+_SPLITS = {*("train", "training", "test", "testing", "val", "valid", "validation")}
 _LONGEST_NAME = 255  # bytes, of most file systems
 _FORMATS = ("PNG", "JPEG", "WEBP")
 TEST_FRACTION = 0.2  # drawn by class where there is no test split
@@ -77,6 +78,13 @@ def traits(place: Path, image_size: int | None) -> Traits:
 def _find(place: Path, subset: str = "") -> tuple[list[_Listed], tuple[str, ...]]:
     """The training and the test images with their labels, and the classes' names; see `read`."""
     check_path(place)
+    if place.is_file():
+        arrays = (
+            f"; of arrays it is `dataset` arrays:{place.absolute()}"
+            if place.suffix == ".npz"
+            else ""
+        )
+        raise SettingError("dataset", f"folder:{place}", f"it is a file{arrays}")
     if not place.is_dir():
         raise UserError(
             f"`dataset` folder:{place}: it does not exist; the path is relative to "
@@ -91,6 +99,13 @@ def _find(place: Path, subset: str = "") -> tuple[list[_Listed], tuple[str, ...]
             )
         train = place
     names = _classes(train)
+    if _are_splits(train, names):
+        raise SettingError(
+            "dataset",
+            f"folder:{place}",
+            f"{shortened(', '.join(names))} in it hold folders and no image: train/CLASS/ and "
+            "test/CLASS/ (or val/) are needed, or CLASS/ alone",
+        )
     if test is not None and (unknown := sorted(set(_classes(test)) - set(names))):
         raise UserError(f"{test / unknown[0]}: there is no such class in {train}")
     if subset:
@@ -112,7 +127,8 @@ def _held_out(listed: _Listed, origin: Path) -> list[_Listed]:
     if not listed:
         raise UserError(f"{origin}: no images in it, they are PNG, JPEG or WebP")
     places = Split(np.arange(len(listed)), np.array([label for _, label in listed], np.int32))
-    return [[listed[i] for i in part.images] for part in hold_out(places, TEST_FRACTION, seed=0)]
+    parts = hold_out(places, TEST_FRACTION, seed=0, whose=str(origin), otherwise="add a test/")
+    return [[listed[i] for i in part.images] for part in parts]
 
 
 def read_tiny_imagenet(
@@ -183,6 +199,16 @@ def _classes(place: Path) -> tuple[str, ...]:
     if not found:
         raise SettingError("dataset", f"folder:{place}", "no folders in it: one a class is needed")
     return tuple(found)
+
+
+def _are_splits(place: Path, names: Sequence[str]) -> bool:
+    """Whether folders in the place of classes are something else: splits, or the only one."""
+    if len(names) > 1 and not any(name.lower() in _SPLITS for name in names):
+        return False
+    entries = [entry for name in names for entry in (place / name).iterdir()]
+    return any(entry.is_dir() for entry in entries) and not any(
+        entry.suffix.lower() in ENDINGS for entry in entries
+    )
 
 
 def _images(folder: Path) -> list[Path]:

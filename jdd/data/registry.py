@@ -8,7 +8,7 @@ from pathlib import Path
 
 from jdd import preprocessing as preprocess_lib
 from jdd.data import arrays, class_names, digits, fingerprint, folder, tfds
-from jdd.data.dataset import Dataset, checked
+from jdd.data.dataset import Dataset, Split, checked
 from jdd.data.resize import resize
 from jdd.data.shapes import IMAGENET, SHAPES, Traits
 from jdd.data.sources import IMAGENET_MEAN_STD, SOURCES, MeanStd, NamedSplits, Source, Splits
@@ -46,17 +46,27 @@ def is_known(name: str) -> bool:
     return name in names() or name.startswith((FOLDER, ARRAYS))
 
 
-def check_name(name: str) -> None:
-    """Raises `SettingError` naming the nearest for a dataset that is not known."""
-    if not is_known(name):
-        path = Path(name).expanduser()
-        if path.is_dir():
-            raise SettingError("dataset", f"'{name}'", f"a directory of images is {FOLDER}{name}")
-        if path.suffix == ".npz":
-            raise SettingError("dataset", f"'{name}'", f"a file of arrays is {ARRAYS}{name}")
-        raise SettingError(
-            "dataset", f"'{name}'", nearest(name, [*names(), f"{FOLDER}PATH", f"{ARRAYS}FILE.npz"])
-        )
+def check_name(name: str, data_dir: str | os.PathLike[str] | None = None) -> None:
+    """Raises `SettingError` for a dataset that is not known.
+
+    It names what the path of one's own begins with, or else the nearest name.
+    """
+    if is_known(name):
+        return
+    place, here, shown = _own_path(name, data_dir), _expanded(name), name
+    if here.exists() and not place.exists():  # not where `load` would look
+        place = here.absolute()
+        shown = str(place)
+    if place.is_dir():
+        raise SettingError("dataset", f"'{name}'", f"a directory of images is {FOLDER}{shown}")
+    if place.suffix == ".npz":
+        raise SettingError("dataset", f"'{name}'", f"a file of arrays is {ARRAYS}{shown}")
+    if os.sep in name:
+        problem = "it is no .npz" if place.exists() else f"{place} does not exist"
+        wanted = f"{FOLDER}PATH is a directory of images, {ARRAYS}FILE.npz a file of arrays"
+        raise SettingError("dataset", f"'{name}'", f"{problem}; {wanted}")
+    own = (f"{FOLDER}PATH", f"{ARRAYS}FILE.npz")
+    raise SettingError("dataset", f"'{name}'", nearest(name, [*names(), *own]))
 
 
 def short_name(name: str) -> str:
@@ -142,7 +152,7 @@ def load(
     Raises:
       UserError: a bad argument, the set is nowhere, or its files are damaged.
     """
-    check_name(name)
+    check_name(name, data_dir)
     if preprocessing not in preprocess_lib.KINDS:
         raise unknown_value("preprocessing", preprocessing, preprocess_lib.KINDS)
     if image_size is not None and (not isinstance(image_size, int) or image_size < 1):
@@ -177,12 +187,24 @@ def load(
         found = _read(name, source, data_dir, image_size)
         train, test = found[:2]
         classes = found[2] if len(found) == 3 else classes
+    if name not in SHAPES:
+        _check_classes(name, train, classes)
     mark = train.fingerprint or fingerprint.of_images(train.images, train.labels)
     if image_size is not None:
         train, test = resize(train, image_size), resize(test, image_size)
     # Without published constants, they come from the training images.
     preprocess = preprocess_lib.fit(preprocessing, train.images, mean_std)
     return Dataset(name, train, test, classes, preprocess, mark)
+
+
+def _check_classes(name: str, train: Split, classes: Sequence[str]) -> None:
+    """Raises `UserError` naming a class of the user's that has no training image."""
+    missing = sorted(set(range(len(classes))).difference(train.labels.tolist()))
+    if missing:
+        label = "" if name.startswith(FOLDER) else f", label {missing[0]}; labels count from 0"
+        raise UserError(
+            f"`dataset` {name}: no training image is of class '{classes[missing[0]]}'{label}"
+        )
 
 
 def _shape(
@@ -201,7 +223,14 @@ def _shape(
 def _own_path(place: str, data_dir: str | os.PathLike[str] | None) -> Path:
     if not place:
         raise UserError("`dataset`: a path is needed, as in folder:PATH or arrays:FILE.npz")
-    return Path(data_dir or os.environ.get("JDD_DATA_DIR") or "") / Path(place).expanduser()
+    return _expanded(data_dir or os.environ.get("JDD_DATA_DIR") or "") / _expanded(place)
+
+
+def _expanded(path: str | os.PathLike[str]) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # ~ of a user who does not exist
+        return Path(path)
 
 
 def _read(

@@ -6,13 +6,22 @@ from jdd.data.dataset import Split
 from jdd.errors import SettingError, UserError
 
 
-def hold_out(split: Split, fraction_or_count: float | int, seed: int) -> tuple[Split, Split]:
+def hold_out(
+    split: Split,
+    fraction_or_count: float | int,
+    seed: int,
+    *,
+    whose: str = "`held_out`",
+    otherwise: str = "",
+) -> tuple[Split, Split]:
     """(train, validation): a part of the split held out, stratified by class.
 
     Args:
       split: what is divided; both parts keep its order.
       fraction_or_count: a fraction in (0, 1), or a whole number of images.
       seed: the same one gives the same division.
+      whose: what an error names: the setting, or the file.
+      otherwise: what else an error says to do.
 
     Raises:
       UserError: nothing, or every image of a class, would be held out.
@@ -27,8 +36,10 @@ def hold_out(split: Split, fraction_or_count: float | int, seed: int) -> tuple[S
     most = int(np.maximum(present - 1, 0).sum())
     if not 1 <= count <= most:
         raise UserError(
-            f"cannot hold out {count} of {len(split)} images: "
-            + (f"1 to {most} leave one of each class" if most else "there is one of each class")
+            f"{whose}: cannot hold out {count} of {len(split)} images, as "
+            + (f"at most {most} leave" if most else "none leaves")
+            + " one of each class"
+            + (f": {otherwise}" if otherwise else "")
         )
     chosen = _stratified(split.labels, count, seed, keep=1)
     return _part(split, ~chosen), _part(split, chosen)

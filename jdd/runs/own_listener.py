@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jdd import plugins
+from jdd.errors import UserError, shortened
 from jdd.events import Listener, Outcome, Saved
 from jdd.synthetic import SyntheticSet
 
@@ -16,14 +17,21 @@ def from_file(path: str) -> "MakeListener":
     """What makes the listener that a file's `listener(settings, out)` returns.
 
     Raises:
-      UserError: there is no such file, it raises, or defines no `listener`; and, from the listener
-        itself, whatever it raises, with the line of the file.
+      UserError: there is no such file, it raises, or defines no `listener`; when it is called,
+        what comes is no `Listener`; and, from the listener itself, whatever it raises, with the
+        line of the file.
     """
     make = plugins.function(path, "listener")
 
     def made(settings: "RunSettings", out: Path) -> Listener:
         with plugins.code_of(path):
-            return _OwnListener(make(settings, out), path)
+            listener = make(settings, out)
+        if not isinstance(listener, Listener):
+            raise UserError(
+                f"`listener`: {path}: its listener(settings, out) returned {shortened(listener)}, "
+                "no jdd.distillation.Listener"
+            )
+        return _OwnListener(listener, path)
 
     return made
 

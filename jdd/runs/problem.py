@@ -87,7 +87,12 @@ def problem_of(settings: RunSettings, dataset: Dataset) -> Problem:
     """`prepare` for a dataset that is loaded."""
     train, validation = dataset.train, dataset.test
     if settings.evaluation.choose == "validation":
-        train, validation = data.hold_out(train, settings.evaluation.held_out, seed=0)
+        train, validation = data.hold_out(
+            train,
+            settings.evaluation.held_out,
+            seed=0,
+            otherwise="more real images are needed, or `choose` last, which holds out none",
+        )
     network = create_network(settings.network, dataset, **settings.options)
     method = registry.create(settings.method, settings.method_settings, network)
     problem = Problem(

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jdd import ahead, distributed, locks
+from jdd.data import Dataset
+from jdd.data.shapes import SHAPES
 from jdd.errors import Interrupted, UserError
 from jdd.experts import ExpertStore, open_compatible
 from jdd.experts import default_directory as default_experts
@@ -20,7 +22,7 @@ from jdd.runs.problem import Problem, prepare, with_seed
 from jdd.runs.result import RunResult
 from jdd.runs.settings import RunSettings
 from jdd.runs.soft_labels import with_label_logits
-from jdd.runs.updating import Job, MakeListener, distil
+from jdd.runs.updating import Job, MakeListener, distil, listening, say_where
 from jdd.synthetic import SyntheticSet
 
 Stop = Callable[[], bool]
@@ -60,8 +62,8 @@ def run(
       should_stop: asked often; once it is true the state is stored and `Interrupted` raised.
       began: `time.monotonic()` when the command began, if that was before this call.
       command: what makes the same run again, for the result.
-      listeners: each makes a listener from the run's settings and directory, which is told of its
-        events; `jdd.runs.tensorboard.TensorBoard` is one.
+      listeners: each makes a listener from the run's settings and directory, before anything is
+        written, which is told of its events; `jdd.runs.tensorboard.TensorBoard` is one.
 
     Returns:
       What `result.json` holds.
@@ -142,7 +144,7 @@ def run_seeds(
     if left:
         if should_stop():
             raise Interrupted("nothing was begun")
-        _announce(settings, [job.out for job in left])
+        _announce(settings, [job.out for job in left], first.dataset)
         how = _How(resume, overwrite, should_stop if wait else None, should_stop, began, listeners)
         results |= _make(left, experts_dir, how)
     return [results[job.out] for job in jobs]
@@ -192,12 +194,14 @@ def _problems(settings: RunSettings, seeds: list[int], data_dir: str | None) -> 
     return [first, *(with_seed(first, seed) for seed in seeds[1:])]
 
 
-def _announce(settings: RunSettings, outs: list[Path]) -> None:
+def _announce(settings: RunSettings, outs: list[Path], dataset: Dataset) -> None:
     places = f"{outs[0]}" if len(outs) == 1 else f"{outs[0]} … {outs[-1]}, {len(outs)} seeds"
     say(
         f"{settings.method} on {settings.dataset}, {settings.ipc} per class from {settings.init}, "
         f"preset {settings.preset}: {settings.iterations} iterations into {places}"
     )
+    if settings.dataset not in SHAPES:
+        say(f"{settings.dataset}: {dataset}")
     for note in (settings.note, PUBLISHED_CHOICES.get(settings.evaluation.choose)):
         if note:
             warn(note)
@@ -217,10 +221,13 @@ def _make(jobs: Sequence[Job], experts_dir: Path, how: _How) -> dict[Path, RunRe
         jobs = [job for job in jobs if job.out not in results]
         if not jobs:
             return results
-        store, starts = _ready(jobs, experts_dir, how)
-        for job in jobs:
-            rundir.claim(job.out, job.stored, overwrite=how.overwrite)
-        outcomes = distil(jobs, starts, store, how.should_stop, how.listeners)
+        # Listeners first: what a user's file raises is to leave everything as it was.
+        with listening(jobs, how.listeners) as listeners:
+            store, starts = _ready(jobs, experts_dir, how)
+            for job in jobs:
+                rundir.claim(job.out, job.stored, overwrite=how.overwrite)
+                say_where(job.problem, job.out)
+        outcomes = distil(jobs, starts, store, how.should_stop, listeners)
         shared = (time.monotonic() - how.began) / len(jobs)
         for job, outcome in zip(jobs, outcomes, strict=True):
             judging = time.monotonic()

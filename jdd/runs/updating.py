@@ -1,6 +1,7 @@
 """The updates of runs: what their loops are connected to."""
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ from jdd.runs.watch import Watch
 from jdd.synthetic import SyntheticSet
 
 MakeListener = Callable[[RunSettings, Path], Listener]
-"""makes the listener of a run from its settings and its directory"""
+"""makes the listener of a run from its settings and its directory, before the run writes there"""
 
 
 class Job(NamedTuple):
@@ -34,7 +35,7 @@ def distil(
     starts: Sequence[SyntheticSet],
     store: ExpertStore | None,
     should_stop: Callable[[], bool],
-    listeners: Sequence[MakeListener] = (),
+    listeners: Sequence[Sequence[Listener]],
 ) -> list[Outcome]:
     """Runs the loop of all jobs side by side, from the sets that they start with.
 
@@ -43,16 +44,15 @@ def distil(
       starts: the set of each.
       store: experts; None where the method needs none.
       should_stop: asked often; once it is true the states are stored and `Interrupted` raised.
-      listeners: what makes each run's further listeners.
+      listeners: each run's further ones.
     """
     first, settings = jobs[0].problem, jobs[0].problem.settings
     several = len(jobs) > 1
     with ProgressBar("updates") as bar:
         runs = []
-        for job, start in zip(jobs, starts, strict=True):
+        for job, start, own in zip(jobs, starts, listeners, strict=True):
             problem, is_first = job.problem, job is jobs[0]
             watch = Watch(job.out, problem, bar if is_first else None, several)
-            own = [make(problem.settings, job.out) for make in listeners]
             hooks = Hooks(
                 evaluate=validator(problem, should_stop),
                 segments=_segments(problem, store),
@@ -60,12 +60,33 @@ def distil(
                 should_stop=should_stop,
             )
             runs.append(Start(start, randomness.key(problem.settings.seed, "method"), hooks))
-            _say_where(problem, job.out)
         loop = Loop(settings.iterations, settings.evaluation.eval_every, settings.loop.chunk)
         return distill_many(first.method, runs, first.real_data(), loop)
 
 
-def _say_where(problem: Problem, out: Path) -> None:
+@contextlib.contextmanager
+def listening(
+    jobs: Sequence[Job], makers: Sequence[MakeListener]
+) -> Iterator[list[list[Listener]]]:
+    """Each run's further listeners, which are told that it ends where the block raises.
+
+    Raises:
+      UserError: what a user's file raises when it makes one.
+    """
+    made: list[list[Listener]] = [[] for _ in jobs]
+    try:
+        for job, own in zip(jobs, made, strict=True):
+            for make in makers:
+                own.append(make(job.problem.settings, job.out))
+        yield made
+    except BaseException:
+        for listener in (each for own in made for each in own):
+            listener.ended(None)
+        raise
+
+
+def say_where(problem: Problem, out: Path) -> None:
+    """Says where a run resumes; raises `UserError` where its state is beyond its iterations."""
     iterations = problem.settings.iterations
     states = checkpoints.StateCheckpoints(out / "state").iterations()
     if states and states[-1] <= iterations:

@@ -1,10 +1,11 @@
 """Finished sets that are kept in the repository, by name."""
 
+import difflib
 import re
 from pathlib import Path
 
 from jdd import data
-from jdd.errors import UserError, nearest
+from jdd.errors import UserError
 
 SETS = Path(__file__).resolve().parents[2] / "checkpoints" / "sets"
 _NAME = re.compile(r"([a-z0-9_]+)/([a-z0-9_-]+)")
@@ -22,8 +23,10 @@ def resolve(path: str | Path) -> Path:
     Raises:
       UserError: it is a name by its form, and there is no such set.
     """
+    if Path(path).name == "last" and str(Path(path).parent) in names() and not Path(path).exists():
+        raise UserError(f"{path}: a ready set has its best alone, not its last")
     name = re.fullmatch(_NAME, str(path))
-    if name is None or Path(path).exists() or name[1] not in data.names():
+    if name is None or Path(path).exists() or not _dataset(name[1]):
         return Path(path)
     if not SETS.is_dir():
         raise UserError(
@@ -31,7 +34,24 @@ def resolve(path: str | Path) -> Path:
             "are in checkpoints/sets/ of its repository"
         )
     if str(path) not in names():
+        first, *more = nearest(str(path))
         raise UserError(
-            f"{path}: no such directory, and no ready set: {nearest(str(path), names())}"
+            f"{path}: no such directory, and no ready set: did you mean '{first}'? others near are "
+            f"{', '.join(more)}; docs/index.md lists all"
         )
     return SETS / str(path)
+
+
+def nearest(name: str) -> list[str]:
+    """The three ready sets nearest to a name: of its dataset first, of these of its method."""
+    dataset, _, rest = name.partition("/")
+    begins = f"{_dataset(dataset)}/"
+    method = begins + rest.partition("-")[0] + "-"
+    near = difflib.get_close_matches(begins + rest, names(), n=len(names()), cutoff=0.0)
+    ranked = sorted(near, key=lambda each: (not each.startswith(begins), method not in each))
+    return ranked[:3]
+
+
+def _dataset(name: str) -> str:
+    """The dataset that a name is of, or nearly; empty where it is near to none."""
+    return next(iter(difflib.get_close_matches(name, data.names(), n=1, cutoff=0.75)), "")

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from PIL import Image
 from jdd import SyntheticSet, checkpoints, locks
 from jdd.cli import distill, evaluate, train_experts
 from jdd.distillation import Look
+from jdd.errors import Interrupted
 from jdd.report.run import summary
 from jdd.runs import RunResult, problem
 from jdd.runs.directory import data_dir_of
@@ -24,6 +26,19 @@ def stored(directory):
 @pytest.fixture
 def copied(finished, tmp_path):
     return shutil.copytree(finished.out, tmp_path / "run")
+
+
+def test_what_a_run_finds_in_data_of_one_s_own_is_said_first(tmp_path, monkeypatch, capfd):
+    images, labels = np.arange(30 * 64, dtype=np.uint8).reshape(30, 8, 8), np.arange(30) % 6
+    np.savez(tmp_path / "own.npz", images=images, labels=labels)
+
+    def stops(*_):
+        raise Interrupted("nothing was begun")
+
+    monkeypatch.setattr(sys.modules["jdd.runs.run"], "_make", stops)
+    own = ("--method", "dm", "--dataset", f"arrays:{tmp_path / 'own.npz'}", "--depth", 2)
+    _, _, err = call(distill.main, capfd, *own, "--out", tmp_path / "run")
+    assert err[1].endswith("npz: 6 classes (0, 1, 2, 3, 4, …), 24 training and 6 test images")
 
 
 def test_what_a_run_leaves(finished):

@@ -18,8 +18,9 @@ from jdd.cli import distill
 from jdd.distillation import Listener, Listeners
 from jdd.errors import Interrupted, UserError
 from jdd.report import console
+from jdd.runs import Selection, build, run
 from jdd.runs.watch import Watch
-from tests.cli.running import SMALL, call, json_lines
+from tests.cli.running import SMALL, call, content, json_lines
 from tests.test_distillation import go, rows
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "own_listener.py"
@@ -209,6 +210,42 @@ def listener(settings, out): return {made}
     ("made", "words"),
     [
         ("Own(settings, out)", "mine.py, line 3: AttributeError: "),
+        ("None", "mine.py: its listener(settings, out) returned None, no jdd.distillation.Lis"),
+    ],
+)
+def test_one_that_cannot_be_made_leaves_everything_as_it_was(
+    tmp_path, finished, capfd, made, words
+):
+    mine, out = tmp_path / "mine.py", shutil.copytree(finished.out, tmp_path / "run")
+    mine.write_text(FAULTY.format(made=made))
+    before = content(out)
+    for place, flags in ((out, ["--overwrite"]), (tmp_path / "new", [])):
+        command = [*SMALL, "--seed", 1, "--out", place, *flags, "--listener", mine]
+        code, _, err = call(distill.main, capfd, *command)
+        assert code == 2 and words in err[-1] and not any("Traceback" in line for line in err)
+    assert {name: text for name, text in content(out).items() if name != ".lock"} == {
+        name: text for name, text in before.items() if name != ".lock"
+    }
+    assert [path.name for path in (tmp_path / "new").iterdir()] == [".lock"]
+    assert not (tmp_path / "experts").exists()
+
+
+def test_one_is_told_where_a_run_ends_before_its_first_update(tmp_path, monkeypatch):
+    told = []
+
+    def fails(*_):
+        raise UserError("no experts")
+
+    monkeypatch.setattr(sys.modules["jdd.runs.run"], "_ready", fails)
+    settings = build(Selection("random", "digits", preset="quick"))
+    with pytest.raises(UserError, match="no experts"):
+        run(settings, tmp_path / "run", listeners=[lambda *_: Told(told, "a")])
+    assert told == [("a", "ended", None)]
+
+
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
         ("type('None', (Listener,), {'began': lambda self, at: None})()", "mine.py: TypeError: "),
     ],
 )

@@ -5,19 +5,31 @@ import re
 import shlex
 import shutil
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests.cli.running import OLD_RUN, ROOT, call, content
 from tests.interop import fakes
 
 # Script and arguments, then what the line must name: the flag (or RUN, which is none), and what to
-# write in its place. RUN is a finished run, file a file, empty and mine directories.
+# write in its place. RUN is a finished run, file a file, empty, mine and own directories.
 WRONG = """
 distill --dataset digits --data-dir none | --data-dir none: it does not exist
 distill --dataset digits --data-dir file | --data-dir file: it is a file, name a directory
 distill --dataset mnist --data-dir empty | --data-dir empty: no mnist there (it is empty)
 distill --dataset mhist | mhist cannot be downloaded: say where it lies with --data-dir
 distill --dataset folder:none | --dataset folder:none: it does not exist; the path is relative to
+distill --dataset images --data-dir own | --dataset 'images': a directory of images is folder:images
+distill --dataset ./own/image | --dataset './own/image': own/image does not exist; folder:PATH is a
+distill --dataset ~no_one/x | --dataset '~no_one/x': ~no_one/x does not exist; folder:PATH is a dir
+distill --dataset arrays.npz --data-dir own | --dataset 'arrays.npz': a file of arrays is arrays:arr
+distill --dataset folder:own/arrays.npz | it is a file; of arrays it is --dataset arrays:/
+distill --dataset arrays:own | own is a directory: of images it is --dataset folder:/
+distill --dataset folder:own/images | --dataset folder:own/images: Testing, Training in it hold fold
+distill --dataset folder:own | --dataset folder:own: images in it hold folders and no image
+distill --dataset arrays:own/arrays.npz | --dataset arrays:own/arrays.npz: no training image is of
+distill --dataset arrays:own/few.npz | --dataset arrays:own/few.npz: cannot hold out 1 of 2 images
 distill --dataset folder: | --dataset: a path is needed, as in folder:PATH
 report RUN --out x.html | --out x.html: one run's page is
 distill --dataset folder:empty | --dataset folder:empty: no folders in it: one a class is needed
@@ -69,6 +81,7 @@ evaluate none | none does not exist: give a run's directory or its synthetic/ fo
 evaluate file | file is a file: give a run's directory or its synthetic/ folder
 evaluate empty | empty holds no checkpoint, or one that was cut off: name a run's directory
 evaluate RUN --data-dir none | --data-dir none: it does not exist
+evaluate RUN --full-data-epochs 3 | --full-data-epochs 3: give --measures too
 evaluate RUN --preset fast | --preset 'fast': choose from paper, quick
 evaluate RUN --learning-rate 0 | --learning-rate 0.0: it must be above 0
 evaluate RUN --devices 99 | --devices 99: JAX finds 1 here
@@ -165,6 +178,12 @@ def place(tmp_path_factory):
     (base / "empty").mkdir()
     (base / "mine").mkdir()
     (base / "mine" / "settings.json").write_text("{}")
+    for folder in ("Training/cat", "Testing/cat"):
+        (base / "own" / "images" / folder).mkdir(parents=True)
+        Image.new("L", (8, 8)).save(base / "own" / "images" / folder / "a.png")
+    images = np.zeros((9, 8, 8), np.uint8)
+    np.savez(base / "own" / "arrays.npz", images=images, labels=np.arange(9) % 2 * 2)
+    np.savez(base / "own" / "few.npz", images=images[:2], labels=np.arange(2))
     fakes.frepo(base)
     (base / "checkpoint_46.8").rename(base / "flax")
     return base

@@ -48,6 +48,7 @@ def test_without_one_it_is_drawn_by_class_and_classes_are_numbers(write):
     [
         ({"images": None}, "no array 'images' in it, but labels"),
         ({"images": np.zeros((30, 5, 4, 3))}, r"images are float64 \(30, 5, 4, 3\): uint8"),
+        ({"images": np.zeros((30, 5, 4))}, r"images are float64 \(30, 5, 4\): uint8"),
         ({"images": np.zeros((30, 5, 4, 2), np.uint8)}, "uint8"),
         ({"labels": np.zeros(30)}, "labels are float64"),
         ({"labels": np.arange(29)}, "30 images, but 29 labels"),

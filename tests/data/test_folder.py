@@ -59,6 +59,18 @@ def test_the_middle_square_is_taken(pets):
     assert found.test.images[0, :, 0, 0].min() > 150  # its edge, which bilinear scaling mixes
 
 
+def test_folders_within_classes_are_no_splits(pets):
+    for split in ("train", "test"):
+        for name in COLOURS:
+            place = pets / split / name
+            place.rename(pets / "moved")
+            place.mkdir()
+            (pets / "moved").rename(place / "first")
+    found = data.load(f"folder:{pets}")
+    assert found.class_names == ("cat", "dog", "eel")
+    assert str(found) == "3 classes (cat, dog, eel), 6 training and 3 test images"
+
+
 def test_val_stands_in_for_test(pets):
     (pets / "test").rename(pets / "val")
     assert len(data.load(f"folder:{pets}").test) == 3
@@ -68,6 +80,7 @@ def test_val_stands_in_for_test(pets):
     ("harm", "words"),
     [
         (lambda pets: (pets / "train").rename(pets / "tr"), "no train/ in it, but test/"),
+        (lambda pets: (pets / "train" / "fox").mkdir(), "no training image is of class 'fox'$"),
         (lambda pets: (pets / "test" / "fox").mkdir(), "test/fox: there is no such class in"),
         (
             lambda pets: (pets / "test" / "dog" / "x.png").write_text("x"),
