@@ -6,6 +6,7 @@ them, but on fractions of 1, so that both lie in [0, 1].
 
 import dataclasses
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,7 +84,7 @@ def measure(
     full_data_recipe: Recipe,
     seed: int = 0,
     networks: int = 5,
-    progress: Progress | None = None,
+    progress: Callable[[str], Progress] | None = None,
 ) -> Measures:
     """Trains the networks that `Measures` compares.
 
@@ -97,7 +98,8 @@ def measure(
       full_data_recipe: how one network is trained on all real images.
       seed: of networks and of the random images.
       networks: fresh ones behind each accuracy.
-      progress: told the epochs done and in all, for each of the accuracies.
+      progress: called with what networks are trained on next; what it returns is told the epochs
+        done and in all.
 
     Raises:
       UserError: the set is not of this dataset as loaded.
@@ -112,17 +114,18 @@ def measure(
     random = _random(made, dataset, network, teacher, seed)
     hard = DeviceData(made.images, made.hard_labels())
 
-    def accuracy(how: Recipe, data: DeviceData) -> Accuracy:
+    def accuracy(words: str, how: Recipe, data: DeviceData) -> Accuracy:
         key, rate = randomness.key(seed, "test"), made.learning_rate
-        return train_and_test(network, how, data, test, key, networks, rate, progress)
+        told = None if progress is None else progress(words)
+        return train_and_test(network, how, data, test, key, networks, rate, told)
 
-    own = accuracy(recipe, made.data())
+    own = accuracy("the set", recipe, made.data())
     return Measures(
         own=own,
-        hard=own if made.labels.ndim == 1 else accuracy(recipe, hard),
-        without_augmentation=accuracy(plain, made.data()),
-        random=accuracy(recipe, random),
-        random_without_augmentation=accuracy(plain, random),
+        hard=own if made.labels.ndim == 1 else accuracy("the set, hard labels", recipe, hard),
+        without_augmentation=accuracy("the set, no augmentation", plain, made.data()),
+        random=accuracy("random real images", recipe, random),
+        random_without_augmentation=accuracy("random real images, no augmentation", plain, random),
         full_data=full_data,
     )
 

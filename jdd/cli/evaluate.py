@@ -1,6 +1,7 @@
 """`evaluate.py RUN`: trains fresh networks on a stored set and tests them on real images."""
 
 import dataclasses
+import functools
 import time
 from collections.abc import Sequence
 
@@ -82,7 +83,7 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
                 how.full_data_recipe(recipe.network, recipe.options),
                 chosen_seed,
                 args.networks,
-                bar.callback(should_stop),
+                functools.partial(bar.callback, should_stop),
             )
     if not distributed.is_primary():
         return

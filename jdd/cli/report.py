@@ -6,7 +6,7 @@ from pathlib import Path
 from jdd.cli import flags
 from jdd.cli.parser import Parser
 from jdd.cli.program import Stopper, print_json, run_script
-from jdd.errors import SettingError
+from jdd.errors import SettingError, UserError
 
 DESCRIPTION = (
     "Writes a page in HTML, of one file. Of one run: report.html in its directory, with the set as "
@@ -27,7 +27,8 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
         "runs",
         metavar="RUN",
         nargs="+",
-        help="a run's directory; for several, also a result.json or a directory to look in",
+        help="a run's directory; for several, also a result.json, a directory to look in, or a "
+        "ready set's name (mnist/dm-ipc1)",
     )
     parser.add_argument(
         "--out",
@@ -37,17 +38,21 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     flags.add_json(parser)
     args = parser.parse_args(arguments)
 
-    from jdd.report import results, web
+    from jdd.report import results, several, web
     from jdd.runs import RunResult
+    from jdd.synthetic import ready
 
-    single = Path(args.runs[0])
-    if len(args.runs) == 1 and (single / "result.json").is_file():
+    places = [str(ready.resolve(run)) for run in args.runs]
+    single = Path(places[0])
+    if len(places) == 1 and (single / "result.json").is_file():
         if args.out:
             raise SettingError("out", args.out, f"one run's page is {single / web.NAME}")
+        if ready.SETS in single.resolve().parents:
+            raise UserError(f"{single} is a ready set: name a run, or several to compare")
         path = web.write_run(single)
     else:
-        found = [RunResult.load(path) for path in results.find(args.runs)]
-        path = web.write_several(found, Path(args.out or web.NAME))
+        found = [RunResult.load(path) for path in results.find(places)]
+        path = several.write_several(found, Path(args.out or web.NAME))
     print(path)
     if args.json:
         print_json({"path": str(path)})

@@ -1,15 +1,17 @@
 """Line and scatter charts as places on a page, for templates to draw as SVG."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 _WIDTH, _HEIGHT = 460, 250
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 440, 24, 205
+_LETTER, _DOT = 6.6, 5  # width of a letter, about; half of a dot with what is around it
 
 
 class Point(NamedTuple):
-    """A measured point; `name` is written next to it, `words` are shown when it is pointed at."""
+    """A measured point; `name` is written next to it where there is room, `words` are shown when it
+    is pointed at."""
 
     x: float
     y: float
@@ -24,6 +26,15 @@ class Tick(NamedTuple):
     text: str
 
 
+class Name(NamedTuple):
+    """A point's name where there is room for it; `anchor` as SVG's `text-anchor`."""
+
+    x: float
+    y: float
+    anchor: str
+    text: str
+
+
 class Chart(NamedTuple):
     """What a template needs; places are in the units of its view box."""
 
@@ -31,6 +42,7 @@ class Chart(NamedTuple):
     x_label: str
     y_label: str
     points: list[Point]
+    names: list[Name]
     x_ticks: list[Tick]
     y_ticks: list[Tick]
     joined: bool
@@ -84,9 +96,46 @@ def chart(
     else:
         marks = _ticks(x_low, x_high)
     x_ticks = [Tick(place_x(v), _number(10**v if logarithmic else v)) for v in marks]
-    y_ticks = [Tick(place_y(v), _number(v)) for v in _ticks(y_low, y_high)]
+    most = 100 if y_label.endswith("%") else math.inf
+    y_ticks = [Tick(place_y(v), _number(v)) for v in _ticks(y_low, y_high) if v <= most]
     words = f"{y_label} against {x_label}"
-    return Chart(words, x_label, y_label, placed, x_ticks, y_ticks, joined, dots)
+    return Chart(words, x_label, y_label, placed, _names(placed), x_ticks, y_ticks, joined, dots)
+
+
+def _names(points: Sequence[Point]) -> list[Name]:
+    """The points' names, next to their dots; those without room for one are left out."""
+    taken = [(p.x - _DOT, p.y - _DOT, p.x + _DOT, p.y + _DOT) for p in points]
+    found = []
+    for point in points:
+        for name in _beside(point) if point.name else ():
+            box = _box(name)
+            is_inside = box[0] >= _LEFT and box[2] <= _WIDTH and box[1] >= _TOP - 8
+            is_inside &= box[3] <= _BOTTOM + 4  # above the axis
+            if is_inside and not any(_overlap(box, other) for other in taken):
+                found.append(name)
+                taken.append(box)
+                break
+    return found
+
+
+def _beside(point: Point) -> Iterator[Name]:
+    """Where a point's name may be, the best place first."""
+    for dy in (4, -8, 15):
+        yield Name(round(point.x + 8, 1), round(point.y + dy, 1), "start", point.name)
+        yield Name(round(point.x - 8, 1), round(point.y + dy, 1), "end", point.name)
+    for dy in (-9, 18):
+        yield Name(point.x, round(point.y + dy, 1), "middle", point.name)
+
+
+def _box(name: Name) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom of a name, about."""
+    width = _LETTER * len(name.text)
+    left = name.x - width * {"start": 0.0, "middle": 0.5, "end": 1.0}[name.anchor]
+    return left, name.y - 10, left + width, name.y + 3
+
+
+def _overlap(one: Sequence[float], other: Sequence[float]) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
 def _range(values: Sequence[float]) -> tuple[float, float]:

@@ -124,14 +124,17 @@ class ProgressBar:
         each = (now - since) / (done - first)
         return f"{words}, {each:.3g} s each, {duration(each * (total - done))} left"
 
-    def callback(self, should_stop: Callable[[], bool]) -> Callable[[int, int], None]:
-        """For work that reports (done, total): shows it, and ends it where it should stop.
+    def callback(
+        self, should_stop: Callable[[], bool], text: str = ""
+    ) -> Callable[[int, int], None]:
+        """For work that reports (done, total): shows it with a text, and ends it where it should
+        stop.
 
         The callable raises `Interrupted` once `should_stop()` is true.
         """
 
         def progress(done: int, total: int) -> None:
-            self.at(done, total)
+            self.at(done, total, text)
             if should_stop():
                 raise Interrupted
 

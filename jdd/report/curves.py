@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from jdd.report import plots
-from jdd.report.results import grouped
+from jdd.report.results import grouped, stored
 from jdd.runs.result import RunResult
 
 _BEST_OF = "validation accuracy so far, %"
@@ -58,7 +58,7 @@ def choice(results: Sequence[RunResult]) -> Figure | None:
             continue
         accuracy = 100 * float(np.mean([v for run in group for v in run.best.accuracy.values]))
         minutes = max(run.minutes for run in group)
-        against = {_STORED: first.stored() or 0, _MINUTES: minutes}
+        against = {_STORED: stored(first) or 0, _MINUTES: minutes}
         row = rows.setdefault(first.dataset, {_STORED: {}, _MINUTES: {}})
         for what, x in against.items():
             if x > 0:  # not known; or random images, which take no time

@@ -1,6 +1,7 @@
 """A synthetic set as a picture."""
 
 import contextlib
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def captioned(synthetic: SyntheticSet, preprocess: Preprocess, words: str) -> Im
     """`grid` with the classes' names, and a line of words above."""
     picture = grid(synthetic, preprocess)
     names, across = synthetic.info.class_names, _across(synthetic)
-    font = ImageFont.load_default(_LETTERS)
+    font = _font()
     longest = max(font.getlength(name) for name in names)
     left = 0 if across else min(_MOST_LEFT, int(longest) + 2 * _GAP)
     top = _LINE * (1 + across)
@@ -77,6 +78,21 @@ def captioned(synthetic: SyntheticSet, preprocess: Preprocess, words: str) -> Im
         room = each // len(names) - _GAP if across else left - _GAP
         draw.text(at, _cut(name, font, room), fill="black", font=font)
     return sheet
+
+
+@functools.cache
+def _font() -> Any:
+    """One that has the letters of most languages: matplotlib's, as Pillow's has Latin ones alone.
+
+    Where matplotlib came without fonts, Pillow's.
+    """
+    import matplotlib
+
+    path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+    try:
+        return ImageFont.truetype(str(path), _LETTERS)
+    except OSError:
+        return ImageFont.load_default(_LETTERS)
 
 
 def _cut(name: str, font: Any, room: float) -> str:

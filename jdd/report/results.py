@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from jdd.data.shapes import SHAPES
 from jdd.errors import UserError
 from jdd.report.outcome import percent, table
 from jdd.runs.result import RunResult
@@ -41,6 +42,10 @@ _COLUMNS = (
     *("#", "method", "images per class", "accuracy", "between sets", "plain", "random", "paper"),
     *("stored", "iterations", "minutes"),
 )
+
+# Methods whose sets had hard labels before results said what is stored; mtt's had a step size, too.
+_HARD_LABELS = {"random", "herding", "k_center", "dc", "dsa", "dm", "datadam", "mtt"}
+_OTHER_STORAGE = ("--image-size", "--factor", "--decoder")
 
 # Accuracy at 1, 10 and 50 images per class, %; whose figures, and of which set.
 _COUNTS = (1, 10, 50)
@@ -161,8 +166,23 @@ def _paper(result: RunResult) -> str:
     return "–" if reported is None else f"{reported} ({kind})"
 
 
+def stored(result: RunResult) -> int | None:
+    """How many numbers a run stores; None where that is not known.
+
+    Older results do not say it. Theirs are pixels, unless their command says otherwise.
+    """
+    if result.storage or result.method not in _HARD_LABELS or result.dataset not in SHAPES:
+        return result.stored()
+    if result.init not in ("real", "noise") or not result.command:
+        return None
+    if any(flag in result.command for flag in _OTHER_STORAGE):
+        return None
+    shape = SHAPES[result.dataset]
+    return result.images * shape.side**2 * shape.channels + (result.method == "mtt")
+
+
 def _stored(result: RunResult) -> str:
-    numbers, labels = result.stored(), result.stored("labels")
+    numbers, labels = stored(result), result.stored("labels")
     if numbers is None:
         return "–"
     return f"{numbers:,}" + (f" ({labels:,})" if labels else "")

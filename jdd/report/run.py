@@ -34,7 +34,7 @@ def summary(result: RunResult, out: Path) -> str:
         [
             f"test accuracy of fresh networks ({result.network}) trained on",
             *aligned(rows),
-            *_stored(result.stored(), result.stored("labels")),
+            *_stored(result),
             *_what_went_wrong(result),
             f"pictures: {out / 'images'}",
             f"set: {out / 'synthetic'}",
@@ -43,11 +43,13 @@ def summary(result: RunResult, out: Path) -> str:
     )
 
 
-def _stored(numbers: int | None, labels: int | None) -> list[str]:
+def _stored(result: RunResult) -> list[str]:
     """A line about what a set stores; none where it is not known."""
+    numbers, labels = result.stored(), result.stored("labels")
     if numbers is None:
         return []
-    return [f"stored: {storage_in_words(numbers, labels or 0)}"]
+    decoder = str(result.storage.get("decoder"))
+    return [f"stored: {storage_in_words(numbers, labels or 0, decoder)}"]
 
 
 def _what_went_wrong(result: RunResult) -> list[str]:
@@ -130,7 +132,7 @@ def evaluated(
         f"{place}: {info.method} on {info.dataset}, {info.ipc} per class\n"
         f"  {accuracy} of {test_images} test images, {count} fresh network{'s' * (count > 1)} "
         f"({recipe.network})\n"
-        f"  stored: {storage_in_words(stored.numbers, stored.label_numbers)}"
+        f"  stored: {stored.storage_in_words()}"
     )
 
 

@@ -1,8 +1,7 @@
-"""A run, or several, as one HTML page that needs no network: `report.html`."""
+"""A run as one HTML page that needs no network: `report.html`."""
 
 import base64
-import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,16 +9,17 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from jdd import files
 from jdd.errors import UserError
-from jdd.methods import registry
 from jdd.report.charts import Point, chart
+from jdd.report.commands import commands
 from jdd.report.console import duration
+from jdd.report.origins import origins
 from jdd.runs.directory import read_settings
 from jdd.runs.result import RunResult
 
 NAME = "report.html"
 _LOSS = ("iteration", "loss")
 _MOST_FRAMES, _MOST_POINTS = 40, 300
-_OF_EXPERTS = ("experts", "difficulty")  # settings that a run without experts has, too
+_LEAST, _WIDEST = 0.85, 10_000  # of its width, a picture is shown with; pixels
 
 
 class Frame(NamedTuple):
@@ -27,6 +27,12 @@ class Frame(NamedTuple):
 
     source: str
     words: str
+    least: int  # pixels of its width that its letters need
+
+
+def counted(count: int, what: str) -> str:
+    """Such as "1 fresh network" or "1,000 updates"."""
+    return f"{count:,} {what}{'s' * (count != 1)}"
 
 
 def write_run(out: Path) -> Path:
@@ -36,7 +42,9 @@ def write_run(out: Path) -> Path:
       UserError: the run is not finished, or the page cannot be written.
     """
     result = RunResult.load(out / "result.json")
-    settings = dict(read_settings(out / "settings.json"))
+    settings = read_settings(out / "settings.json")
+    stored = settings.get("places")
+    places: Mapping[str, Any] = stored if isinstance(stored, Mapping) else {}
     charts = [
         chart(
             [
@@ -48,24 +56,27 @@ def write_run(out: Path) -> Path:
         ),
         chart(_losses(out / "metrics.jsonl"), "updates", "loss", dots=False),
     ]
-    return _write(
+    return write(
         out / NAME,
         "run.html.j2",
-        title=_title(result),
+        title=title(result),
         facts=[
-            f"{result.images} stored images", f"from {result.init}", f"preset {result.preset}",
-            f"seed {result.seed}", result.machine, f"jdd {result.version}", result.date,
+            counted(result.images, "stored image"), f"from {result.init}",
+            f"preset {result.preset}", f"seed {result.seed}", result.machine,
+            f"jdd {result.version}", result.date,
         ],
         accuracy=str(result.best.accuracy),
-        networks=len(result.best.accuracy.values),
+        networks=counted(len(result.best.accuracy.values), "fresh network"),
         network=result.network,
         note=result.note,
         frames=[frame._asdict() for frame in _frames(out / "images", result)],
-        charts=[made for made in charts if made is not None],
+        charts=[made for made in charts if made is not None and len(made.points) > 1],
         compared=list(_compared(result)),
         cost=list(_cost(result)),
-        commands=list(_commands(result, out)),
-        settings=list(_settings(settings, result)),
+        here=str(Path.cwd()),
+        commands=list(commands(result, places, out)),
+        places=list(_places(settings, places, out)),
+        settings=[origin._asdict() for origin in origins(settings, result)],
     )  # fmt: skip
 
 
@@ -77,51 +88,12 @@ def up_to_date(out: Path) -> Path:
     return write_run(out)
 
 
-def write_several(results: Sequence[RunResult], path: Path) -> Path:
-    """Writes a page that compares finished runs: a table to sort, two charts.
+def write(path: Path, template: str, **values: Any) -> Path:
+    """Fills a template, and gives the page's path back.
 
     Raises:
       UserError: the page cannot be written.
     """
-
-    def points(x: Any) -> list[Point]:
-        return [
-            Point(
-                x(run),
-                100 * run.best.accuracy.mean,
-                f"{_title(run)}: {run.best.accuracy}",
-                run.method,
-            )
-            for run in results
-        ]
-
-    scatter = {"joined": False, "logarithmic": True}
-    charts = [
-        chart(
-            points(lambda r: 60 * r.minutes), "seconds of distilling", "test accuracy, %", **scatter
-        ),
-        chart(
-            points(lambda r: r.stored() or 0),
-            "numbers stored",
-            "test accuracy, %",
-            **scatter,
-        ),
-    ]
-    names = ("method", "dataset", "images per class", "seed", "accuracy", "random", "plain",
-             "minutes", "numbers stored", "command")  # fmt: skip
-    rows = [list(_row(run)) for run in results]
-    numbers = [cell["kind"].startswith("number") for cell in rows[0]]
-    return _write(
-        path,
-        "several.html.j2",
-        title=f"{len(results)} runs",
-        charts=[made for made in charts if made is not None],
-        heads=[{"name": n, "number": number} for n, number in zip(names, numbers, strict=True)],
-        rows=rows,
-    )
-
-
-def _write(path: Path, template: str, **values: Any) -> Path:
     environment = Environment(
         loader=PackageLoader("jdd.report"), autoescape=True, undefined=StrictUndefined
     )
@@ -133,13 +105,16 @@ def _write(path: Path, template: str, **values: Any) -> Path:
     return path
 
 
-def _title(result: RunResult) -> str:
-    return f"{result.method} on {result.dataset}, {result.ipc} per class"
+def title(result: RunResult) -> str:
+    """Such as "dm, factor 2 on mnist, 10 per class"."""
+    return f"{result.label} on {result.dataset}, {result.ipc} per class"
 
 
 def _frames(folder: Path, result: RunResult) -> list[Frame]:
     """The pictures at each evaluation, thinned out, and the best set's last."""
     paths = sorted(path for path in folder.glob("*.png") if path.stem.isdigit())
+    if not result.iterations:  # what was chosen at once is the best set
+        paths = []
     step = -(-len(paths) // _MOST_FRAMES) or 1
     known = {look.iteration: look.accuracy for look in result.curve}
     frames = []
@@ -148,14 +123,18 @@ def _frames(folder: Path, result: RunResult) -> list[Frame]:
         words = f"iteration {int(path.stem)}"
         if accuracy is not None:
             words += f": {100 * accuracy:.1f} % on validation"
-        frames.append(Frame(_embedded(path), words))
+        frames.append(_frame(path, words))
     if (folder / "best.png").is_file():
-        frames.append(Frame(_embedded(folder / "best.png"), f"best: {result.best.accuracy}"))
+        words = f"{'best: ' if result.iterations else ''}{result.best.accuracy} on test images"
+        frames.append(_frame(folder / "best.png", words))
     return frames
 
 
-def _embedded(path: Path) -> str:
-    return "data:image/png;base64," + base64.b64encode(files.read_bytes(path)).decode()
+def _frame(path: Path, words: str) -> Frame:
+    content = files.read_bytes(path)
+    width = int.from_bytes(content[16:20])  # of a PNG
+    source = "data:image/png;base64," + base64.b64encode(content).decode()
+    return Frame(source, words, int(_LEAST * width) if width < _WIDEST else 0)
 
 
 def _losses(path: Path) -> list[Point]:
@@ -170,88 +149,48 @@ def _losses(path: Path) -> list[Point]:
 
 
 def _compared(result: RunResult) -> Iterator[tuple[str, str]]:
-    yield "the best set", str(result.best.accuracy)
+    best = "the best set" if result.iterations else "the set"
+    yield best, str(result.best.accuracy)
     if result.final.iteration != result.best.iteration:
         yield "the set of the last iteration", str(result.final.accuracy)
     if result.plain is not None:
-        yield "the best set, hard labels, no augmentation", str(result.plain)
+        yield f"{best}, hard labels, no augmentation", str(result.plain)
     if result.random is not None:
         yield "random real images in the same storage", str(result.random)
     if result.full_data is not None:
-        yield f"all {result.full_data_images} real images", str(result.full_data)
+        yield f"all {result.full_data_images:,} real images", str(result.full_data)
 
 
 def _cost(result: RunResult) -> Iterator[tuple[str, str]]:
     if result.expert_seconds:
         yield "training the experts", duration(result.expert_seconds)
     if result.curve:
-        yield f"{result.iterations} updates, with evaluations", duration(result.curve[-1].seconds)
+        work = counted(result.iterations, "update") if result.iterations else "choosing the images"
+        yield f"{work}, with evaluations", duration(result.curve[-1].seconds)
     yield "the whole command, when it ended the run", duration(result.seconds)
     stored = {
-        "numbers": "numbers stored",
+        "numbers": "numbers stored, for pixels or what stands for them, and labels",
         "labels": "of them soft labels",
         "images": "images that they decode to",
     }
     for what, words in stored.items():
-        if count := result.stored(what):
+        count = result.stored(what)
+        if count and (what, count) != ("images", result.images):
             yield words, f"{count:,}"
     if result.dropped_updates:
         yield "updates dropped", f"{result.dropped_updates:,}"
 
 
-def _commands(result: RunResult, out: Path) -> Iterator[tuple[str, str]]:
-    if result.command:
-        yield "The same run again:", result.command
-    place = shlex.quote(str(out))
-    yield (
-        "Evaluate the set with ten fresh networks:",
-        f"python bin/evaluate.py {place} --networks 10",
-    )
-    yield "Hand it to other programs:", f"python bin/export.py {place} --to set.npz"
-    yield "Load it in Python:", f"import jdd\n\nsynthetic = jdd.SyntheticSet.load({str(out)!r})"
-
-
-def _settings(settings: dict[str, Any], result: RunResult) -> Iterator[dict[str, str]]:
-    """Each setting with where it came from."""
-    given = {word.removeprefix("--no-").removeprefix("--").partition("=")[0].replace("-", "_")
-             for word in result.command.split() if word.startswith("--")}  # fmt: skip
-    try:
-        cell = registry.preset(result.preset, result.method, result.dataset, result.ipc)
-        preset = set(cell.values)
-        if registry.entry(result.method).settings().needs.segments is None:
-            settings = {name: value for name, value in settings.items() if name not in _OF_EXPERTS}
-    except UserError:  # a method or a preset that is not known any more
-        preset = set()
-    changed = result.note.partition(registry.SUITED)[2]
-    preset |= {word.partition(" ")[0] for word in changed.split(", ")}
-    for name, value in _flat(settings):
-        origin = "default"
-        if name in given:
-            origin = "command line"
-        elif name in preset:
-            origin = f"preset {result.preset}{', borrowed' if result.note else ''}"
-        yield {"name": name, "value": str(value), "origin": origin}
-
-
-def _flat(settings: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    for name, value in settings.items():
-        if isinstance(value, dict):
-            yield from _flat(value)
-        else:
-            yield name, value
-
-
-def _row(run: RunResult) -> Iterator[dict[str, Any]]:
-    """The cells of a run: what is shown, what it is sorted by, and how it is set."""
-    accuracy, numbers = run.best.accuracy, run.stored() or 0
-    yield {"text": run.method, "sort": run.method, "kind": "keep"}
-    yield {"text": run.dataset, "sort": run.dataset, "kind": "keep"}
-    yield {"text": run.ipc, "sort": run.ipc, "kind": "number"}
-    yield {"text": run.seed, "sort": run.seed, "kind": "number"}
-    yield {"text": str(accuracy), "sort": round(accuracy.mean, 5), "kind": "number keep"}
-    for other in (run.random, run.plain):
-        shown = "–" if other is None else f"{100 * other.mean:.1f} %"
-        yield {"text": shown, "sort": 0.0 if other is None else other.mean, "kind": "number keep"}
-    yield {"text": f"{run.minutes:.1f}", "sort": round(run.minutes, 3), "kind": "number"}
-    yield {"text": f"{numbers:,}" if numbers else "–", "sort": numbers, "kind": "number"}
-    yield {"text": run.command, "sort": run.command, "kind": "long"}
+def _places(
+    settings: Mapping[str, Any], places: Mapping[str, Any], out: Path
+) -> Iterator[tuple[str, str]]:
+    """Where the run and what it was made from are."""
+    yield "this run", str(out.resolve())
+    named = {"data_dir": "the data", "experts": "the experts"}
+    for name, words in named.items():
+        if name in places:
+            yield words, str(places[name])
+    for plugin in settings.get("plugins", ()):
+        yield "a plugin", str(plugin.get("path"))
+    if settings.get("fingerprint"):
+        yield "fingerprint of the training images", str(settings["fingerprint"])

@@ -13,7 +13,6 @@ from jdd.runs import directory as rundir
 from jdd.runs.judging import judge
 from jdd.runs.problem import Problem
 from jdd.runs.result import RunResult, machine
-from jdd.synthetic import storage_in_words
 
 
 def conclude(
@@ -29,10 +28,8 @@ def conclude(
     outcome.final.save(out / rundir.LAST, lambda: rundir.forget_result(out))
     result = judge(problem, outcome, should_stop)
     shown = result.best.accuracy.mean
-    words = (
-        f"best, at iteration {outcome.best_iteration}: {100 * shown:.1f} % on test images, "
-        + storage_in_words(outcome.best.numbers, outcome.best.label_numbers)
-    )
+    which = f"best, at iteration {outcome.best_iteration}: " if settings.iterations else ""
+    words = f"{which}{100 * shown:.1f} % on test images, {outcome.best.storage_in_words()}"
     preprocess = problem.dataset.preprocess
     pictures.save_picture(out / "images" / "best.png", outcome.best, preprocess, words)
     pictures.save_course(out / "images")

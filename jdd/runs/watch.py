@@ -27,7 +27,7 @@ class Watch(Listener):
         """Shows loss and, where there are any, step size and dropped updates."""
         text = self._loss = f"loss {rows[-1]['loss']:.4f}"
         if "learning_rate" in rows[-1]:
-            text += f" step size {rows[-1]['learning_rate']:.4f}"
+            text += f", step size {rows[-1]['learning_rate']:.4f}"
         if dropped := sum(row["dropped"] > 0 for row in rows):
             self._dropped += dropped
             warn(f"{self._whose}iteration {iteration}: {self._dropped} updates dropped so far")

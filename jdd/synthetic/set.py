@@ -234,6 +234,10 @@ class SyntheticSet:
         """How many of these are label logits: none where labels are hard."""
         return int(self.labels.size) if self.labels.ndim == 2 else 0
 
+    def storage_in_words(self) -> str:
+        """Such as "7,950 numbers (pixels, and 100 for soft labels)"."""
+        return storage_in_words(self.numbers, self.label_numbers, self.decoder.to_json()["name"])
+
     def by_class(self) -> "SyntheticSet":
         """The set with its storage and hard labels class by class, by the labels that it has."""
         if self.labels.ndim == 2:
@@ -258,9 +262,12 @@ class SyntheticSet:
         return np.asarray(self.hard_labels())
 
 
-def storage_in_words(numbers: int, labels: int) -> str:
-    """Such as "7,950 numbers, 100 of them soft labels"."""
-    return f"{numbers:,} numbers" + (f", {labels:,} of them soft labels" if labels else "")
+def storage_in_words(numbers: int, labels: int, decoder: str) -> str:
+    """Such as "7,950 numbers (pixels, and 100 for soft labels)"; `decoder` by either of its names,
+    that of a set or that of a run.
+    """
+    kind = {"dct": "coefficients"}.get(decoder, "pixels")
+    return f"{numbers:,} numbers ({kind}{f', and {labels:,} for soft labels' * bool(labels)})"
 
 
 def _problem(made: SyntheticSet) -> str | None:

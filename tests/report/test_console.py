@@ -28,3 +28,16 @@ def test_a_line_says_rate_and_time_left(monkeypatch, capsys):
         "  updates 40/600, loss 2",
         "  updates 60/600, 2.5 s each, 22.5 min left, loss 0.5",
     ]
+
+
+def test_a_callback_says_what_it_is_of(monkeypatch, capsys):
+    now = [100.0]
+    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
+    with console.ProgressBar("epochs") as bar:
+        for words in ("the set", "random real images"):
+            now[0] += 30
+            bar.callback(lambda: False, words)(30, 600)
+    assert capsys.readouterr().err.splitlines() == [
+        "  epochs 30/600, the set",
+        "  epochs 30/600, random real images",
+    ]
