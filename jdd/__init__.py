@@ -49,16 +49,8 @@ _MODULES = frozenset(
     (
         *("augment", "benchmarks", "data", "difficulty", "distillation", "evaluation", "experts"),
         *("interop", "losses", "methods", "networks", "ops", "plugins", "preprocessing", "report"),
-        *(
-            "measures",
-            "runs",
-            "settings",
-            "sharding",
-            "synthetic",
-            "tasks",
-            "training",
-            "unrolling",
-        ),
+        "measures",
+        *("runs", "settings", "sharding", "synthetic", "tasks", "training", "unrolling"),
     )
 )
 
