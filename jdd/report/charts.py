@@ -120,7 +120,7 @@ def _names(points: Sequence[Point]) -> list[Name]:
 
 def _beside(point: Point) -> Iterator[Name]:
     """Where a point's name may be, the best place first."""
-    for dy in (4, -8, 15):
+    for dy in (4, -8, 15, -15):
         yield Name(round(point.x + 8, 1), round(point.y + dy, 1), "start", point.name)
         yield Name(round(point.x - 8, 1), round(point.y + dy, 1), "end", point.name)
     for dy in (-9, 18):
