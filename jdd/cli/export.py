@@ -4,15 +4,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jdd.cli import flags
-from jdd.cli.parser import Parser
+from jdd.cli.parser import Parser, in_flags
 from jdd.cli.platform import tune_xla
 from jdd.cli.program import Stopper, print_json, run_script
 from jdd.errors import UserError
 
 DESCRIPTION = (
     "Writes a stored set in a format that other programs read, with a README that says how to load "
-    "it and train on it, and a train.py for PyTorch. The real data is needed only for the pictures "
-    "of a set with ZCA, where the cache directory has no whitening of its images."
+    "it and train on it, and a train.py for PyTorch. The real data is needed only for the pixels "
+    "of a set with ZCA, where the cache directory has no whitening of its images; formats other "
+    "than png are written without pixels where the data is missing, too."
 )
 
 
@@ -52,18 +53,28 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
 
     if args.which not in ("best", "last"):
         raise UserError(f"`which` '{args.which}': best or last")
+    kind = interop.format_of(Path(args.to), args.format)
     flags.load_plugins(args)
     place = Path(args.set) / LAST if args.which == "last" else args.set
     stored = read_set(place)
     preprocess = preprocessing.from_spec(stored.info.preprocessing)
-    if preprocess is None:
-        preprocess = dataset_of(stored, place, args.data_dir).preprocess
+    without = ""
+    if preprocess is None and kind in interop.WITH_PIXELS:
+        try:
+            preprocess = dataset_of(stored, place, args.data_dir).preprocess
+        except UserError as error:
+            why = str(error).removeprefix("`dataset` ")  # which is no flag of this script
+            if kind == "png":
+                raise interop.no_pixels(stored, why) from None
+            without = f"without pixels: they need {interop.lacking(stored)} ({in_flags(why)})"
     result = None
     figures = ready.resolve(args.set) / "result.json"
     if args.which == "best" and figures.is_file():
         result = RunResult.load(figures)
-    path = interop.export(stored, preprocess, Path(args.to), args.format, result)
+    path = interop.export(stored, preprocess, Path(args.to), kind, result)
     count = stored.images.shape[0]
     print(f"{count} images of {stored.info.dataset}: {path}")
+    if without:
+        print(without)
     if args.json:
         print_json({"path": str(path), "images": count, "dataset": stored.info.dataset})

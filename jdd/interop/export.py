@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from PIL import Image
 
-from jdd import files
+from jdd import files, preprocessing
 from jdd.errors import SettingError, UserError, nearest
 from jdd.files import atomic_replace
 from jdd.interop import guide
@@ -22,11 +22,13 @@ from jdd.preprocessing import Preprocess
 from jdd.runs.result import RunResult
 from jdd.synthetic import IDENTITY, SyntheticSet
 
+_HALF = 0.5 / 255  # of an 8-bit step
+
 
 class Format(NamedTuple):
     """A way to write a set."""
 
-    write: Callable[[SyntheticSet, Preprocess, Path], None]
+    write: Callable[[SyntheticSet, Preprocess | None, Path], None]
     """into a place that does not exist"""
     ending: str
     """of the file; empty: a folder"""
@@ -34,7 +36,7 @@ class Format(NamedTuple):
 
 def export(
     synthetic: SyntheticSet,
-    preprocess: Preprocess,
+    preprocess: Preprocess | None,
     path: Path,
     kind: str | None = None,
     result: RunResult | None = None,
@@ -45,23 +47,25 @@ def export(
 
     Args:
       synthetic: the set.
-      preprocess: of its dataset.
+      preprocess: of its dataset; None: as the set says, and for ZCA whose matrix the user's cache
+        directory lacks, pixels are left out.
       path: a file or a folder that does not exist, or an empty folder.
       result: of the run, for the README; the best set's figures are taken.
       kind: one of `FORMATS`; None: by the ending of `path`, without one a folder of PNGs.
 
     Raises:
-      SettingError: the path exists or cannot be written, or is of no format.
+      SettingError: the path exists or cannot be written, or is of no format; or the format is
+        pixels alone, and ZCA's matrix is not known.
       UserError: the package that writes the format is not installed.
     """
-    kind = _kind(path) if kind is None else kind
-    if kind not in FORMATS:
-        raise SettingError("format", f"'{kind}'", nearest(kind, FORMATS))
-    entry = FORMATS[kind]
-    if path.suffix != entry.ending and (entry.ending or path.suffix in _ENDINGS):
-        wanted = f"a file that ends in {entry.ending}" if entry.ending else "a folder"
-        raise SettingError("to", path, f"{kind} is {wanted}")
-    texts = guide.texts(synthetic, preprocess, path, kind, result)
+    kind = format_of(path, kind)
+    preprocess = preprocess or preprocessing.from_spec(synthetic.info.preprocessing)
+    if kind == "png" and preprocess is None:
+        raise guide.no_pixels(synthetic)
+    entry, cut = FORMATS[kind], None
+    if preprocess is not None:
+        cut = _cut(synthetic, preprocess)
+    texts = guide.texts(synthetic, kind, path.name if entry.ending else "", result, cut)
     if not entry.ending:
 
         def fill(part: Path) -> None:
@@ -90,20 +94,40 @@ def export(
     return path
 
 
-def arrays(synthetic: SyntheticSet, preprocess: Preprocess) -> dict[str, np.ndarray[Any, Any]]:
+def format_of(path: Path, kind: str | None = None) -> str:
+    """One of `FORMATS`: `kind`, or by the ending of `path`.
+
+    Raises:
+      SettingError: there is no such format, or it does not go with the path.
+    """
+    kind = _kind(path) if kind is None else kind
+    if kind not in FORMATS:
+        raise SettingError("format", f"'{kind}'", nearest(kind, FORMATS))
+    entry = FORMATS[kind]
+    if path.suffix != entry.ending and (entry.ending or path.suffix in _ENDINGS):
+        wanted = f"a file that ends in {entry.ending}" if entry.ending else "a folder"
+        raise SettingError("to", path, f"{kind} is {wanted}")
+    return kind
+
+
+def arrays(
+    synthetic: SyntheticSet, preprocess: Preprocess | None
+) -> dict[str, np.ndarray[Any, Any]]:
     """What a set is, as NumPy arrays.
 
-    `images` float32 `(n, h, w, c)` as networks see them, `pixels` uint8 of the same shape, `labels`
-    int32 `(n,)`, `label_logits` float32 `(n, classes)` where the set's labels are soft, and
-    `learning_rate`, the one step size to train with. Where other than pixels is stored, `storage`.
+    `images` float32 `(n, h, w, c)` as networks see them, `pixels` uint8 of the same shape where the
+    preprocessing is known, `labels` int32 `(n,)`, `label_logits` float32 `(n, classes)` where the
+    set's labels are soft, and `learning_rate`, the one step size to train with. Where other than
+    pixels is stored, `storage`.
     """
     recipe = synthetic.info.recipe
     found = {
         "images": np.asarray(synthetic.images),
-        "pixels": _pixels(synthetic, preprocess),
         "labels": np.asarray(synthetic.hard_labels(), np.int32),
         "learning_rate": np.asarray(recipe.step_size(synthetic.learning_rate), np.float32),
     }
+    if preprocess is not None:
+        found["pixels"] = _pixels(synthetic, preprocess)
     if synthetic.labels.ndim == 2:
         found["label_logits"] = np.asarray(synthetic.labels)
     if synthetic.decoder != IDENTITY:
@@ -111,7 +135,7 @@ def arrays(synthetic: SyntheticSet, preprocess: Preprocess) -> dict[str, np.ndar
     return found
 
 
-def _npz(synthetic: SyntheticSet, preprocess: Preprocess, path: Path) -> None:
+def _npz(synthetic: SyntheticSet, preprocess: Preprocess | None, path: Path) -> None:
     """The arrays, and the descriptions of set and decoder as JSON text."""
     found: dict[str, Any] = arrays(synthetic, preprocess)
     found |= {name: np.array(text) for name, text in _described(synthetic).items()}
@@ -119,19 +143,20 @@ def _npz(synthetic: SyntheticSet, preprocess: Preprocess, path: Path) -> None:
         np.savez_compressed(file, **found)
 
 
-def _safetensors(synthetic: SyntheticSet, preprocess: Preprocess, path: Path) -> None:
+def _safetensors(synthetic: SyntheticSet, preprocess: Preprocess | None, path: Path) -> None:
     """The arrays; the descriptions are the file's metadata."""
     save = guide.imported("safetensors.numpy", "safetensors").save
     plain = {k: np.ascontiguousarray(v) for k, v in arrays(synthetic, preprocess).items()}
     path.write_bytes(save(plain, metadata=_described(synthetic)))
 
 
-def _png(synthetic: SyntheticSet, preprocess: Preprocess, path: Path) -> None:
+def _png(synthetic: SyntheticSet, preprocess: Preprocess | None, path: Path) -> None:
     """One PNG an image in a folder for each class, `labels.csv` and `info.json`.
 
     `labels.csv` has a row for each image: its file, its class, and the probability that its label
     gives each class, 0 or 1 where labels are hard.
     """
+    assert preprocess is not None
     names = synthetic.info.class_names
     pixels, labels = _pixels(synthetic, preprocess), np.asarray(synthetic.hard_labels())
     probabilities = (
@@ -155,25 +180,21 @@ def _png(synthetic: SyntheticSet, preprocess: Preprocess, path: Path) -> None:
     (path / "info.json").write_text(json.dumps(synthetic.info.to_json(), indent=2) + "\n")
 
 
-def _huggingface(synthetic: SyntheticSet, preprocess: Preprocess, path: Path) -> None:
+def _huggingface(synthetic: SyntheticSet, preprocess: Preprocess | None, path: Path) -> None:
     """A folder for `datasets.load_dataset`: one Parquet file.
 
-    Columns: `image`, `label` and, as the pictures are cut to 8 bits, `values`, the image as
-    networks see it, row by row; `label_logits` where labels are soft.
+    Columns: `image` where the preprocessing is known, `label` and, as the pictures are cut to 8
+    bits, `values`, the image as networks see it, row by row; `label_logits` where labels are soft.
     """
     arrow, parquet = (guide.imported(f"pyarrow{x}", "pyarrow") for x in ("", ".parquet"))
     found, names = arrays(synthetic, preprocess), list(synthetic.info.class_names)
-    features: dict[str, Any] = {
-        "image": {"_type": "Image"},
-        "label": {"names": names, "_type": "ClassLabel"},
-    }
-    encoded = [{"bytes": _encoded(image), "path": None} for image in found["pixels"]]
-    columns = {
-        "image": arrow.array(
-            encoded, arrow.struct({"bytes": arrow.binary(), "path": arrow.string()})
-        ),
-        "label": arrow.array(found["labels"].astype(np.int64)),
-    }
+    features: dict[str, Any] = {"label": {"names": names, "_type": "ClassLabel"}}
+    columns = {"label": arrow.array(found["labels"].astype(np.int64))}
+    if "pixels" in found:
+        encoded = [{"bytes": _encoded(image), "path": None} for image in found["pixels"]]
+        picture = arrow.struct({"bytes": arrow.binary(), "path": arrow.string()})
+        features = {"image": {"_type": "Image"}, **features}
+        columns = {"image": arrow.array(encoded, picture), **columns}
     for column, name in (("values", "images"), ("label_logits", "label_logits")):
         if name in found:
             rows = found[name].reshape(len(found["labels"]), -1).tolist()
@@ -186,7 +207,7 @@ def _huggingface(synthetic: SyntheticSet, preprocess: Preprocess, path: Path) ->
     parquet.write_table(table, path / "data" / "train-00000-of-00001.parquet")
 
 
-def _pt(synthetic: SyntheticSet, preprocess: Preprocess, path: Path) -> None:
+def _pt(synthetic: SyntheticSet, preprocess: Preprocess | None, path: Path) -> None:
     """`images_best.pt` (n, c, h, w), `labels_best.pt` and `lr_best.pt`, as published code has them.
 
     Labels are int64 classes or, where soft, float32 logits, as the code of DATM stores them.
@@ -201,7 +222,7 @@ def _pt(synthetic: SyntheticSet, preprocess: Preprocess, path: Path) -> None:
     (path / "info.json").write_text(json.dumps(synthetic.info.to_json(), indent=2) + "\n")
 
 
-def _jdd(synthetic: SyntheticSet, preprocess: Preprocess, path: Path) -> None:
+def _jdd(synthetic: SyntheticSet, preprocess: Preprocess | None, path: Path) -> None:
     """The set as a run stores it, without the rest of the run."""
     del preprocess
     synthetic.save(path)
@@ -277,3 +298,11 @@ def _encoded(image: np.ndarray[Any, Any]) -> bytes:
 def _pixels(synthetic: SyntheticSet, preprocess: Preprocess) -> np.ndarray[Any, Any]:
     levels = np.asarray(preprocess.invert(synthetic.images)) * 255
     return np.asarray(np.rint(np.clip(levels, 0, 255)), np.uint8)
+
+
+def _cut(synthetic: SyntheticSet, preprocess: Preprocess) -> guide.Cut:
+    """What `_pixels` lack."""
+    values = np.asarray(preprocess.unclipped(synthetic.images), np.float64)
+    outside = (values < -_HALF) | (values > 1 + _HALF)  # what rounds to 0 or 255 is not cut
+    change = np.abs(values - _pixels(synthetic, preprocess) / 255.0)
+    return guide.Cut(float(outside.mean()), float(change.mean()))

@@ -3,15 +3,16 @@
 import importlib
 import json
 import math
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
-
-from jdd.errors import UserError
-from jdd.preprocessing import Preprocess
+from jdd import networks
+from jdd.errors import SettingError, UserError
+from jdd.interop import reading, script
 from jdd.runs.result import RunResult
 from jdd.synthetic import SyntheticSet
+
+IMPORTED = "unknown"
+"""the start of an imported set"""
 
 _LICENCES = {
     "digits": "CC BY 4.0 (UCI, Optical Recognition of Handwritten Digits)",
@@ -20,42 +21,31 @@ _LICENCES = {
 }
 _CARD_LICENCES = {"digits": "cc-by-4.0", "mnist": "cc-by-sa-3.0"}  # as Hugging Face names them
 _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (math.inf, "n>100K"))
-_TEMPLATE = Path(__file__).with_name("train.py.txt")
-# The lines that read `images` (n, h, w, c) and `labels`, by format; @FILE@ is the file's name.
-_READ = {
-    "jdd": """import jdd
-
-synthetic = jdd.SyntheticSet.load(HERE)
-images = np.asarray(synthetic.images)
-labels = np.asarray(synthetic.labels, np.int64 if synthetic.labels.ndim == 1 else np.float32)""",
-    "npz": """with np.load(HERE / "@FILE@") as file:
-    images = file["images"]
-    labels = file["label_logits"] if "label_logits" in file else file["labels"].astype(np.int64)""",
-    "safetensors": """from safetensors.numpy import load_file
-
-file = load_file(HERE / "@FILE@")
-images = file["images"]
-labels = file["label_logits"] if "label_logits" in file else file["labels"].astype(np.int64)""",
-    "png": """import csv
-
-from PIL import Image
-
-with (HERE / "labels.csv").open(encoding="utf-8") as file:
-    rows = list(csv.reader(file))[1:]
-pixels = np.stack([np.atleast_3d(np.asarray(Image.open(HERE / row[0]))) for row in rows])
-images = ((pixels / 255.0 - MEAN) / STD).astype(np.float32)
-shares = np.array([row[2:] for row in rows], np.float32)
-labels = shares.argmax(1) if set(shares.flat) <= {0, 1} else np.log(np.maximum(shares, 1e-9))""",
-    "huggingface": """import pyarrow.parquet
-
-rows = pyarrow.parquet.read_table(HERE / "data").to_pydict()
-images = np.array(rows["values"], np.float32).reshape(-1, *@SHAPE@)
-soft = "label_logits" in rows
-labels = np.array(rows["label_logits"], np.float32) if soft else np.array(rows["label"])""",
-    "pt": """images = torch.load(HERE / "images_best.pt", weights_only=True)
-images = images.permute(0, 2, 3, 1).numpy()
-labels = torch.load(HERE / "labels_best.pt", weights_only=True).numpy()""",
+_VALUES, _PIXELS = "(n, h, w, c), float32", "`pixels`, uint8 of the same shape"
+_LAYOUTS = {  # of the images, by format
+    "jdd": _VALUES,
+    "npz": f"`images`, {_VALUES}",
+    "safetensors": f"`images`, {_VALUES}",
+    "png": "pictures of 8 bits",
+    "huggingface": "`values`, float32, h · w · c a row",
+    "pt": "(n, c, h, w), float32",
 }
+WITH_PIXELS = {
+    "npz": _PIXELS,
+    "safetensors": _PIXELS,
+    "png": "the pictures",
+    "huggingface": "`image`, pictures",
+}
+"""Where the formats that hold pixels have them."""
+
+
+class Cut(NamedTuple):
+    """What a set's pixels lack of its images."""
+
+    share: float
+    """of the values, those outside [0, 1]"""
+    change: float
+    """mean over all values, of pixels from 0 to 1"""
 
 
 def imported(module: str, package: str) -> Any:
@@ -72,66 +62,51 @@ def imported(module: str, package: str) -> Any:
 
 def texts(
     synthetic: SyntheticSet,
-    preprocess: Preprocess,
-    path: Path,
     kind: str,
+    file: str = "",
     result: RunResult | None = None,
+    cut: Cut | None = None,
 ) -> dict[str, str]:
     """The text of README.md and, where plain PyTorch can train on the set, of train.py, by name.
 
     Args:
       synthetic: the set.
-      preprocess: of its dataset.
-      path: of the file or folder.
       kind: of `jdd.interop.export.FORMATS`.
+      file: its name; empty for a folder.
       result: of the run that made the set.
+      cut: what its pixels lack; None: it is exported without pixels.
     """
-    is_file = bool(path.suffix)
-    read = _READ[kind].replace("@FILE@", path.name)
-    read = read.replace("@SHAPE@", str(tuple(synthetic.images.shape[1:])))
-    script = f"{path.name}.train.py" if is_file else "train.py"
-    found = {"README.md": _readme(synthetic, preprocess, read, script, result)}
+    name = f"{file}.train.py" if file else "train.py"
+    found = {"README.md": _readme(synthetic, kind, file, result, cut)}
     if kind == "huggingface":
         found["README.md"] = _card_head(synthetic) + found["README.md"]
     if kind == "jdd":
-        found["README.md"] = found["README.md"].replace(_run_words(script), "")
-    elif _can_train(synthetic, preprocess):
-        found["train.py"] = _train(synthetic, preprocess, read, script)
+        return found
+    if why := script.missing(synthetic, kind):
+        words = f"There is no `train.py` for PyTorch: {why}."
+    else:
+        found["train.py"] = script.text(synthetic, kind, file, name)
+        words = (
+            f"`python {name} --test TEST.npz` trains on it with PyTorch, without augmentation and "
+            "CutMix; its first lines say how TEST.npz is written."
+        )
+    found["README.md"] = found["README.md"].replace("\n## NumPy", f"\n{words}\n\n## NumPy", 1)
     return found
 
 
-def _can_train(synthetic: SyntheticSet, preprocess: Preprocess) -> bool:
-    recipe = synthetic.info.recipe
-    published = {"norm": "instance", "activation": "relu", "pooling": "avg"}
-    usual = all(recipe.options.get(name, value) == value for name, value in published.items())
-    is_sgd = recipe.optimizer == "sgd" and recipe.rate_schedule == "step"
-    return recipe.network == "ConvNet" and usual and is_sgd and preprocess.zca is None
+def lacking(synthetic: SyntheticSet) -> str:
+    """What pixels cannot be had without."""
+    return f"the ZCA matrix of the training images of {synthetic.info.dataset}"
 
 
-def _train(synthetic: SyntheticSet, preprocess: Preprocess, read: str, script: str) -> str:
-    recipe = synthetic.info.recipe
-    values = {
-        "SCRIPT": script,
-        "DATASET": synthetic.info.dataset,
-        "DIR": "" if synthetic.info.dataset == "digits" else ", 'DIR'",
-        "MEAN": _constants(preprocess.mean),
-        "STD": _constants(preprocess.std),
-        "CLASSES": synthetic.num_classes,
-        "WIDTH": recipe.options.get("width", 128),
-        "DEPTH": recipe.options.get("depth", 3),
-        "EPOCHS": recipe.epochs,
-        "BATCH": recipe.batch_size,
-        "RATE": _rate(synthetic),
-        "READ": "\n".join(f"    {line}".rstrip() for line in read.splitlines()),
-    }
-    text = _TEMPLATE.read_text(encoding="utf-8")
-    for name, value in values.items():
-        text = text.replace(f"@{name}@", str(value))
-    return text
-
-
-def _run_words(script: str) -> str:
-    return f"\n`python {script} --test TEST.npz` trains on it with PyTorch.\n"
+def no_pixels(synthetic: SyntheticSet, why: str = "") -> SettingError:
+    """The error for pictures of a set whose ZCA matrix is not known, because of `why`."""
+    why = f" ({why})" if why else ""
+    return SettingError(
+        "format",
+        "png",
+        f"pictures need {lacking(synthetic)}{why}; npz, safetensors, pt and huggingface do without",
+    )
 
 
 def _card_head(synthetic: SyntheticSet) -> str:
@@ -148,7 +123,8 @@ def _card_head(synthetic: SyntheticSet) -> str:
 
 def _made(result: RunResult) -> str:
     """How good the set is, and what made it."""
-    rows = [f"Test accuracy: {result.best.accuracy}, {len(result.best.accuracy.values)} networks."]
+    count = len(result.best.accuracy.values)
+    rows = [f"Test accuracy: {result.best.accuracy}, {count} network{'s' * (count != 1)}."]
     if result.plain is not None:
         rows.append(f"With hard labels and without augmentation: {result.plain}.")
     if result.random is not None:
@@ -160,73 +136,88 @@ def _made(result: RunResult) -> str:
 
 
 def _readme(
-    synthetic: SyntheticSet,
-    preprocess: Preprocess,
-    read: str,
-    script: str,
-    result: RunResult | None,
+    synthetic: SyntheticSet, kind: str, file: str, result: RunResult | None, cut: Cut | None
 ) -> str:
-    info, recipe = synthetic.info, synthetic.info.recipe
-    n, height, width, channels = synthetic.images.shape
-    soft = synthetic.labels.ndim == 2
-    labels = (
-        "logits: their softmax is the label, and the loss is cross-entropy with it"
-        if soft
-        else "classes, counted from 0"
-    )
-    if preprocess.zca is not None:
-        normalised = (
-            "ZCA: test images have to be whitened by the matrix of the training images, as "
-            f'`jdd.load("{info.dataset}", preprocessing="{preprocess.kind}")` does'
-        )
-    else:
-        normalised = (
-            f"(pixels / 255 − mean) / std, mean {_constants(preprocess.mean)}, std "
-            f"{_constants(preprocess.std)}; test images too"
-        )
-    decay = {"step": "a tenth of it after half of the epochs", "cosine": "down to 0 by a cosine"}
-    rows = [
-        ("images", f"{n} of {height} × {width} × {channels}, (n, h, w, c), float32"),
-        ("normalisation", normalised),
-        ("labels", labels),
-        ("classes", ", ".join(info.class_names)),
-        ("network", f"{recipe.network} {dict(recipe.options) or ''}".strip()),
-        ("optimizer", f"{recipe.optimizer}, momentum {recipe.momentum}, "
-                      f"weight decay {recipe.weight_decay}"),
-        ("step size", f"{_rate(synthetic)}, {decay[recipe.rate_schedule]}"),
-        ("epochs, batch", f"{recipe.epochs}, at most {recipe.batch_size}"),
-        ("augmentation", recipe.augmentation),
-    ]  # fmt: skip
-    run = _run_words(script)
+    info, read = synthetic.info, reading.lines(synthetic, kind, file)
+    made = f"Made by jdd {info.version}, seed {info.seed}."
+    if info.init == IMPORTED:
+        made = f"Imported by jdd {info.version}: other code made it."
     licence = _LICENCES.get(info.dataset, "that of the dataset")
+    rows = [*_content(synthetic, kind, cut), *_training(synthetic)]
+    hub = (
+        "\n## datasets\n\nWhere this file is:\n\n```python\nfrom datasets import load_dataset\n\n"
+        'rows = load_dataset("parquet", data_dir="data", split="train")\n```\n'
+    )
     return (
         f"# {info.dataset}, distilled: {info.method}, {info.ipc} per class\n\n"
-        f"Made by jdd {info.version}, seed {info.seed}. Licence of the data: {licence}.\n\n"
+        f"{made} Licence of the data: {licence}.\n\n"
         + ("" if result is None else _made(result))
         + "| | |\n| --- | --- |\n"
         + "".join(f"| {name} | {value} |\n" for name, value in rows)
-        + (run if _can_train(synthetic, preprocess) else "")
-        + f"\n## NumPy\n\n```python\n{_head(read, preprocess)}{read}\n```\n"
-        + "\n## PyTorch\n\n```python\nimages = torch.from_numpy(images).permute(0, 3, 1, 2)\n"
+        + f"\n## NumPy\n\n```python\n{reading.head(synthetic, read)}{read}\n```\n"
+        + "\n## PyTorch\n\nAfter those of NumPy:\n\n```python\nimport torch\n\n"
+        "images = torch.from_numpy(images).permute(0, 3, 1, 2)\n"
         "labels = torch.from_numpy(labels)\n```\n"
-        "\n## JAX\n\n```python\nimages, labels = jnp.asarray(images), jnp.asarray(labels)\n```\n"
+        "\n## JAX\n\nAfter those of NumPy:\n\n```python\nimport jax.numpy as jnp\n\n"
+        "images, labels = jnp.asarray(images), jnp.asarray(labels)\n```\n"
+        + hub
+        * (kind == "huggingface")
     )
 
 
-def _head(read: str, preprocess: Preprocess) -> str:
-    """The imports and names that the reading lines use."""
-    lines = ["import pathlib", "", "import numpy as np"]
-    lines += ["import torch"] * ("torch." in read)
-    lines += ["", 'HERE = pathlib.Path(".")  # where this file is']
-    if "MEAN" in read:
-        lines += [f"MEAN, STD = {_constants(preprocess.mean)}, {_constants(preprocess.std)}"]
-    return "\n".join(lines) + "\n"
+def _content(synthetic: SyntheticSet, kind: str, cut: Cut | None) -> list[tuple[str, str]]:
+    """The rows that say what is stored."""
+    info = synthetic.info
+    n, height, width, channels = synthetic.images.shape
+    mean, std = reading.constants(synthetic)
+    normalised = f"(pixels / 255 − mean) / std, mean {mean}, std {std}; test images too"
+    if reading.is_zca(synthetic):
+        normalised = (
+            "ZCA: test images have to be whitened by the matrix of the training images, as "
+            f"`data.preprocess(data.test.images)` does with `data = {reading.dataset(synthetic)}`"
+        )
+    rows = [("images", f"{n} of {height} × {width} × {channels}: {_LAYOUTS[kind]}")]
+    if kind in WITH_PIXELS and cut is None:
+        rows.append(("pixels", f"none: {lacking(synthetic)} was not there"))
+    elif kind in WITH_PIXELS and cut is not None:
+        rows.append(
+            ("pixels", f"{WITH_PIXELS[kind]}: cut to [0, 1], outside of which lay "
+                       f"{100 * cut.share:.1f} % of the values, and rounded to 8 bits; the mean "
+                       f"change of a value is {cut.change:.4f}")
+        )  # fmt: skip
+    soft = "logits: their softmax is the label, and the loss is cross-entropy with it"
+    return [
+        *rows,
+        ("normalisation", normalised),
+        ("labels", soft if synthetic.labels.ndim == 2 else "classes, counted from 0"),
+        ("classes", ", ".join(info.class_names)),
+    ]
 
 
-def _rate(synthetic: SyntheticSet) -> float:
-    rate = float(synthetic.info.recipe.step_size(synthetic.learning_rate))
-    return float(f"{rate:.6g}")
-
-
-def _constants(values: Any) -> list[float]:
-    return [round(float(value), 6) for value in np.asarray(values)]
+def _training(synthetic: SyntheticSet) -> list[tuple[str, str]]:
+    """The rows of the recipe."""
+    recipe, count = synthetic.info.recipe, synthetic.images.shape[0]
+    usual = networks.options(recipe.network) if recipe.network in networks.names() else {}
+    options = {**usual, **recipe.options}.items()
+    momentum = f"momentum {recipe.momentum}, " * (recipe.optimizer == "sgd")
+    first = script.decay_epoch(synthetic)
+    decay = "the same in every epoch" if first is None else f"a tenth of it after {first} epochs"
+    decay = "down to 0 by a cosine" if recipe.rate_schedule == "cosine" else decay
+    batches = script.batches(synthetic)
+    seen = batches.steps * batches.batch + batches.rest
+    last = f", the last of {batches.rest}" * (batches.rest > 0)
+    left = f"; the {count - seen} left over are not seen in that epoch" * (seen < count)
+    rows = [
+        ("network", ", ".join([recipe.network, *(f"{k} {v}" for k, v in options)])),
+        ("optimizer", f"{recipe.optimizer}, {momentum}weight decay {recipe.weight_decay}"),
+        ("step size", f"{script.step_size(synthetic)}, {decay}"),
+        ("epochs", str(recipe.epochs)),
+        ("batches", f"of {batches.batch}{last}{left}"),
+        ("augmentation", recipe.augmentation),
+    ]
+    if recipe.cutmix:
+        beta = recipe.cutmix_beta
+        rows.append(("CutMix", f"of a batch with probability {recipe.cutmix}, beta {beta}"))
+    if recipe.ema:
+        rows.append(("tested", f"the average of the weights, decay {recipe.ema} a step"))
+    return rows

@@ -17,6 +17,7 @@ from jdd.errors import SettingError, UserError
 from jdd.experts import ExpertSpec, ExpertStore
 from jdd.experts.description import Header, write_header
 from jdd.experts.store import shapes_of
+from jdd.interop import guide
 from jdd.interop.export import new_folder
 from jdd.interop.published import FoundExperts, FoundSet
 from jdd.interop.torch import TorchLayout
@@ -82,7 +83,7 @@ def import_set(
         class_names=dataset.class_names,
         preprocessing=dataset.preprocess.spec(),
         ipc=ipc,
-        init="unknown",
+        init=guide.IMPORTED,
         method=method,
         recipe=recipe,
         plugins=plugins.loaded(),

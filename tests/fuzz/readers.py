@@ -590,7 +590,7 @@ OPENED_BY = {
     "jdd.locks.locked": _WRITES,
     "jdd.interop.export._npz": _WRITES,
     "jdd.interop.export._png": _WRITES,
-    "jdd.interop.guide._train": _OURS,
+    "jdd.interop.script.text": _OURS,
     "jdd.interop.importing.import_experts": _ELSEWHERE,
     "jdd.interop.pickles.loads": "torch",
     "jdd.interop.published._value": "flax",
