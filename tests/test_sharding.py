@@ -52,7 +52,7 @@ def results(tmp_path_factory):
 
 
 def test_real_data_lies_on_two_devices_and_is_traced_for_them():
-    """What every run on several devices does first; the slow tests below go on from there."""
+    """What every run on several devices does first; the slow tests below begin there."""
     words = (
         "import jax, numpy as np; from jdd import sharding; rows = np.zeros((5, 2), np.uint8)\n"
         "for divided in (False, True):\n"

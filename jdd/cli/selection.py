@@ -81,7 +81,7 @@ def add_directory_flags(parser: argparse.ArgumentParser) -> None:
         type=seeds,
         metavar="N-M",
         help="several runs that differ in their seed alone, as 0-7 or 0,3,5: their updates are one "
-        "program, and each has its directory, seed<s>/ in --out (default: the run's own)",
+        "program, and each has its directory, seed<s>/ in --out (without --out, its default)",
     )
     parser.add_argument(
         "--out",

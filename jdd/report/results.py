@@ -43,7 +43,7 @@ _COLUMNS = (
     *("stored", "iterations", "minutes"),
 )
 
-# Methods whose sets had hard labels before results said what is stored; mtt's had a step size, too.
+# Methods whose sets had hard labels before results had their storage; mtt's had a step size, too.
 _HARD_LABELS = {"random", "herding", "k_center", "dc", "dsa", "dm", "datadam", "mtt"}
 _OTHER_STORAGE = ("--image-size", "--factor", "--decoder")
 
