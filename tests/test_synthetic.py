@@ -60,6 +60,35 @@ def test_a_set_is_loaded_as_it_was_saved(digits, tmp_path, soft, rate):
     )
 
 
+def test_a_set_in_eight_bits_takes_a_quarter_and_is_rounded_once(digits, tmp_path):
+    made = a_set(digits)
+    storage = jax.random.normal(jax.random.key(0), (160, *made.storage.shape[1:]))
+    made = made.replace(storage=storage, labels=jnp.tile(made.labels, 8))
+    made.save(tmp_path / "whole")
+    made.save(tmp_path / "rounded", eight_bits=True)
+    size = [
+        sum(file.stat().st_size for file in (tmp_path / name).rglob("*") if file.is_file())
+        for name in ("whole", "rounded")
+    ]
+    saved = made.storage.size * 3
+    assert size[0] - size[1] > 0.9 * saved
+    once = SyntheticSet.load(tmp_path / "rounded", digits)
+    step = float(np.ptp(made.storage)) / 255
+    np.testing.assert_allclose(once.storage, made.storage, atol=0.5001 * step)
+    assert once.storage.dtype == jnp.float32 and len(np.unique(once.storage)) <= 256
+    np.testing.assert_array_equal(once.labels, made.labels)
+    assert once.learning_rate == made.learning_rate
+    once.save(tmp_path / "again", eight_bits=True)
+    np.testing.assert_array_equal(SyntheticSet.load(tmp_path / "again").storage, once.storage)
+
+
+@pytest.mark.parametrize("of", [np.ones_like, np.zeros_like])
+def test_eight_bits_hold_one_number_as_it_is(digits, tmp_path, of):
+    made = a_set(digits)
+    made.replace(storage=of(made.storage)).save(tmp_path, eight_bits=True)
+    np.testing.assert_array_equal(SyntheticSet.load(tmp_path).storage, of(made.storage))
+
+
 def test_a_set_goes_through_jit_as_it_is(digits):
     made = a_set(digits)
     doubled = jax.jit(lambda s: jax.tree.map(lambda leaf: 2 * leaf, s))(made)

@@ -37,8 +37,9 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
         "--format",
         metavar="NAME",
         help="npz, safetensors, png (a folder of pictures), huggingface (a folder for its datasets "
-        "library), pt (a folder of .pt files as published code has them) or jdd (the set as jdd "
-        "stores it) (default: by the ending of --to, for a folder png)",
+        "library), pt (a folder of .pt files as published code has them), jdd (the set as jdd "
+        "stores it) or jdd8 (the same in 8 bits a number, a quarter of the size) (default: by the "
+        "ending of --to, for a folder png)",
     )
     parser.add_argument(
         "--which", default="best", metavar="best|last", help="set of the run (default: best)"

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -72,7 +73,9 @@ def export(
             entry.write(synthetic, preprocess, part)
             for name, text in texts.items():
                 (part / name).write_text(text, encoding="utf-8")
-            if kind == "jdd" and result is not None:  # for the README of what is exported from it
+            if (
+                kind in ("jdd", "jdd8") and result is not None
+            ):  # for the README of what is exported from it
                 files.write_json(part / "result.json", {**result.to_json(), "out": ""})
 
         new_folder(path, fill)
@@ -222,14 +225,17 @@ def _pt(synthetic: SyntheticSet, preprocess: Preprocess | None, path: Path) -> N
     (path / "info.json").write_text(json.dumps(synthetic.info.to_json(), indent=2) + "\n")
 
 
-def _jdd(synthetic: SyntheticSet, preprocess: Preprocess | None, path: Path) -> None:
+def _jdd(
+    synthetic: SyntheticSet, preprocess: Preprocess | None, path: Path, *, eight_bits: bool = False
+) -> None:
     """The set as a run stores it, without the rest of the run."""
     del preprocess
-    synthetic.save(path)
+    synthetic.save(path, eight_bits=eight_bits)
 
 
 FORMATS = {
     "jdd": Format(_jdd, ""),
+    "jdd8": Format(partial(_jdd, eight_bits=True), ""),
     "npz": Format(_npz, ".npz"),
     "safetensors": Format(_safetensors, ".safetensors"),
     "png": Format(_png, ""),

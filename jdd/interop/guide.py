@@ -24,6 +24,7 @@ _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (math.inf
 _VALUES, _PIXELS = "(n, h, w, c), float32", "`pixels`, uint8 of the same shape"
 _LAYOUTS = {  # of the images, by format
     "jdd": _VALUES,
+    "jdd8": f"{_VALUES}, stored in 8 bits a number; the figures above are of the set before that",
     "npz": f"`images`, {_VALUES}",
     "safetensors": f"`images`, {_VALUES}",
     "png": "pictures of 8 bits",
@@ -80,7 +81,7 @@ def texts(
     found = {"README.md": _readme(synthetic, kind, file, result, cut)}
     if kind == "huggingface":
         found["README.md"] = _card_head(synthetic) + found["README.md"]
-    if kind == "jdd":
+    if kind in ("jdd", "jdd8"):
         return found
     if why := script.missing(synthetic, kind):
         words = f"There is no `train.py` for PyTorch: {why}."

@@ -44,6 +44,7 @@ labels = np.array(rows["label_logits"], np.float32) if soft else np.array(rows["
 images = images.permute(0, 2, 3, 1).numpy()
 labels = torch.load(HERE / "labels_best.pt", weights_only=True).numpy()""",
 }
+_READ["jdd8"] = _READ["jdd"]
 
 
 def is_zca(synthetic: SyntheticSet) -> bool:

@@ -122,12 +122,20 @@ class SyntheticSet:
         """The set as something to train on: images and labels."""
         return DeviceData(self.images, self.labels)
 
-    def save(self, path: str | Path, before_replacing: Callable[[], None] = lambda: None) -> Path:
+    def save(
+        self,
+        path: str | Path,
+        before_replacing: Callable[[], None] = lambda: None,
+        *,
+        eight_bits: bool = False,
+    ) -> Path:
         """Stores the set with Orbax, in place of one that is there.
 
         Args:
           path: a run's directory, or its `synthetic/` folder.
           before_replacing: called once the set is on the disk, before it takes its place.
+          eight_bits: round what is stored to 256 steps between its least and its largest number, a
+            quarter of the space.
 
         Returns:
           The `synthetic/` folder.
@@ -142,6 +150,8 @@ class SyntheticSet:
         arrays = {"storage": self.storage, "labels": self.labels}
         if self.learning_rate is not None:
             arrays["learning_rate"] = jnp.asarray(self.learning_rate)
+        if eight_bits:
+            arrays |= _in_eight_bits(self.storage)
         header = {"set": self.info.to_json(), "decoder": self.decoder.to_json()}
         checkpoints.save_tree(folder, arrays, header, before_replacing)
         return folder
@@ -177,6 +187,8 @@ class SyntheticSet:
         storage = arrays.get("storage", arrays.get("images"))
         if storage is None or "labels" not in arrays:
             raise UserError(f"{folder} is damaged: it has no images, or no labels")
+        if "low" in arrays:
+            storage = jax.tree.map(_from_eight_bits, storage, arrays["low"], arrays["high"])
         loaded = cls(
             storage=jax.tree.map(jnp.asarray, storage),
             labels=jnp.asarray(arrays["labels"]),
@@ -260,6 +272,22 @@ class SyntheticSet:
         if self.labels.ndim == 2 and len(self.labels) % self.num_classes == 0:
             return np.repeat(np.arange(self.num_classes), len(self.labels) // self.num_classes)
         return np.asarray(self.hard_labels())
+
+
+def _in_eight_bits(storage: Any) -> dict[str, Any]:
+    """Arrays that `_from_eight_bits` takes, by the names that they are stored under."""
+    storage = jax.tree.map(np.asarray, storage)
+    low, high = (jax.tree.map(of, storage) for of in (np.min, np.max))
+
+    def rounded(leaf: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+        step = max(float(high - low), np.finfo(np.float32).tiny) / 255
+        return np.rint((leaf - low) / step).astype(np.uint8)
+
+    return {"storage": jax.tree.map(rounded, storage, low, high), "low": low, "high": high}
+
+
+def _from_eight_bits(leaf: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    return np.asarray(low + leaf.astype(np.float32) * np.float32((high - low) / 255))
 
 
 def storage_in_words(numbers: int, labels: int, decoder: str) -> str:

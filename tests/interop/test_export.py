@@ -84,6 +84,7 @@ def test_the_readme_reads_it_back(digits, tmp_path, monkeypatch, kind, soft):
     loss = 0.005 / float(digits.preprocess.std[0]) if kind == "png" else 0  # half an 8-bit step
     inside = np.clip(stored.images, *(digits.preprocess(np.uint8([[[0]], [[255]]])).ravel()))
     wanted = inside if kind == "png" else stored.images
+    loss = 0.5001 * np.ptp(stored.images) / 255 if kind == "jdd8" else loss
     np.testing.assert_allclose(names["images"], wanted, atol=loss)
     if soft:
         shares = [
