@@ -276,18 +276,17 @@ class SyntheticSet:
 
 def _in_eight_bits(storage: Any) -> dict[str, Any]:
     """Arrays that `_from_eight_bits` takes, by the names that they are stored under."""
-    storage = jax.tree.map(np.asarray, storage)
-    low, high = (jax.tree.map(of, storage) for of in (np.min, np.max))
+    low, high = (jax.tree.map(of, storage) for of in (jnp.min, jnp.max))
 
-    def rounded(leaf: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-        step = max(float(high - low), np.finfo(np.float32).tiny) / 255
-        return np.rint((leaf - low) / step).astype(np.uint8)
+    def rounded(leaf: jax.Array, low: jax.Array, high: jax.Array) -> jax.Array:
+        step = jnp.maximum(high - low, 1e-30) / 255
+        return jnp.rint((leaf - low) / step).astype(jnp.uint8)
 
     return {"storage": jax.tree.map(rounded, storage, low, high), "low": low, "high": high}
 
 
-def _from_eight_bits(leaf: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    return np.asarray(low + leaf.astype(np.float32) * np.float32((high - low) / 255))
+def _from_eight_bits(leaf: Any, low: Any, high: Any) -> jax.Array:
+    return jnp.asarray(low) + jnp.asarray(leaf, jnp.float32) * ((high - low) / 255)
 
 
 def storage_in_words(numbers: int, labels: int, decoder: str) -> str:
