@@ -286,7 +286,8 @@ def _in_eight_bits(storage: Any) -> dict[str, Any]:
 
 
 def _from_eight_bits(leaf: Any, low: Any, high: Any) -> jax.Array:
-    return jnp.asarray(low) + jnp.asarray(leaf, jnp.float32) * ((high - low) / 255)
+    steps = jnp.asarray(leaf, jnp.float32)
+    return steps * ((high - low) / 255) + low
 
 
 def storage_in_words(numbers: int, labels: int, decoder: str) -> str:
