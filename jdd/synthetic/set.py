@@ -286,8 +286,7 @@ def _in_eight_bits(storage: Any) -> dict[str, Any]:
 
 
 def _from_eight_bits(leaf: Any, low: Any, high: Any) -> jax.Array:
-    steps = jnp.asarray(leaf, jnp.float32)
-    return steps * ((high - low) / 255) + low
+    return jnp.asarray(low + leaf.astype(np.float32) * ((high - low) / 255))
 
 
 def storage_in_words(numbers: int, labels: int, decoder: str) -> str:
