@@ -39,7 +39,8 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
 
     out, ends = Path(args.out), began + 60 * args.minutes
     further = {"seed": args.seed, "data_dir": args.data_dir}
-    jobs = reproduction.plan(args.dataset, out, args.preset, further, _arguments)
+    quick = flags.check_preset(args.preset) == "quick"
+    jobs = reproduction.plan(args.dataset, out, args.preset, further, _arguments, quick)
     if args.list:
         scripts = ((f"bin/{job.step.script}.py", *job.command[1:]) for job in jobs)
         return print(*(shlex.join(["python", *command]) for command in scripts), sep="\n")

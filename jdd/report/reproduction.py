@@ -82,11 +82,13 @@ def _compared(jobs: Sequence[Job]) -> str:
 
 
 def _figure(job: Job, way: str) -> str:
-    """A figure of a step's result; a dash where there is none (yet)."""
+    """A figure of a step's result, and of how many real images; a dash where there is none."""
     try:
         value = files.read_json(job.directory / f"{job.step.script}.json")
         for part in way.split("."):
             value = value[int(part)] if isinstance(value, list) else value[part]
-        return percent(records.convert(float, value, way))
+        images = job.step.settings.get("real_images")
+        words = f" ({images:,} images)" if images and way.startswith("real.") else ""
+        return percent(records.convert(float, value, way)) + words
     except (UserError, KeyError, IndexError, TypeError, ValueError, OverflowError):
         return "–"

@@ -1,7 +1,7 @@
 """Every task of two course projects: which steps there are, and how they are run one by one."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,20 @@ from jdd.tasks.processes import run_as_process
 
 DATASETS = ("digits", "mnist", "cifar10", "mhist")
 _RESNET = {"digits": "ResNet18BN_AP"}  # the one that fits 8×8 images; elsewhere ResNet18
+# What two cores train in minutes: a large network on a part of the real images, by
+# `cross_architecture`'s quick recipe for it; candidates on a part; fewer passes.
+_QUICK: Mapping[str, Mapping[str, Any]] = {
+    "cost-resnet": {
+        "real_images": 6000,
+        "real_epochs": 3,
+        "epochs": 25,
+        "batch_size": 25,
+        "augmentation": "none",
+    },
+    "search": {"real_images": 6000},
+    "continual-finetune": {"epochs": 3},
+    "continual-gdumb": {"memory_epochs": 300},
+}
 
 
 @dataclass(frozen=True)
@@ -61,19 +75,23 @@ class Job:
         return self.directory / "command.json"
 
 
-def steps(dataset: str, place: Path, preset: str | None = None) -> tuple[Step, ...]:
+def steps(
+    dataset: str, place: Path, preset: str | None = None, quick: bool = False
+) -> tuple[Step, ...]:
     """The tasks on one dataset, in order.
 
     Args:
       dataset: one of `DATASETS`.
       place: where the dataset's steps have their directories.
       preset: of the distilling; None for the machine's own.
+      quick: for two cores: ResNet-18 and the search on a part of the real images, fewer epochs.
     """
     ipc = 50 if dataset == "mhist" else 10
     common: dict[str, Any] = {"dataset": dataset}
     common |= {"image_size": 128} if dataset == "mhist" else {}
     common |= {"preset": preset} if preset else {}
     starts = "from real images and from noise"
+    uses = _uses(dataset, place)
     return (
         Step(
             "matching",
@@ -87,8 +105,18 @@ def steps(dataset: str, place: Path, preset: str | None = None) -> tuple[Step, .
             "compare_starts",
             settings={**common, "methods": "mtt,pad", "ipc": 1},
         ),
-        *_uses(dataset, place),
+        *(_shorter(step) if quick and dataset != "digits" else step for step in uses),
     )
+
+
+def _shorter(step: Step) -> Step:
+    """A step in its time on two cores."""
+    short = _QUICK.get(step.name, {})
+    part = ""
+    if "real_images" in short:
+        epochs = f", {short['real_epochs']} epochs" if "real_epochs" in short else ""
+        part = f" ({short['real_images']:,} real images{epochs})"
+    return replace(step, title=step.title + part, settings={**step.settings, **short})
 
 
 def _uses(dataset: str, place: Path) -> tuple[Step, ...]:
@@ -142,6 +170,7 @@ def plan(
     preset: str | None,
     settings: Mapping[str, Any],
     arguments: Callable[[Mapping[str, Any]], Sequence[str]],
+    quick: bool = False,
 ) -> list[Job]:
     """The steps on all datasets, one dataset after another.
 
@@ -151,6 +180,7 @@ def plan(
       preset: see `steps`.
       settings: further ones of all steps.
       arguments: settings → a script's arguments.
+      quick: see `steps`.
 
     Raises:
       UserError: the course projects do not have a dataset; or an unknown preset.
@@ -162,7 +192,7 @@ def plan(
             raise SettingError("dataset", f"'{name}'", nearest(name, DATASETS))
     jobs = []
     for name in datasets:
-        for step in steps(name, out / name, preset):
+        for step in steps(name, out / name, preset, quick):
             place = out / name / step.name
             of_step = arguments({**step.settings, **settings, "out": place})
             command = (step.script, *map(str, step.sets), *of_step)

@@ -14,7 +14,7 @@ from jdd.tasks.reproduction import Step
 from tests.cli.running import call
 
 
-def small(dataset, place, preset=None):
+def small(dataset, place, preset=None, quick=False):
     """Two steps of the same kind as the real ones, in seconds, and two that come to nothing."""
     made = place / "matching" / "dm-real"
     few = {"dataset": dataset, "methods": "dm", "network": "MLP", "iterations": 1, "repeats": 1}
@@ -83,11 +83,12 @@ def test_every_step_is_a_command_that_its_script_understands(dataset, tmp_path, 
 
 
 def test_the_course_projects_figures_are_compared_with_ours(tmp_path):
-    jobs = reproduction.plan(["mnist"], tmp_path, None, {}, lambda settings: [])
+    jobs = reproduction.plan(["mnist"], tmp_path, None, {}, lambda settings: [], quick=True)
     of_sets = [{"networks": {"ResNet18": {"mean": mean}}} for mean in (0.61, 0.52)]
     starts = {"real": {"mean": 0.81}, "noise": {"mean": 0.72}}
     results = {
         "cost": {"real": {"accuracy": 0.95}},
+        "cost-resnet": {"real": {"accuracy": 0.97}},
         "matching": {"methods": {"dc": starts}},
         "architectures": {"sets": of_sets},
         "continual-finetune": {"final": {"none": 0.43, "distilled": 0.64}},
@@ -99,9 +100,22 @@ def test_the_course_projects_figures_are_compared_with_ours(tmp_path):
     lines = page(tmp_path, jobs, ["left"] * 8).splitlines()
     rows = [[cell.strip() for cell in line.split("|")[2:4]] for line in lines if "|" in line][2:]
     assert rows == [
-        *(["99.41", "95.0"], ["99.58", "–"], ["83.3", "81.0"], ["82.0", "72.0"]),
+        *(["99.41", "95.0"], ["99.58", "97.0 (6,000 images)"], ["83.3", "81.0"], ["82.0", "72.0"]),
         *(["60.0", "61.0"], ["54.7", "52.0"], ["48.3", "43.0"], ["76.3", "64.0"]),
     ]
+
+
+def test_two_cores_take_a_part_of_the_real_images_for_large_networks(tmp_path):
+    long, short = (
+        reproduction.plan(["mnist"], tmp_path, None, {}, _words, quick) for quick in (False, True)
+    )
+    differing = {a.step.name for a, b in zip(long, short, strict=True) if a.command != b.command}
+    assert differing == {"cost-resnet", "search", "continual-finetune", "continual-gdumb"}
+    assert short[3].title.endswith("ResNet18 (6,000 real images, 3 epochs)")
+    digits = [
+        reproduction.plan(["digits"], tmp_path, None, {}, _words, quick) for quick in (False, True)
+    ]
+    assert digits[0] == digits[1]
 
 
 def test_a_job_is_done_where_the_same_command_has_left_its_record(tmp_path):
