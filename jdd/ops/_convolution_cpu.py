@@ -162,6 +162,11 @@ def _input_gradient_of_few_channels(g: jax.Array, w: jax.Array, window: Window) 
     return jnp.moveaxis(total, 0, 3)
 
 
+def rounded(v: jax.Array) -> jax.Array:
+    """Rounded to bfloat16, stored as it was: CPUs have no fast products of bfloat16."""
+    return lax.reduce_precision(v, exponent_bits=8, mantissa_bits=7)
+
+
 def shifted(x: jax.Array, window: Window) -> Iterator[jax.Array]:
     """For each kernel entry the pixels it meets: `(n, h, w, c)` → `(n, oh, ow, c)`."""
     x = jnp.pad(x, ((0, 0), *window.padding, (0, 0)))

@@ -3,8 +3,8 @@
 A convolution y = x ∗ w and its two gradients are the three partial derivatives of one trilinear
 form Σ g · (x ∗ w). Here each is its own primitive, and the transposes of each are the other
 two, so autodiff never leaves the three: forward, reverse, or one over the other. On a CPU they are
-computed as `jdd.ops._convolution_cpu` says, grey images on a TPU as `_convolution_tpu` does; else
-XLA's own convolution is the best there is.
+computed as `jdd.ops._convolution_cpu` says, on a TPU as `_convolution_tpu` does; else XLA's own
+convolution is the best there is.
 
 Arrays inside carry a leading axis of models: `vmap` over images alone makes a larger batch,
 `vmap` over kernels makes more models, which a CPU computes one after another (a grouped convolution
@@ -144,11 +144,6 @@ def _over_models(
     return apply
 
 
-def _rounded(v: jax.Array) -> jax.Array:
-    """Rounded to bfloat16, stored as float32: CPUs have no fast products of bfloat16."""
-    return lax.reduce_precision(v, exponent_bits=8, mantissa_bits=7)
-
-
 def _one_after_another(product: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
     return lambda *arrays: lax.map(lambda pair: product(*pair), arrays)
 
@@ -172,8 +167,8 @@ def _primitive(
     primitive.def_impl(jax.jit(primitive.bind, static_argnames="window"))
     for platform, loop, product, narrow in (
         (None, jax.vmap, elsewhere, lambda v: v.astype(jnp.bfloat16)),
-        ("tpu", jax.vmap, on_tpu, lambda v: v.astype(jnp.bfloat16)),
-        ("cpu", _one_after_another, on_cpu, _rounded),
+        ("tpu", jax.vmap, tpu.in_passes(on_tpu), lambda v: v.astype(jnp.bfloat16)),
+        ("cpu", _one_after_another, on_cpu, cpu.rounded),
     ):
         rule = mlir.lower_fun(_over_models(loop, product, narrow), multiple_results=False)
         mlir.register_lowering(primitive, rule, platform=platform)

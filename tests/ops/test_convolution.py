@@ -234,6 +234,46 @@ def test_a_tpus_products_of_patches(stride):
     agree(tpu.kernel_gradient(x, jnp.sin(y), window), pull(jnp.sin(y))[0])
 
 
+@pytest.mark.parametrize(
+    ("precision", "error"), [("tensorfloat32", 2e-5), ("float32", 1e-7), (None, 1e-2)]
+)
+def test_passes_on_a_tpu_add_up_to_the_product(precision, error):
+    """A pass rounds its factors to bfloat16; three leave 2⁻¹⁶ of a product, six float32's own."""
+
+    def one(x, w, window):
+        assert window.precision in ("default", None)
+        return tpu.rounded(x).astype(float) @ tpu.rounded(w).astype(float)
+
+    rng = np.random.default_rng(0)
+    x, w = (jnp.asarray(rng.normal(size=(64, 64)), jnp.float32) for _ in "xw")
+    window = Window((8, 8), (3, 3), ((1, 1), (1, 1)), (1, 1), precision)
+    passed = jax.jit(tpu.in_passes(one), static_argnums=2)(x, w, window)
+    exact = x.astype(float) @ w.astype(float)
+    largest = float(jnp.abs(passed - exact).max() / jnp.abs(exact).max())
+    assert error / 20 < largest < error
+
+
+@pytest.mark.parametrize(
+    ("count", "dtype", "precision"),
+    [
+        (3, jnp.bfloat16, "float32"),
+        (3, jnp.float64, "float32"),
+        (2**22, jnp.float32, "float32"),
+        (3, jnp.float32, "bfloat16"),
+    ],
+)
+def test_other_products_on_a_tpu_are_left_to_xla(count, dtype, precision):
+    asked = []
+
+    def product(x, w, window):
+        asked.append(window.precision)
+        return x * w
+
+    window = Window((8, 8), (3, 3), ((1, 1), (1, 1)), (1, 1), precision)
+    tpu.in_passes(product)(jnp.ones(count, dtype), jnp.ones(1, dtype), window)
+    assert asked[-1] == precision
+
+
 def test_dtypes():
     x, w, _ = network_arrays()
     assert conv2d(x.astype(jnp.float32), w.astype(jnp.float32), 1).dtype == jnp.float32
