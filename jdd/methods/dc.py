@@ -185,9 +185,23 @@ _QUICK = Preset(
     "mnist",
     {"batch_real": 64},
 )
+_QUICK_DC = _QUICK.extended(
+    rows={
+        "mnist": {
+            10: {
+                **_QUICK_10,
+                "iterations": 120,
+                "eval_every": 20,
+                "lr_img": 1.0,
+                "factor": 2,
+                "eval_epochs": 300,
+            }
+        }
+    }
+)
 # The network's momentum is DC's alone, and its code has had none since DSA came into it.
 _RELEASED = {"statistics": 0.1, "mom_net": 0.0}
-DC_PRESETS = {"quick": _QUICK, "paper": _DC, "released": _DC.extended(all=_RELEASED)}
+DC_PRESETS = {"quick": _QUICK_DC, "paper": _DC, "released": _DC.extended(all=_RELEASED)}
 DSA_PRESETS = {
     "quick": _QUICK,
     "paper": _DSA.extended(all={"mom_net": 0.0}),
