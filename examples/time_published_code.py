@@ -7,10 +7,14 @@
     python examples/time_published_code.py mtt-distillation/distill.py --updates 5 \
         --data-dir DIR --dataset CIFAR10 --ipc 1
 
-Needs torch and torchvision besides jdd. What is not known here is passed on to the script. It runs
-unchanged, but images are read from jdd's files, and newer libraries get what they want (a module of
-SciPy is gone, and PyTorch refuses `x[:] = x[0]` and some views). wandb keeps no records, and no
-networks are tested. MTT has random experts, as an update takes the same time with any.
+DSA takes `--method DSA --dsa_strategy color_crop_cutout_flip_scale_rotate`, DM `main_DM.py`, and
+MTT at 1 per class `--syn_steps 50 --max_start_epoch 2`.
+
+Needs torch and torchvision, both of one build, besides jdd. What is not known here is passed on to
+the script. It runs unchanged, but images are read from jdd's files, and newer libraries get what
+they want (a module of SciPy is gone, and PyTorch refuses `x[:] = x[0]` and some views). wandb keeps
+no records, and no networks are tested. MTT has random experts, as an update takes the same time
+with any.
 
     python bin/distill.py --method dc --dataset mnist --data-dir DIR --preset released --dry-run
 

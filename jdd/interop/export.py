@@ -73,9 +73,8 @@ def export(
             entry.write(synthetic, preprocess, part)
             for name, text in texts.items():
                 (part / name).write_text(text, encoding="utf-8")
-            if (
-                kind in ("jdd", "jdd8") and result is not None
-            ):  # for the README of what is exported from it
+            # For the README of what is exported from it.
+            if kind in ("jdd", "jdd8") and result is not None:
                 files.write_json(part / "result.json", {**result.to_json(), "out": ""})
 
         new_folder(path, fill)

@@ -24,7 +24,7 @@ _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (math.inf
 _VALUES, _PIXELS = "(n, h, w, c), float32", "`pixels`, uint8 of the same shape"
 _LAYOUTS = {  # of the images, by format
     "jdd": _VALUES,
-    "jdd8": f"{_VALUES}, stored in 8 bits a number; the figures above are of the set before that",
+    "jdd8": f"{_VALUES}, stored in 8 bits a number, to which it was rounded after its tests",
     "npz": f"`images`, {_VALUES}",
     "safetensors": f"`images`, {_VALUES}",
     "png": "pictures of 8 bits",
