@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 
 from jdd.augment import WITH_FLIP, augment, augment_each, draw_ahead
-from jdd.augment._affine import Affine, _gather, _gather_transposed, _products, sample_affine
+from jdd.augment._affine import (
+    Affine,
+    _gather,
+    _gather_transposed,
+    _products,
+    matrix_of,
+    sample_affine,
+)
 from jdd.ops.target import compiling_for
 
 GROWTH = 2**0.5
@@ -50,7 +57,7 @@ def test_images_and_gradients_are_those_of_the_branches():
 
 def test_products_are_what_gathering_gives_and_so_are_their_transposes():
     images = noise(3, 6, 7, 2)
-    several = jnp.stack(turned([10, -40, 200], [0, 1, -2], [0.5, 0, 1]), axis=-1)
+    several = matrix_of(turned([10, -40, 200], [0, 1, -2], [0.5, 0, 1]))
 
     @jax.jit
     def all_of_them(images):
@@ -79,16 +86,16 @@ def test_a_transform_for_each_image_is_the_same():
 
 def test_sampling_is_linear_and_each_image_is_its_own_under_vmap():
     images, other = noise(2, 5, 6, 1), noise(2, 5, 6, 1, seed=1)
-    affine = turned([10, -30], [1, 0], [0, 2])
+    affine = matrix_of(turned([10, -30], [1, 0], [0, 2]))
     sample = jax.jit(lambda x, a: sample_affine(x, a, GROWTH))
     value, tangent = jax.jvp(lambda x: sample(x, affine), (images,), (other,))
     np.testing.assert_allclose(value, sample(images, affine), atol=1e-6)
     np.testing.assert_allclose(tangent, sample(other, affine), atol=1e-6)
     pull = jax.linear_transpose(lambda x: sample(x, affine), images)
     assert jnp.vdot(tangent, images) == pytest.approx(float(jnp.vdot(other, pull(images)[0])), 1e-4)
-    both = jax.vmap(sample)(jnp.stack([images, other]), jax.tree.map(lambda v: v[:, None], affine))
+    both = jax.vmap(sample)(jnp.stack([images, other]), affine[:, None])
     for i, each in enumerate((images, other)):
-        alone = sample(each, jax.tree.map(lambda v, i=i: v[i : i + 1], affine))
+        alone = sample(each, affine[i : i + 1])
         np.testing.assert_allclose(both[i], alone, atol=1e-6)
 
 
@@ -97,12 +104,24 @@ def test_what_is_drawn_ahead_is_what_is_drawn_in_each_step():
 
     @jax.jit
     def both(keys):
-        drawn = draw_ahead(keys, "crop_flip", 4, images.dtype)
+        drawn = draw_ahead(keys, "crop_flip", images.shape, images.dtype)
         last = jax.tree.map(lambda v: v[-1], drawn)
         return augment(last, images, "crop_flip"), augment(keys[-1], images, "crop_flip")
 
     with compiling_for("gpu"):
         np.testing.assert_allclose(*both(keys), atol=1e-6)
-        assert draw_ahead(keys, "none", 4, images.dtype) is keys
+        assert draw_ahead(keys, "none", images.shape, images.dtype) is keys
     with compiling_for("cpu"):
-        assert draw_ahead(keys, WITH_FLIP, 4, images.dtype) is keys
+        assert draw_ahead(keys, WITH_FLIP, images.shape, images.dtype) is keys
+
+
+def test_drawn_in_another_order_each_image_keeps_what_it_drew():
+    images, order = noise(4, 6, 7, 1), jnp.array([2, 0, 3, 1])
+    with compiling_for("gpu"):
+        drawn = jax.tree.map(
+            lambda v: v[0],
+            draw_ahead(jax.random.split(jax.random.key(4), 1), "crop_cutout", (4, 6, 7, 1)),
+        )
+        batch = augment(drawn, images[order], "crop_cutout")
+        in_place = augment(drawn.reordered(jnp.argsort(order)), images, "crop_cutout")
+    np.testing.assert_array_equal(in_place[order], batch)

@@ -356,14 +356,16 @@ def test_a_batch_of_all_is_every_example_once(batch):
         assert sorted(row) == list(range(5))
 
 
-def test_on_accelerators_small_parameters_are_packed_and_gradients_are_the_same():
+@pytest.mark.parametrize("budget", [0, 2**30])
+def test_on_accelerators_small_parameters_are_packed_and_gradients_are_the_same(budget):
+    """With the budget all that a step stores is a row of one array too."""
     params = {
-        "kernel": jnp.linspace(-1, 1, 5000).reshape(50, 100),
+        "kernel": jnp.linspace(-1, 1, 35000).reshape(350, 100),
         "bias": jnp.linspace(0, 1, 100),
         "scale": jnp.float32(0.5),
         "inner": {"bias": jnp.linspace(1, 2, 6).reshape(2, 3)},
     }
-    data = {"x": jnp.linspace(-1, 1, 150).reshape(3, 50)}
+    data = {"x": jnp.linspace(-1, 1, 1050).reshape(3, 350)}
     seen = []
 
     def loss(params, data, entry):
@@ -372,7 +374,8 @@ def test_on_accelerators_small_parameters_are_packed_and_gradients_are_the_same(
         return jnp.mean(y**2) + entry * jnp.sum(params["inner"]["bias"] ** 2)
 
     def outer(data, rate):
-        last = unrolling.sgd(loss, params, data, rate, jnp.array([0.1, 0.2, 0.3]))
+        plan = jnp.array([0.1, 0.2, 0.3])
+        last = unrolling.sgd(loss, params, data, rate, plan, memory_budget=budget)
         assert jax.tree.structure(last) == jax.tree.structure(params)
         return sum(jnp.sum(jnp.sin(leaf)) for leaf in jax.tree.leaves(last))
 
@@ -383,6 +386,7 @@ def test_on_accelerators_small_parameters_are_packed_and_gradients_are_the_same(
             programs[name] = gradient(data, jnp.float32(0.3))
             text = gradient.lower(data, jnp.float32(0.3)).as_text()
         assert ("tensor<107xf32>" in text) == (name == "gpu")
+        assert ("tensor<3x35107xf32>" in text) == (name == "gpu" and budget > 0)
     assert set(seen) == {jax.tree.structure(params)}
     for ours, theirs in zip(*map(jax.tree.leaves, programs.values()), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-7)

@@ -2,6 +2,7 @@
 
 from jdd.augment.dsa import WITH_FLIP as WITH_FLIP
 from jdd.augment.dsa import WITHOUT_FLIP as WITHOUT_FLIP
+from jdd.augment.dsa import Draw as Draw
 from jdd.augment.dsa import DsaSettings as DsaSettings
 from jdd.augment.dsa import augment as augment
 from jdd.augment.dsa import augment_stacked as augment_stacked

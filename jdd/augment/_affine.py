@@ -35,19 +35,28 @@ class Affine(NamedTuple):
     x: jax.Array
 
 
-def sample_affine(images: jax.Array, affine: Affine, growth: float) -> jax.Array:
+def matrix_of(affine: Affine) -> jax.Array:
+    """The map's entries and those of its inverse, `(m, 12)`: what `sample_affine` takes."""
+    yy, yx, y, xy, xx, x = affine
+    scale = 1 / (yy * xx - yx * xy)
+    back_yy, back_yx, back_xy, back_xx = xx * scale, -yx * scale, -xy * scale, yy * scale
+    back_y, back_x = -(back_yy * y + back_yx * x), -(back_xy * y + back_xx * x)
+    inverse = Affine(back_yy, back_yx, back_y, back_xy, back_xx, back_x)
+    return jnp.stack([*affine, *inverse], axis=-1)
+
+
+def sample_affine(images: jax.Array, matrix: jax.Array, growth: float) -> jax.Array:
     """Bilinear samples with zeros outside the image; linear in the pixels, no derivative else.
 
     Args:
       images: `(n, h, w, c)`.
-      affine: entries `(1,)` or `(n,)`.
+      matrix: `(1, 12)` or `(n, 12)`, of `matrix_of`.
       growth: how far apart, at most, two pixels that one is sampled from come to lie along a row or
         a column: a zoom's factor, √2 for a rotation.
 
     Returns:
       `(n, h, w, c)` of the same dtype.
     """
-    matrix = jnp.stack(affine, axis=-1)
     # Pixels that sample a given one lie within `growth` of where it is mapped back to; so many rows
     # and columns about the nearest have them all.
     reach = max(1, int(growth + 0.5 - 1e-6))
@@ -65,9 +74,9 @@ def _grid(matrix: jax.Array, i: jax.Array, j: jax.Array, size: Any) -> tuple[jax
 
 
 def _positions(matrix: jax.Array, height: int, width: int) -> tuple[jax.Array, jax.Array]:
-    """Of every pixel of an image, `(m, 6)` → two of `(m, h, w)`."""
+    """Of every pixel of an image, `(m, 12)` → two of `(m, h, w)`."""
     rows, columns = jnp.arange(height)[:, None], jnp.arange(width)[None]
-    return _grid(matrix[:, None, None], rows, columns, (height, width))
+    return _grid(matrix[:, None, None, :6], rows, columns, (height, width))
 
 
 def _gather(images: jax.Array, matrix: jax.Array, reach: int) -> jax.Array:
@@ -80,14 +89,9 @@ def _gather(images: jax.Array, matrix: jax.Array, reach: int) -> jax.Array:
 def _gather_transposed(g: jax.Array, matrix: jax.Array, reach: int) -> jax.Array:
     """Each pixel gathers from those about the place that it is mapped back to."""
     n, height, width, channels = g.shape
-    matrix = matrix[:, None, None]
-    yy, yx, y, xy, xx, x = jnp.moveaxis(matrix, -1, 0)
     a, b = jnp.arange(height)[:, None], jnp.arange(width)[None]
-    up, left = (height - 1) / 2, (width - 1) / 2
-    from_y, from_x = a - up - y, b - left - x
-    scale = 1 / (yy * xx - yx * xy)
-    nearest_row = jnp.round((xx * from_y - yx * from_x) * scale + up)
-    nearest_column = jnp.round((yy * from_x - xy * from_y) * scale + left)
+    matrix, inverse = jnp.split(matrix[:, None, None], 2, axis=-1)
+    nearest_row, nearest_column = map(jnp.round, _grid(inverse, a, b, (height, width)))
     flat, total = g.reshape(n, height * width, channels), jnp.zeros_like(g)
     for down in range(-reach, reach + 1):
         for right in range(-reach, reach + 1):
@@ -134,7 +138,7 @@ def _products_transposed(g: jax.Array, matrix: jax.Array, reach: int) -> jax.Arr
 
 
 def _primitive(name: str, on_tpu: Any, elsewhere: Any) -> Primitive:
-    """Of arrays with a leading axis of groups, `(g, n, h, w, c)` and `(g, m, 6)`: `vmap` adds them.
+    """Of arrays with a leading axis of groups, `(g, n, h, w, c)`, `(g, m, 12)`: `vmap` adds them.
 
     The images of a group may have one map between them.
     """

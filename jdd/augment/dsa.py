@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import DTypeLike
 
-from jdd.augment._affine import Affine, sample_affine
+from jdd.augment._affine import Affine, matrix_of, sample_affine
 from jdd.augment._sampling import kinds_of, rotated_grid, sample, sample_separably, zoomed
 from jdd.ops import WHOLE, Part
 from jdd.ops.target import platform
@@ -53,17 +53,25 @@ class Draw(NamedTuple):
 
     kind: jax.Array  # () int32, among the strategy's
     numbers: jax.Array  # (3, m) float in [0, 1), m being 1 or the number of images
+    matrix: Any = None  # (m, 12) of where pixels come from; None: to be made of the numbers
+
+    def reordered(self, order: jax.Array) -> "Draw":
+        """What image i drew becomes that of the image in whose place `order` (m,) has i."""
+        matrix = None if self.matrix is None else self.matrix[order]
+        return self._replace(numbers=self.numbers[:, order], matrix=matrix)
 
 
-def draw_ahead(keys: jax.Array, strategy: str, images: int, dtype: DTypeLike) -> Any:
+def draw_ahead(
+    keys: jax.Array, strategy: str, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32
+) -> Any:
     """What `augment` draws for each of a loop's keys, drawn before the loop; on a CPU the keys.
 
     In a loop, an accelerator would launch several kernels a turn for the generator alone.
 
     Args:
       keys: `(steps,)`.
-      strategy: as for `augment`.
-      images: how many each call is to transform, each by itself.
+      strategy: as for `augment`, with its ranges as they are.
+      shape: `(n, h, w, c)`, of the images that each call is to transform, each by itself.
       dtype: theirs.
 
     Returns:
@@ -72,7 +80,12 @@ def draw_ahead(keys: jax.Array, strategy: str, images: int, dtype: DTypeLike) ->
     kinds = kinds_of(strategy, _TRANSFORMS)
     if platform() == "cpu" or not kinds:
         return keys
-    return jax.vmap(lambda key: _draw(key, len(kinds), images, dtype))(keys)
+
+    def draw(key: jax.Array) -> Draw:
+        drawn = _draw(key, len(kinds), shape[0], dtype)
+        return drawn._replace(matrix=_matrix(drawn, kinds, shape[1:3], DsaSettings()))
+
+    return jax.vmap(draw)(keys)
 
 
 def _draw(key: jax.Array, kinds: int, count: int, dtype: DTypeLike) -> Draw:
@@ -140,14 +153,15 @@ def _of_part(draw: Draw, part: Part) -> Draw:
     """What was drawn for a whole batch, for a device's part of it."""
     if draw.numbers.shape[1] == 1:
         return draw
-    return draw._replace(numbers=part.take(draw.numbers, axis=1))
+    matrix = None if draw.matrix is None else part.take(draw.matrix)
+    return draw._replace(numbers=part.take(draw.numbers, axis=1), matrix=matrix)
 
 
 def _transform(
     draw: Draw, images: jax.Array, kinds: tuple[str, ...], settings: DsaSettings
 ) -> jax.Array:
     if platform() != "cpu":
-        return _without_a_branch(kinds, *draw, images, settings)
+        return _without_a_branch(kinds, draw, images, settings)
     branches = [functools.partial(_TRANSFORMS[kind], settings=settings) for kind in kinds]
     transformed: jax.Array = lax.switch(draw.kind, branches, draw.numbers, images)
     return transformed
@@ -189,13 +203,10 @@ def augment_stacked(
 
 
 def _without_a_branch(
-    kinds: tuple[str, ...],
-    kind: jax.Array,
-    drawn: jax.Array,
-    images: jax.Array,
-    settings: DsaSettings,
+    kinds: tuple[str, ...], draw: Draw, images: jax.Array, settings: DsaSettings
 ) -> jax.Array:
-    """The transform that `kind` () int32 chooses among `kinds`, all others made to do nothing."""
+    """The transform that the draw chooses among `kinds`, all others made to do nothing."""
+    kind, drawn = draw.kind, draw.numbers
     if len(kinds) == 1 and kinds[0] not in _GEOMETRIC:
         return _TRANSFORMS[kinds[0]](drawn, images, settings)
     if "color" in kinds:
@@ -204,15 +215,29 @@ def _without_a_branch(
     if "cutout" in kinds:
         cut = _cutout(drawn, images, settings)
         images = jnp.where(kind == kinds.index("cutout"), cut, images)
+    matrix = draw.matrix
+    if matrix is None:
+        matrix = _matrix(draw, kinds, images.shape[1:3], settings)
+    if matrix is None:
+        return images
+    return sample_affine(images, matrix, max(2**0.5, settings.scale))
+
+
+def _matrix(
+    draw: Draw, kinds: tuple[str, ...], size: tuple[int, ...], settings: DsaSettings
+) -> jax.Array | None:
+    """Where the pixels of images of a size `(h, w)` come from; None where no kind moves any."""
+    moving = [name for name in _AFFINE if name in kinds]
+    if not moving:
+        return None
+    drawn = draw.numbers
     zero, one = jnp.zeros_like(drawn[0]), jnp.ones_like(drawn[0])
-    affine, moves = Affine(one, zero, zero, zero, one, zero), False
-    for name, of_kind in _AFFINE.items():
-        if name in kinds:
-            other = affine._replace(**of_kind(drawn, settings, images.shape[1:3]))
-            here = kind == kinds.index(name)
-            affine = Affine(*(jnp.where(here, b, a) for a, b in zip(affine, other, strict=True)))
-            moves = True
-    return sample_affine(images, affine, max(2**0.5, settings.scale)) if moves else images
+    affine = Affine(one, zero, zero, zero, one, zero)
+    for name in moving:
+        other = affine._replace(**_AFFINE[name](drawn, settings, size))
+        here = draw.kind == kinds.index(name)
+        affine = Affine(*(jnp.where(here, b, a) for a, b in zip(affine, other, strict=True)))
+    return matrix_of(affine)
 
 
 # --- the transforms: each takes numbers in [0, 1), (3, 1) or (3, n), and images ---
@@ -241,7 +266,7 @@ def _cutout(drawn: jax.Array, images: jax.Array, settings: DsaSettings) -> jax.A
 
     rows, columns = inside(drawn[0], images.shape[1]), inside(drawn[1], images.shape[2])
     cut = rows[:, :, None, None] & columns[:, None, :, None]
-    return jnp.where(cut, 0.0, images)
+    return images * (1 - cut.astype(images.dtype))
 
 
 def _crop(drawn: jax.Array, images: jax.Array, settings: DsaSettings) -> jax.Array:

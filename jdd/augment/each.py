@@ -6,7 +6,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from jdd.augment._affine import Affine, sample_affine
+from jdd.augment._affine import Affine, matrix_of, sample_affine
 from jdd.augment._sampling import kinds_of, rotated_grid, sample, uniform, zoomed
 from jdd.ops.target import platform
 
@@ -74,7 +74,8 @@ def _augment_each(
         affine = Affine(
             *(cos / zoom[0], sin / zoom[0], shift[0]), *(-sin / zoom[1], cos / zoom[1], shift[1])
         )
-        return sample_affine(images - fill, affine, max(2**0.5, 1 + settings.scale)) + fill
+        growth = max(2**0.5, 1 + settings.scale)
+        return sample_affine(images - fill, matrix_of(affine), growth) + fill
     y, x = rotated_grid(angle, height, width)
     y = zoomed(y, 1 / zoom[0, :, None, None], height) + shift[0, :, None, None]
     x = zoomed(x, 1 / zoom[1, :, None, None], width) + shift[1, :, None, None]

@@ -1,7 +1,13 @@
 """Cross-entropy against classes and against label logits."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
+
+from jdd.ops.target import platform
+
+_FEW = 16  # classes that are summed over one by one
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
@@ -24,7 +30,7 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
             f"cross_entropy takes integer labels of shape {logits.shape[:-1]}, not "
             f"{labels.dtype} of shape {labels.shape}; label logits go to soft_cross_entropy"
         )
-    log_probabilities = jax.nn.log_softmax(logits.astype(jnp.float32))
+    log_probabilities = _log_softmax(logits.astype(jnp.float32))
     # A comparison instead of a gather: its derivative is elementwise too, and fuses.
     is_label = labels[..., None] == jnp.arange(logits.shape[-1])
     return -jnp.mean(jnp.sum(jnp.where(is_label, log_probabilities, 0.0), axis=-1))
@@ -52,6 +58,16 @@ def soft_cross_entropy(logits: jax.Array, label_logits: jax.Array) -> jax.Array:
         raise ValueError(
             f"logits {logits.shape} and label_logits {label_logits.shape} differ in shape"
         )
-    log_probabilities = jax.nn.log_softmax(logits.astype(jnp.float32))
+    log_probabilities = _log_softmax(logits.astype(jnp.float32))
     labels = jax.nn.softmax(label_logits.astype(jnp.float32))
     return -jnp.mean(jnp.sum(labels * log_probabilities, axis=-1))
+
+
+def _log_softmax(logits: jax.Array) -> jax.Array:
+    """`(n, classes)`; few classes one by one on a GPU, where each sum over an axis is a kernel."""
+    if platform() != "gpu" or logits.shape[1] > _FEW:
+        return jax.nn.log_softmax(logits)
+    columns = jnp.split(logits, logits.shape[1], axis=1)
+    top = jax.lax.stop_gradient(functools.reduce(jnp.maximum, columns))
+    total = sum((jnp.exp(column - top) for column in columns[1:]), jnp.exp(columns[0] - top))
+    return logits - top - jnp.log(total)

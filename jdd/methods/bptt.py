@@ -180,7 +180,7 @@ def bptt(settings: BpttSettings, network: NetworkLike) -> Method:
         fresh = student.rule.start(fresh_network(network, network_key, images)["params"])
 
         moments: _Moments = state.optimizer
-        probe = _plan(settings, probe_key, synthetic, data.num_classes)
+        probe = _plan(settings, probe_key, synthetic, data)
         probed = moments.probed
         if settings.window_start == "gradient":
             probed = jax.lax.cond(
@@ -189,7 +189,7 @@ def bptt(settings: BpttSettings, network: NetworkLike) -> Method:
                 lambda: moments.probed,
             )
         start = _window_start(settings, start_key, state.iteration, probed)
-        plan = _plan(settings, steps_key, synthetic, data.num_classes)
+        plan = _plan(settings, steps_key, synthetic, data)
         images, labels = _real_batch(settings, state, data)
         real = augment(real_key, images, strategy), labels
         value, gradient = student.through_window(
@@ -224,9 +224,12 @@ def _window_start(
     return jnp.where(third == 1, uniform, jnp.clip(step, first, last))
 
 
-def _plan(settings: BpttSettings, key: jax.Array, synthetic: SyntheticSet, classes: int) -> Entry:
+def _plan(
+    settings: BpttSettings, key: jax.Array, synthetic: SyntheticSet, data: DeviceData
+) -> Entry:
     """All steps of a student, each leaf with a leading axis of syn_steps."""
     order, transforms = jax.random.split(key)
+    classes = data.num_classes
     ipc = synthetic.labels.shape[0] // classes
     chosen = balanced_batches(
         order, settings.syn_steps, classes, ipc, settings.batch_syn, settings.classes_syn
@@ -234,7 +237,7 @@ def _plan(settings: BpttSettings, key: jax.Array, synthetic: SyntheticSet, class
     held = None if settings.lr_label else synthetic.labels[chosen]
     keys = jax.random.split(transforms, settings.syn_steps)
     strategy = settings.strategy(synthetic.info.dataset)
-    return Entry(chosen, held, draw_ahead(keys, strategy, chosen.shape[1], jnp.float32))
+    return Entry(chosen, held, draw_ahead(keys, strategy, (chosen.shape[1], *data.image_shape)))
 
 
 def _real_batch(

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from jdd import unrolling
-from jdd.augment import augment, draw_ahead, strategy_for
+from jdd.augment import Draw, augment, draw_ahead, strategy_for
 from jdd.errors import SettingError
 from jdd.experts import Segment, SegmentWindow
 from jdd.losses import trajectory_matching
@@ -102,7 +102,7 @@ class _Learned(NamedTuple):
 class _Entry(NamedTuple):
     """What one step of the student needs apart from what is learned."""
 
-    chosen: jax.Array  # (batch,) int32
+    chosen: Any  # (batch,) int32; None: all images, in their order
     labels: Any  # (batch,) int32 or (batch, classes) float32; None: they are learned
     key: Any  # random key of the augmentation, or what was drawn with it
 
@@ -236,22 +236,29 @@ def _student(
     """Parameters after the student's steps on the set, from `start`, each on a `batch`."""
     steps = settings.syn_steps
     order, transforms = jax.random.split(key)
-    chosen = unrolling.batch_plan(order, moved.images.shape[0], settings.batch_syn, steps)
+    chosen: Any = unrolling.batch_plan(order, moved.images.shape[0], settings.batch_syn, steps)
     part = batch_part(batch)
 
     def step_loss(params: Any, learned: _Learned, entry: _Entry) -> jax.Array:
         """Of the whole batch; of a device's part of it the summand that it contributes."""
         chosen, labels = part.take((entry.chosen, entry.labels))
-        batch = learned.images[chosen]
+        batch = learned.images if chosen is None else learned.images[chosen]
         if strategy != "none":
             batch = augment(entry.key, batch, strategy, part=part)
-        of_batch = labels if learned.labels is None else learned.labels[chosen]
+        of_batch = labels
+        if learned.labels is not None:
+            of_batch = learned.labels if chosen is None else learned.labels[chosen]
         return batch_loss(network, part.spread(params), {}, batch, of_batch)[0] / part.count
 
-    held = labels[chosen] if moved.labels is None else None
     keys = jax.random.split(transforms, steps)
     images = moved.images
-    plan = _Entry(chosen, held, draw_ahead(keys, strategy, chosen.shape[1], images.dtype))
+    draws = draw_ahead(keys, strategy, (chosen.shape[1], *images.shape[1:]), images.dtype)
+    seen = chosen
+    if isinstance(draws, Draw) and chosen.shape[1] == images.shape[0] and part.count == 1:
+        # All images in every step: not they take the batch's order, but what they draw the set's.
+        draws = jax.vmap(Draw.reordered)(draws, jnp.argsort(chosen, axis=1))
+        seen, chosen = jnp.broadcast_to(jnp.arange(images.shape[0]), chosen.shape), None
+    plan = _Entry(chosen, None if moved.labels is not None else labels[seen], draws)
     learned = moved._replace(rate=jnp.zeros(()))  # the student's rate is no part of its data
     if settings.memory == "tesla":
         return unrolling.tesla(step_loss, start, learned, moved.rate, plan)

@@ -92,7 +92,7 @@ class Dense(nn.Module):
         """`(n, in)` → `(n, features)`."""
         initialise = fan_in_uniform(x.shape[-1])
         kernel = self.param("kernel", initialise, (x.shape[-1], self.features))
-        return x @ kernel + self.param("bias", initialise, (self.features,))
+        return ops.dense(x, kernel) + self.param("bias", initialise, (self.features,))
 
 
 class Norm(nn.Module):

@@ -1,6 +1,8 @@
 """Convolution, pooling and normalisation: pure functions, the one place that knows the platform."""
 
+from jdd.ops._linear import written
 from jdd.ops.convolution import conv2d, keep_products
+from jdd.ops.dense import dense
 from jdd.ops.microbatch import microbatched_map, microbatched_mean
 from jdd.ops.normalization import group_affine, group_norm, layer_norm
 from jdd.ops.part import WHOLE, Part
@@ -11,6 +13,7 @@ __all__ = [
     "Part",
     "avg_pool",
     "conv2d",
+    "dense",
     "group_affine",
     "group_norm",
     "keep_products",
@@ -19,4 +22,5 @@ __all__ = [
     "microbatched_map",
     "microbatched_mean",
     "relu_avg_pool",
+    "written",
 ]

@@ -18,6 +18,7 @@ from jdd.ops.target import platform
 Shape = tuple[int, ...]
 
 _LARGE = 2**17  # entries of a map
+_JOINED = 2**21  # entries of a map whose sums are taken together with another's
 
 
 def linear_pair(
@@ -94,6 +95,7 @@ def _apart(v: jax.Array, shape: Shape) -> jax.Array:
 _in_memory = linear_pair("in_memory", _copied, _as_it_is)
 _cotangent_in_memory = linear_pair("cotangent_in_memory", _as_it_is, _copied)
 _cotangent_apart = linear_pair("cotangent_apart", _as_it_is, _apart)
+_written = linear_pair("written", _apart, _as_it_is)
 
 
 def in_memory(v: jax.Array) -> jax.Array:
@@ -117,6 +119,82 @@ def cotangent_apart(v: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     became one over all images' pixels in a kernel of its own.
     """
     return _cotangent_apart(jnp.broadcast_to(v, shape))
+
+
+def written(v: jax.Array) -> jax.Array:
+    """v; a GPU writes it to memory once, and does not compute it anew in all that reads it."""
+    return _written(v) if platform() == "gpu" else v
+
+
+@jax.custom_jvp
+def product_with_written(a: jax.Array, b: jax.Array) -> jax.Array:
+    """a · b, whose derivative to a reads b from memory.
+
+    A sum over pixels, which the cotangent of an a that is one number a map becomes, would compute b
+    anew in a kernel of its own.
+    """
+    return a * b
+
+
+@product_with_written.defjvp
+def _tangent_of_product(
+    primals: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    (a, b), (a_dot, b_dot) = primals, tangents
+    return a * b, a_dot * lax.optimization_barrier(b) + a * b_dot
+
+
+def pixel_sums(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The sums over the pixels of two maps `(n, h, w, c)`, `(n, c)` each.
+
+    On a GPU those of small maps are one sum of the two joined: of two sums and their tangents XLA
+    makes three kernels, and writes a map for one of them to memory. In larger maps joining costs
+    more than that.
+    """
+    sums: tuple[jax.Array, jax.Array] = tuple(_pixel_sums.bind(a, b))
+    return sums
+
+
+def _sums(a: jax.Array, b: jax.Array) -> list[jax.Array]:
+    return [jnp.sum(v, (1, 2)) for v in (a, b)]
+
+
+def _sums_on_a_gpu(a: jax.Array, b: jax.Array) -> list[jax.Array]:
+    return list(jnp.sum(jnp.stack([a, b]), (2, 3))) if a.size <= _JOINED else _sums(a, b)
+
+
+def _tangents_of_sums(primals: Any, tangents: Any) -> Any:
+    return _pixel_sums.bind(*primals), _pixel_sums.bind(*map(ad.instantiate_zeros, tangents))
+
+
+def _cotangents_of_sums(sums: Any, *maps: Any) -> list[jax.Array]:
+    spread = (ad.instantiate_zeros(g)[:, None, None] for g in sums)
+    return [jnp.broadcast_to(g, v.aval.shape) for g, v in zip(spread, maps, strict=True)]
+
+
+def _batch_sums(arrays: Any, axes: Any) -> tuple[list[jax.Array], list[int]]:
+    size = next(v.shape[d] for v, d in zip(arrays, axes, strict=True) if d is not None)
+    a, b = (
+        jnp.broadcast_to(v, (size, *v.shape)) if d is None else jnp.moveaxis(v, d, 0)
+        for v, d in zip(arrays, axes, strict=True)
+    )
+    sums = _pixel_sums.bind(*(v.reshape(-1, *v.shape[2:]) for v in (a, b)))
+    return [v.reshape(size, -1, v.shape[1]) for v in sums], [0, 0]
+
+
+_pixel_sums = Primitive("jdd_pixel_sums")
+_pixel_sums.multiple_results = True
+_pixel_sums.def_abstract_eval(
+    lambda *maps: [v.update(shape=(v.shape[0], v.shape[3])) for v in maps]
+)
+_pixel_sums.def_impl(jax.jit(_pixel_sums.bind))
+mlir.register_lowering(_pixel_sums, mlir.lower_fun(_sums, multiple_results=True))
+mlir.register_lowering(
+    _pixel_sums, mlir.lower_fun(_sums_on_a_gpu, multiple_results=True), platform="cuda"
+)
+ad.primitive_jvps[_pixel_sums] = _tangents_of_sums
+ad.primitive_transposes[_pixel_sums] = _cotangents_of_sums
+batching.primitive_batchers[_pixel_sums] = _batch_sums
 
 
 def pays_in_memory(entries: int) -> bool:

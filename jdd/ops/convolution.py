@@ -3,8 +3,8 @@
 A convolution y = x ∗ w and its two gradients are the three partial derivatives of one trilinear
 form Σ g · (x ∗ w). Here each is its own primitive, and the transposes of each are the other
 two, so autodiff never leaves the three: forward, reverse, or one over the other. On a CPU they are
-computed as `jdd.ops._convolution_cpu` says, on a TPU as `_convolution_tpu` does; else XLA's own
-convolution is the best there is.
+computed as `jdd.ops._convolution_cpu` says, on a TPU as `_convolution_tpu`, on a GPU few grey
+images as `_convolution_gpu`; else XLA's own convolution is the best there is.
 
 Arrays inside carry a leading axis of models: `vmap` over images alone makes a larger batch,
 `vmap` over kernels makes more models, which a CPU computes one after another (a grouped convolution
@@ -26,6 +26,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from jdd.ops import _convolution_cpu as cpu
+from jdd.ops import _convolution_gpu as gpu
 from jdd.ops import _convolution_tpu as tpu
 from jdd.ops._window import Pair, Window
 
@@ -100,13 +101,13 @@ def _native_input_gradient(g: jax.Array, w: jax.Array, window: Window) -> jax.Ar
     return gradient
 
 
-def _gpu_kernel_gradient(x: jax.Array, g: jax.Array, window: Window) -> jax.Array:
-    if x.shape[3] <= cpu.FEW_CHANNELS:
-        # As zeros around the image that XLA knows of, those of MNIST's would become more padding
-        # than the kernel is wide. No library has that, and it was made a convolution whose window
-        # is the whole image, of transposed arrays.
-        x = lax.optimization_barrier(x)
-    return _native_kernel_gradient(x, g, window)
+def _gpu_forward(x: jax.Array, w: jax.Array, window: Window) -> jax.Array:
+    return (gpu.forward if gpu.takes(x, w, window) else _native_forward)(x, w, window)
+
+
+def _gpu_input_gradient(g: jax.Array, w: jax.Array, window: Window) -> jax.Array:
+    taken = gpu.takes(g, w, window)
+    return (gpu.input_gradient if taken else _native_input_gradient)(g, w, window)
 
 
 def _tpu_forward(x: jax.Array, w: jax.Array, window: Window) -> jax.Array:
@@ -180,21 +181,21 @@ _forward = _primitive(
     lambda x, w, window: (x[0], *window.output, w[3]),
     cpu.forward,
     _tpu_forward,
-    _native_forward,
+    _gpu_forward,
 )
 _input_gradient = _primitive(
     "input_gradient",
     lambda g, w, window: (g[0], *window.image, w[2]),
     cpu.input_gradient,
     _native_input_gradient,
-    _native_input_gradient,
+    _gpu_input_gradient,
 )
 _kernel_gradient = _primitive(
     "kernel_gradient",
     lambda x, g, window: (*window.kernel, x[3], g[3]),
     cpu.kernel_gradient,
     _tpu_kernel_gradient,
-    _gpu_kernel_gradient,
+    _native_kernel_gradient,
 )
 
 # In each rule the first argument is the cotangent, the other two are the primitive's own.

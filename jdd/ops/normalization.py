@@ -8,7 +8,13 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jdd.ops._linear import cotangent_apart, cotangent_in_memory, in_memory, pays_in_memory
+from jdd.ops._linear import (
+    cotangent_apart,
+    cotangent_in_memory,
+    in_memory,
+    pays_in_memory,
+    pixel_sums,
+)
 from jdd.ops.target import platform
 
 
@@ -107,12 +113,14 @@ def _affine(
         mean = combine(settled(jnp.mean(x, (1, 2))))
         point = lax.stop_gradient(mean)
         distance = mean - point
+        square = settled(jnp.mean(jnp.square(x - point[:, None, None]), (1, 2)))
     else:  # about a pixel both sums are one kernel's, and cancel no more than its distance squared
         point = combine(lax.stop_gradient(x[:, x.shape[1] // 2, x.shape[2] // 2]))
-        distance = combine(jnp.mean(x - point[:, None, None], (1, 2)))
+        centred = x - point[:, None, None]
+        sums = pixel_sums(centred, jnp.square(centred))
+        mean, square = (v / (x.shape[1] * x.shape[2]) for v in sums)
+        distance = combine(mean)
         scale, bias = (cotangent_apart(v, point.shape) for v in (scale, bias))
-    centred = x - point[:, None, None]
-    square = settled(jnp.mean(jnp.square(centred), (1, 2)))
     factor = scale * lax.rsqrt(combine(square) - distance * distance + eps)
     summand = bias - distance * factor
     return Affine(point, *(in_memory(jnp.stack([factor, summand])) if large else (factor, summand)))

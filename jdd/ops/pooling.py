@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jdd.ops._linear import linear_pair
+from jdd.ops._linear import linear_pair, product_with_written
 from jdd.ops.normalization import Affine, apply
+from jdd.ops.target import platform
 
 
 def avg_pool(x: jax.Array, window: int, stride: int) -> jax.Array:
@@ -78,7 +79,8 @@ def relu_avg_pool(x: jax.Array, affine: Affine, window: int, stride: int) -> jax
     positive = fixed > 0
     passed = avg_pool(jnp.where(positive, x - point, 0), window, stride)
     fraction = avg_pool(positive.astype(x.dtype), window, stride)
-    return factor * passed + summand * fraction
+    product = product_with_written if platform() == "gpu" else jnp.multiply
+    return product(factor, passed) + product(summand, fraction)
 
 
 def max_pool(x: jax.Array, window: int, stride: int, padding: int = 0) -> jax.Array:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from jdd.ops import keep_products
-from jdd.unrolling._packed import PackedLoss, packing_of
+from jdd.unrolling._packed import Packed, PackedLoss, Rows, packing_of, packing_of_step
 from jdd.unrolling._revolve import backward_plan, forward_plan
 from jdd.unrolling._rules import Rule, Sgd
 from jdd.unrolling._step import PyTree, StepLoss, add_scaled, product
@@ -107,8 +107,17 @@ def _forward(
         first = jax.tree.map(lambda v: v[0], plan)
         _, of_a_step = jax.eval_shape(step_with_products, state, first)
         if steps * _bytes(of_a_step) <= memory_budget:
-            last, all_of_them = jax.lax.scan(step_with_products, state, plan)
-            return last, (all_of_them, data, learning_rate, plan)
+            packing = packing_of_step(of_a_step)
+            if packing is None:
+                last, all_of_them = jax.lax.scan(step_with_products, state, plan)
+                return last, (all_of_them, data, learning_rate, plan)
+
+            def step_with_row(current: PyTree, entry: PyTree) -> tuple[PyTree, jax.Array]:
+                current, stored = step_with_products(current, entry)
+                return current, packing.pack(stored).small
+
+            last, rows = jax.lax.scan(step_with_row, state, plan)
+            return last, ((Rows(rows, packing), None), data, learning_rate, plan)
 
     def advance(current: PyTree, entry: PyTree) -> PyTree:
         return _step(loss, rule, current, data, learning_rate, entry)
@@ -145,6 +154,8 @@ def _backward(
     def back(carry: tuple[PyTree, PyTree, jax.Array], at: tuple[PyTree, PyTree, PyTree]) -> Any:
         adjoint, data_bar, rate_bar = carry
         state, kept, entry = at
+        if isinstance(state, Rows):
+            state, kept = state.tree()
         params = rule.params(state)
         if kept is None and rule.pulls_gradient:
             kept = _gradient_and_products(loss, params, entry, data)
@@ -163,8 +174,14 @@ def _backward(
         ), None
 
     carry = (cotangent, jax.tree.map(jnp.zeros_like, data), jnp.zeros_like(learning_rate))
-    if kept is not None or not 0 < checkpoints < steps:
-        return (*jax.lax.scan(back, carry, (places, kept, plan), reverse=True)[0], None)
+    if kept is not None or isinstance(places, Rows) or not 0 < checkpoints < steps:
+
+        def back_joined(carry: Any, at: Any) -> Any:
+            return _joined(*back(_parted(*carry), at)[0]), None
+
+        joined = _joined(*carry)
+        last = jax.lax.scan(back_joined, joined, (places, kept, plan), reverse=True)[0]
+        return (*_parted(*last), None)
 
     def move(state: tuple[Any, ...], at: Any) -> tuple[tuple[Any, ...], None]:
         current, places, carry = state
@@ -235,6 +252,21 @@ def _finish(
 
 def _bytes(tree: PyTree) -> int:
     return sum(v.size * v.dtype.itemsize for v in jax.tree.leaves(tree))
+
+
+def _joined(adjoint: PyTree, data_bar: PyTree, rate_bar: jax.Array) -> tuple[PyTree, ...]:
+    """What the way back carries, the step size's cotangent behind those of packed parameters."""
+    if not isinstance(adjoint, Packed):
+        return adjoint, data_bar, rate_bar
+    small = jnp.append(adjoint.small, rate_bar.astype(adjoint.small.dtype))
+    return adjoint._replace(small=small), data_bar
+
+
+def _parted(adjoint: PyTree, data_bar: PyTree, *rate_bar: jax.Array) -> Any:
+    """The reverse of `_joined`."""
+    if rate_bar:
+        return adjoint, data_bar, *rate_bar
+    return adjoint._replace(small=adjoint.small[:-1]), data_bar, adjoint.small[-1]
 
 
 def _put(places: PyTree, at: jax.Array, value: PyTree) -> PyTree:

@@ -1,11 +1,13 @@
-"""Small parameters in one array, on accelerators: one kernel for all of them instead of one each.
+"""Arrays in one array, on accelerators: one kernel for all of them instead of one each.
 
 A ConvNet-3 has fourteen arrays of parameters, ten of them vectors. Each step stores and moves every
-one, in a kernel of its own that takes far longer to launch than to run.
+one, in a kernel of its own that takes far longer to launch than to run. On a GPU all that a step
+stores for the way back is one array too.
 """
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -14,14 +16,14 @@ import jax.numpy as jnp
 from jdd.ops.target import platform
 from jdd.unrolling._step import PyTree, StepLoss
 
-_SMALL = 2**12  # entries of an array that is packed
+_SMALL = 2**15  # entries of an array that is packed: what no library is given, as kernels are
 
 
 class Packed(NamedTuple):
     """Parameters as they go through the steps."""
 
     small: jax.Array  # (m,): the entries of all small arrays
-    large: list[jax.Array]
+    large: list[jax.Array]  # their last axis first, as GPU libraries take kernels
 
 
 @dataclass(frozen=True)
@@ -36,14 +38,15 @@ class Packing:
         """Puts the small leaves behind each other."""
         leaves = list(zip(jax.tree.leaves(params), self.shapes, strict=True))
         small = [leaf.reshape(-1) for leaf, shape in leaves if shape is not None]
-        return Packed(jnp.concatenate(small), [leaf for leaf, shape in leaves if shape is None])
+        large = [jnp.moveaxis(leaf, -1, 0) for leaf, shape in leaves if shape is None]
+        return Packed(jnp.concatenate(small), large)
 
     def unpack(self, packed: Packed) -> PyTree:
         """The parameters in their own shapes."""
         large, at, leaves = iter(packed.large), 0, []
         for shape in self.shapes:
             if shape is None:
-                leaves.append(next(large))
+                leaves.append(jnp.moveaxis(next(large), 0, -1))
             else:
                 size = math.prod(shape)
                 leaves.append(packed.small[at : at + size].reshape(shape))
@@ -61,6 +64,27 @@ class PackedLoss:
     def __call__(self, packed: Packed, data: PyTree, entry: PyTree) -> jax.Array:
         """As the loss itself."""
         return self.loss(self.packing.unpack(packed), data, entry)
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=("rows",), meta_fields=("packing",))
+@dataclass(frozen=True)
+class Rows:
+    """A pytree for each step, each in a row of one array; `lax.scan` gives a step's own row."""
+
+    rows: jax.Array  # (steps, m), or (m,) of one step
+    packing: Packing
+
+    def tree(self) -> PyTree:
+        """That of one step."""
+        return self.packing.unpack(Packed(self.rows, []))
+
+
+def packing_of_step(shapes: PyTree) -> Packing | None:
+    """How all that a step stores is packed; None but on a GPU, and where a leaf is no float32."""
+    leaves, tree = jax.tree.flatten(shapes)
+    if platform() != "gpu" or any(leaf.dtype != jnp.float32 for leaf in leaves):
+        return None
+    return Packing(tree, tuple(leaf.shape for leaf in leaves))
 
 
 def packing_of(params: PyTree) -> Packing | None:

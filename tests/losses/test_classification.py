@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jdd.losses import cross_entropy, soft_cross_entropy
+from jdd.ops.target import compiling_for
 
 LOGITS = np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32)
 LABELS = np.array([0, 2, 1, 2])
@@ -62,3 +63,23 @@ def test_mistaken_labels_are_refused():
         cross_entropy(LOGITS, LABELS.astype(np.float32))
     with pytest.raises(ValueError, match="differ in shape"):
         soft_cross_entropy(LOGITS, LOGITS[:2])
+
+
+@pytest.mark.parametrize("classes", [10, 20])
+def test_on_a_gpu_few_classes_are_summed_one_by_one(classes):
+    rng = np.random.default_rng(0)
+    logits = jnp.asarray(50 * rng.standard_normal((4, classes)), jnp.float32)
+    tangent = jnp.asarray(rng.standard_normal(logits.shape), jnp.float32)
+    labels = jnp.arange(4)
+
+    def gradient_and_tangent(logits):
+        gradient = jax.value_and_grad(lambda v: cross_entropy(v, labels))
+        return jax.jvp(gradient, (logits,), (tangent,))
+
+    expected = jax.tree.leaves(gradient_and_tangent(logits))
+    with compiling_for("gpu"):
+        computed = jax.tree.leaves(gradient_and_tangent(logits))
+        text = str(jax.make_jaxpr(lambda v: cross_entropy(v, labels))(logits))
+    assert ("reduce_max" in text) == (classes == 20)
+    for a, b in zip(computed, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)

@@ -11,6 +11,7 @@ from jdd import networks
 from jdd.errors import SettingError
 from jdd.experts import Segment
 from jdd.methods import MttSettings, Rejection, guarded, mtt
+from jdd.ops.target import compiling_for
 from jdd.synthetic import SetInfo, SyntheticSet
 
 NETWORK = networks.create("MLP", 3, width=16)
@@ -229,3 +230,14 @@ def test_teslas_update_is_another():
 def test_settings_out_of_range_are_named(name, value):
     with pytest.raises(SettingError, match=f"`{name}`"):
         dataclasses.replace(SETTINGS, **{name: value})
+
+
+@pytest.mark.parametrize("batch_syn", [0, 3])
+def test_the_update_is_the_same_on_a_gpu(batch_syn):
+    """There the images of a whole set stay in their order, and what they draw takes the set's."""
+    with compiling_for("cpu"):
+        change, loss = moved_by(dsa=True, batch_syn=batch_syn)
+    with compiling_for("gpu"):
+        there, other = moved_by(dsa=True, batch_syn=batch_syn)
+    assert loss == pytest.approx(other, rel=1e-5)
+    np.testing.assert_allclose(there, change, rtol=0, atol=1e-4 * np.abs(change).max())

@@ -7,6 +7,7 @@ import pytest
 from jax.test_util import check_grads
 
 from jdd.ops import avg_pool, group_affine, group_norm, max_pool, relu_avg_pool
+from jdd.ops.target import compiling_for
 
 
 @pytest.fixture(autouse=True)
@@ -90,9 +91,11 @@ def test_a_window_larger_than_the_image_is_refused(pool):
         pool(jnp.zeros((1, 2, 8, 1)), 3, 1)
 
 
-@pytest.mark.parametrize("groups", [2, 6])
-@pytest.mark.parametrize(("size", "window", "stride"), [((6, 6), 2, 2), ((5, 7), 3, 2)])
-def test_norm_relu_and_pooling_in_one_are_the_three_in_turn(groups, size, window, stride):
+@pytest.mark.parametrize(
+    ("groups", "size", "window", "stride", "platform"),
+    [(2, (6, 6), 2, 2, "cpu"), (6, (5, 7), 3, 2, "cpu"), (6, (6, 6), 2, 2, "gpu")],
+)
+def test_norm_relu_and_pooling_in_one_are_the_three_in_turn(groups, size, window, stride, platform):
     """Value, gradient, and the gradient's tangent, all to 1e-12 relative to the largest entry."""
     rng = np.random.default_rng(1)
     x, scale, bias = (jnp.asarray(rng.normal(size=shape)) for shape in ((3, *size, 6), (6,), (6,)))
@@ -114,7 +117,8 @@ def test_norm_relu_and_pooling_in_one_are_the_three_in_turn(groups, size, window
         gradient = jax.grad(energy, argnums=(0, 1, 2), has_aux=True)
         return jax.jvp(gradient, (x, scale, bias), tangents)
 
-    ours, theirs = (jax.tree.leaves(everything(f)) for f in (in_one, in_turn))
+    with compiling_for(platform):
+        ours, theirs = (jax.tree.leaves(everything(f)) for f in (in_one, in_turn))
     assert len(ours) == 8
     for a, b in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12 * np.max(np.abs(b)))

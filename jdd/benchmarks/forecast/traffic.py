@@ -66,14 +66,13 @@ def _behind_bitcasts(instruction: Instruction, within: Computation) -> Instructi
     return instruction
 
 
-def _read(parameter: Instruction, fused: Computation) -> int:
-    """Bytes of a parameter that a fusion reads."""
-    total = 0
-    for user in fused.users[parameter.name]:
-        if user.opcode in _SLICES and user.operands[0] == parameter.name:
-            total += sum(array.bytes for array in user.shape)
-        elif user.opcode == "bitcast":
-            total += _read(user, fused)
-        else:
-            return sum(array.bytes for array in parameter.shape)
-    return total
+def _read(source: Instruction, fused: Computation) -> int:
+    """Bytes of a parameter, or of a slice of one, that a fusion reads."""
+    whole, total = sum(array.bytes for array in source.shape), 0
+    for user in fused.users[source.name]:
+        if user.opcode != "bitcast" and not (
+            user.opcode in _SLICES and user.operands[0] == source.name
+        ):
+            return whole
+        total += _read(user, fused)
+    return min(whole, total) or whole
