@@ -390,3 +390,21 @@ def test_on_accelerators_small_parameters_are_packed_and_gradients_are_the_same(
     assert set(seen) == {jax.tree.structure(params)}
     for ours, theirs in zip(*map(jax.tree.leaves, programs.values()), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float64, jnp.bfloat16])
+def test_on_accelerators_a_step_size_and_parameters_of_another_type_stay_what_they_are(dtype):
+    with jax.enable_x64(True), compiling_for("gpu"):
+        params = {"a": jnp.ones(4, jnp.float32), "b": jnp.ones(4, jnp.float32), "s": dtype(1)}
+
+        def loss(params, data, entry):
+            return sum(jnp.sum(leaf.astype(jnp.float32) ** 2) for leaf in params.values())
+
+        def outer(rate):
+            last = unrolling.sgd(loss, params, jnp.ones(2), rate, jnp.arange(3))
+            assert last["s"].dtype == dtype
+            return jnp.sum(last["a"])
+
+        gradient = jax.grad(outer)(dtype(0.1))
+    assert gradient.dtype == dtype
+    assert float(gradient) == pytest.approx(-4 * 3 * 2 * 0.8**2, rel=0.02)

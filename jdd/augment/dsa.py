@@ -62,7 +62,11 @@ class Draw(NamedTuple):
 
 
 def draw_ahead(
-    keys: jax.Array, strategy: str, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32
+    keys: jax.Array,
+    strategy: str,
+    shape: tuple[int, ...],
+    dtype: DTypeLike = jnp.float32,
+    settings: DsaSettings = DsaSettings(),
 ) -> Any:
     """What `augment` draws for each of a loop's keys, drawn before the loop; on a CPU the keys.
 
@@ -70,9 +74,10 @@ def draw_ahead(
 
     Args:
       keys: `(steps,)`.
-      strategy: as for `augment`, with its ranges as they are.
+      strategy: as for `augment`.
       shape: `(n, h, w, c)`, of the images that each call is to transform, each by itself.
       dtype: theirs.
+      settings: the same as for `augment`.
 
     Returns:
       A pytree with a leading axis of steps; `augment` takes an entry of it in the place of a key.
@@ -83,7 +88,7 @@ def draw_ahead(
 
     def draw(key: jax.Array) -> Draw:
         drawn = _draw(key, len(kinds), shape[0], dtype)
-        return drawn._replace(matrix=_matrix(drawn, kinds, shape[1:3], DsaSettings()))
+        return drawn._replace(matrix=_matrix(drawn, kinds, shape[1:3], settings))
 
     return jax.vmap(draw)(keys)
 

@@ -64,10 +64,10 @@ def soft_cross_entropy(logits: jax.Array, label_logits: jax.Array) -> jax.Array:
 
 
 def _log_softmax(logits: jax.Array) -> jax.Array:
-    """`(n, classes)`; few classes one by one on a GPU, where each sum over an axis is a kernel."""
-    if platform() != "gpu" or logits.shape[1] > _FEW:
+    """Over the last axis; few classes one by one on a GPU, where a sum over an axis is a kernel."""
+    if platform() != "gpu" or logits.shape[-1] > _FEW:
         return jax.nn.log_softmax(logits)
-    columns = jnp.split(logits, logits.shape[1], axis=1)
+    columns = jnp.split(logits, logits.shape[-1], axis=-1)
     top = jax.lax.stop_gradient(functools.reduce(jnp.maximum, columns))
     total = sum((jnp.exp(column - top) for column in columns[1:]), jnp.exp(columns[0] - top))
     return logits - top - jnp.log(total)

@@ -104,5 +104,4 @@ def pad_by_two(images: jax.Array) -> jax.Array:
     The published networks ask their first convolution for that much more padding on grey images;
     padding beforehand is the same sum.
     """
-    # A GPU library has no kernel gradient of an image padded by more than the kernel is wide.
     return ops.written(jnp.pad(images, ((0, 0), (2, 2), (2, 2), (0, 0))))

@@ -1,4 +1,4 @@
-"""Convolution, pooling and normalisation: pure functions, the one place that knows the platform."""
+"""Convolution, products, pooling, norms: pure functions, the one place that knows the platform."""
 
 from jdd.ops._linear import written
 from jdd.ops.convolution import conv2d, keep_products

@@ -145,7 +145,7 @@ def _tangent_of_product(
 
 
 def pixel_sums(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The sums over the pixels of two maps `(n, h, w, c)`, `(n, c)` each.
+    """The sums over the pixels of two maps `(n, h, w, c)`, `(n, c)` each, of float32 or more.
 
     On a GPU those of small maps are one sum of the two joined: of two sums and their tangents XLA
     makes three kernels, and writes a map for one of them to memory. In larger maps joining costs
@@ -156,11 +156,18 @@ def pixel_sums(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _sums(a: jax.Array, b: jax.Array) -> list[jax.Array]:
-    return [jnp.sum(v, (1, 2)) for v in (a, b)]
+    return [jnp.sum(v, (1, 2), _of_sums(v)) for v in (a, b)]
 
 
 def _sums_on_a_gpu(a: jax.Array, b: jax.Array) -> list[jax.Array]:
-    return list(jnp.sum(jnp.stack([a, b]), (2, 3))) if a.size <= _JOINED else _sums(a, b)
+    if a.size > _JOINED:
+        return _sums(a, b)
+    return list(jnp.sum(jnp.stack([a, b]), (2, 3), _of_sums(a)))
+
+
+def _of_sums(v: Any) -> Any:
+    """The type of sums of many entries: those of float16 would overflow."""
+    return jnp.promote_types(v.dtype, jnp.float32)
 
 
 def _tangents_of_sums(primals: Any, tangents: Any) -> Any:
@@ -169,7 +176,10 @@ def _tangents_of_sums(primals: Any, tangents: Any) -> Any:
 
 def _cotangents_of_sums(sums: Any, *maps: Any) -> list[jax.Array]:
     spread = (ad.instantiate_zeros(g)[:, None, None] for g in sums)
-    return [jnp.broadcast_to(g, v.aval.shape) for g, v in zip(spread, maps, strict=True)]
+    return [
+        jnp.broadcast_to(g.astype(v.aval.dtype), v.aval.shape)
+        for g, v in zip(spread, maps, strict=True)
+    ]
 
 
 def _batch_sums(arrays: Any, axes: Any) -> tuple[list[jax.Array], list[int]]:
@@ -185,7 +195,7 @@ def _batch_sums(arrays: Any, axes: Any) -> tuple[list[jax.Array], list[int]]:
 _pixel_sums = Primitive("jdd_pixel_sums")
 _pixel_sums.multiple_results = True
 _pixel_sums.def_abstract_eval(
-    lambda *maps: [v.update(shape=(v.shape[0], v.shape[3])) for v in maps]
+    lambda *maps: [v.update(shape=(v.shape[0], v.shape[3]), dtype=_of_sums(v)) for v in maps]
 )
 _pixel_sums.def_impl(jax.jit(_pixel_sums.bind))
 mlir.register_lowering(_pixel_sums, mlir.lower_fun(_sums, multiple_results=True))

@@ -14,6 +14,7 @@ def dense(x: jax.Array, kernel: jax.Array) -> jax.Array:
     On a GPU a small one is written as a sum, which joins its neighbours' kernels, and value and
     tangent are one; a library's product is a kernel or two of its own.
     """
-    if platform() == "gpu" and x.ndim == 2 and x.size * kernel.shape[1] <= _SMALL:
+    small = x.ndim == 2 and x.size * kernel.shape[1] <= _SMALL
+    if platform() == "gpu" and small and x.dtype == jnp.float32:
         return jnp.sum(x[:, None] * kernel.T, axis=2)
     return x @ kernel

@@ -118,7 +118,7 @@ def _affine(
         point = combine(lax.stop_gradient(x[:, x.shape[1] // 2, x.shape[2] // 2]))
         centred = x - point[:, None, None]
         sums = pixel_sums(centred, jnp.square(centred))
-        mean, square = (v / (x.shape[1] * x.shape[2]) for v in sums)
+        mean, square = ((v / (x.shape[1] * x.shape[2])).astype(x.dtype) for v in sums)
         distance = combine(mean)
         scale, bias = (cotangent_apart(v, point.shape) for v in (scale, bias))
     factor = scale * lax.rsqrt(combine(square) - distance * distance + eps)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from jdd.ops import keep_products
-from jdd.unrolling._packed import Packed, PackedLoss, Rows, packing_of, packing_of_step
+from jdd.unrolling._packed import Packed, PackedLoss, Rows, packing_of, stored_as_rows
 from jdd.unrolling._revolve import backward_plan, forward_plan
 from jdd.unrolling._rules import Rule, Sgd
 from jdd.unrolling._step import PyTree, StepLoss, add_scaled, product
@@ -107,17 +107,16 @@ def _forward(
         first = jax.tree.map(lambda v: v[0], plan)
         _, of_a_step = jax.eval_shape(step_with_products, state, first)
         if steps * _bytes(of_a_step) <= memory_budget:
-            packing = packing_of_step(of_a_step)
-            if packing is None:
+            if not stored_as_rows(of_a_step):
                 last, all_of_them = jax.lax.scan(step_with_products, state, plan)
                 return last, (all_of_them, data, learning_rate, plan)
 
-            def step_with_row(current: PyTree, entry: PyTree) -> tuple[PyTree, jax.Array]:
+            def step_with_row(current: PyTree, entry: PyTree) -> tuple[PyTree, Rows]:
                 current, stored = step_with_products(current, entry)
-                return current, packing.pack(stored).small
+                return current, Rows.of(stored)
 
             last, rows = jax.lax.scan(step_with_row, state, plan)
-            return last, ((Rows(rows, packing), None), data, learning_rate, plan)
+            return last, ((rows, None), data, learning_rate, plan)
 
     def advance(current: PyTree, entry: PyTree) -> PyTree:
         return _step(loss, rule, current, data, learning_rate, entry)
@@ -256,10 +255,9 @@ def _bytes(tree: PyTree) -> int:
 
 def _joined(adjoint: PyTree, data_bar: PyTree, rate_bar: jax.Array) -> tuple[PyTree, ...]:
     """What the way back carries, the step size's cotangent behind those of packed parameters."""
-    if not isinstance(adjoint, Packed):
+    if not isinstance(adjoint, Packed) or adjoint.small.dtype != rate_bar.dtype:
         return adjoint, data_bar, rate_bar
-    small = jnp.append(adjoint.small, rate_bar.astype(adjoint.small.dtype))
-    return adjoint._replace(small=small), data_bar
+    return adjoint._replace(small=jnp.append(adjoint.small, rate_bar)), data_bar
 
 
 def _parted(adjoint: PyTree, data_bar: PyTree, *rate_bar: jax.Array) -> Any:

@@ -16,14 +16,14 @@ import jax.numpy as jnp
 from jdd.ops.target import platform
 from jdd.unrolling._step import PyTree, StepLoss
 
-_SMALL = 2**15  # entries of an array that is packed: what no library is given, as kernels are
+_SMALL = 2**15  # entries of an array that is packed
 
 
 class Packed(NamedTuple):
-    """Parameters as they go through the steps."""
+    """A pytree's arrays: parameters as they go through the steps, or what a step stores."""
 
     small: jax.Array  # (m,): the entries of all small arrays
-    large: list[jax.Array]  # their last axis first, as GPU libraries take kernels
+    large: list[jax.Array]  # the others, their last axis first, as GPU libraries take kernels
 
 
 @dataclass(frozen=True)
@@ -34,19 +34,20 @@ class Packing:
     shapes: tuple[tuple[int, ...] | None, ...]
     """of each leaf that is packed; None: it is large"""
 
-    def pack(self, params: PyTree) -> Packed:
+    def pack(self, tree: PyTree) -> Packed:
         """Puts the small leaves behind each other."""
-        leaves = list(zip(jax.tree.leaves(params), self.shapes, strict=True))
+        leaves = list(zip(jax.tree.leaves(tree), self.shapes, strict=True))
         small = [leaf.reshape(-1) for leaf, shape in leaves if shape is not None]
-        large = [jnp.moveaxis(leaf, -1, 0) for leaf, shape in leaves if shape is None]
+        large = [_last_first(leaf) for leaf, shape in leaves if shape is None]
         return Packed(jnp.concatenate(small), large)
 
     def unpack(self, packed: Packed) -> PyTree:
-        """The parameters in their own shapes."""
+        """The leaves in their own shapes."""
         large, at, leaves = iter(packed.large), 0, []
         for shape in self.shapes:
             if shape is None:
-                leaves.append(jnp.moveaxis(next(large), 0, -1))
+                leaf = next(large)
+                leaves.append(jnp.moveaxis(leaf, 0, -1) if leaf.ndim else leaf)
             else:
                 size = math.prod(shape)
                 leaves.append(packed.small[at : at + size].reshape(shape))
@@ -74,17 +75,26 @@ class Rows:
     rows: jax.Array  # (steps, m), or (m,) of one step
     packing: Packing
 
+    @classmethod
+    def of(cls, tree: PyTree) -> "Rows":
+        """The row of one step."""
+        leaves, structure = jax.tree.flatten(tree)
+        packing = Packing(structure, tuple(leaf.shape for leaf in leaves))
+        return cls(packing.pack(tree).small, packing)
+
     def tree(self) -> PyTree:
         """That of one step."""
         return self.packing.unpack(Packed(self.rows, []))
 
 
-def packing_of_step(shapes: PyTree) -> Packing | None:
-    """How all that a step stores is packed; None but on a GPU, and where a leaf is no float32."""
-    leaves, tree = jax.tree.flatten(shapes)
-    if platform() != "gpu" or any(leaf.dtype != jnp.float32 for leaf in leaves):
-        return None
-    return Packing(tree, tuple(leaf.shape for leaf in leaves))
+def stored_as_rows(shapes: PyTree) -> bool:
+    """Whether what a step stores goes into one row: on a GPU, where all of it is float32."""
+    of_one_type = all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(shapes))
+    return platform() == "gpu" and of_one_type
+
+
+def _last_first(leaf: jax.Array) -> jax.Array:
+    return jnp.moveaxis(leaf, -1, 0) if leaf.ndim else leaf
 
 
 def packing_of(params: PyTree) -> Packing | None:

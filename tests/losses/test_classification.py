@@ -83,3 +83,12 @@ def test_on_a_gpu_few_classes_are_summed_one_by_one(classes):
     assert ("reduce_max" in text) == (classes == 20)
     for a, b in zip(computed, expected, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_on_a_gpu_logits_have_any_number_of_axes_too():
+    logits = jnp.asarray(np.random.default_rng(0).standard_normal((2, 3, 5)), jnp.float32)
+    labels = jnp.array([[0, 4, 1], [2, 3, 3]])
+    with compiling_for("gpu"):
+        computed = [cross_entropy(logits, labels), cross_entropy(logits[0, 0], labels[0, 0])]
+    expected = [cross_entropy(logits, labels), cross_entropy(logits[0, 0], labels[0, 0])]
+    np.testing.assert_allclose(computed, expected, rtol=1e-6)

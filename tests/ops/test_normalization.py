@@ -129,3 +129,10 @@ def test_factors_in_memory_change_nothing(monkeypatch, large):
         alone = jax.tree.leaves(everything(x[i : i + 1]))
         for a, b in zip(whole, alone, strict=True):
             np.testing.assert_allclose(a[i], b, rtol=1e-12, atol=1e-12)
+
+
+@on_both
+def test_sums_of_half_precision_do_not_overflow(platform):
+    x = 2 * jnp.asarray(np.random.default_rng(0).standard_normal((1, 256, 256, 2)), jnp.float16)
+    one = jnp.ones(2, jnp.float16)
+    assert bool(jnp.isfinite(group_norm(x, one, 0 * one, 2)).all())

@@ -44,14 +44,14 @@ def float64():
 
 @pytest.mark.parametrize("n", [4, 2000])
 def test_a_small_product_is_a_sum(n):
-    x, kernel = noise(n, 40), noise(40, 10, seed=1)
+    x, kernel = (jnp.float32(noise(*shape)) for shape in ((n, 40), (40, 10)))
     with compiling_for("gpu"):
         text = jax.jit(ops.dense).lower(x, kernel).as_text()
-        agree(ops.dense, jnp.matmul, x, kernel)
+        np.testing.assert_allclose(ops.dense(x, kernel), x @ kernel, rtol=1e-4, atol=1e-4)
     assert ("dot_general" in text) == (n == 2000)
 
 
-@pytest.mark.parametrize("padding", [((1, 1), (1, 1)), ((0, 2), (3, 1))])
+@pytest.mark.parametrize("padding", [((1, 1), (1, 1)), ((0, 2), (3, 1)), ((0, 0), (0, 0))])
 def test_grey_images_are_convolved_by_sums(padding):
     window = Window((5, 6), (3, 3), padding, (1, 1))
     x, w = noise(2, 5, 6, 1), noise(3, 3, 1, 4, seed=1)

@@ -69,10 +69,12 @@ def _behind_bitcasts(instruction: Instruction, within: Computation) -> Instructi
 def _read(source: Instruction, fused: Computation) -> int:
     """Bytes of a parameter, or of a slice of one, that a fusion reads."""
     whole, total = sum(array.bytes for array in source.shape), 0
+    if source is fused.root:
+        return whole
     for user in fused.users[source.name]:
         if user.opcode != "bitcast" and not (
             user.opcode in _SLICES and user.operands[0] == source.name
         ):
             return whole
         total += _read(user, fused)
-    return min(whole, total) or whole
+    return min(whole, total)
