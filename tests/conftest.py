@@ -9,7 +9,7 @@ from jdd.cli.platform import tune_xla
 
 _CACHE = os.environ.get("JAX_COMPILATION_CACHE_DIR")
 os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = "-1"
-os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.0"
 tune_xla()  # as the scripts have it, and before anything loads JAX
 
 import jax  # noqa: E402

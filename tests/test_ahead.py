@@ -34,7 +34,9 @@ def compiled(caplog):
         yield count
 
 
-@pytest.mark.parametrize(("width", "is_ahead"), [(3, True), (4, False)])
+@pytest.mark.parametrize(
+    ("width", "is_ahead"), [(3, True), pytest.param(4, False, marks=pytest.mark.slow)]
+)
 def test_what_is_compiled_during_the_experts_training_is_what_the_run_then_calls(
     width, is_ahead, tmp_path, compiled, monkeypatch
 ):

@@ -163,6 +163,7 @@ def _primitive(
     shape: Callable[..., tuple[int, ...]],
     on_cpu: Callable[..., jax.Array],
     on_tpu: Callable[..., jax.Array],
+    on_gpu: Callable[..., jax.Array],
     elsewhere: Callable[..., jax.Array],
 ) -> Primitive:
     primitive = Primitive(f"jdd_convolution_{name}")
@@ -177,6 +178,7 @@ def _primitive(
     primitive.def_impl(jax.jit(primitive.bind, static_argnames="window"))
     for platform, loop, product, narrow in (
         (None, jax.vmap, elsewhere, lambda v: v.astype(jnp.bfloat16)),
+        ("cuda", jax.vmap, on_gpu, lambda v: v.astype(jnp.bfloat16)),
         ("tpu", jax.vmap, tpu.in_passes(on_tpu), lambda v: v.astype(jnp.bfloat16)),
         ("cpu", _one_after_another, on_cpu, cpu.rounded),
     ):
@@ -191,6 +193,7 @@ _forward = _primitive(
     cpu.forward,
     _tpu_forward,
     _gpu_forward,
+    _native_forward,
 )
 _input_gradient = _primitive(
     "input_gradient",
@@ -198,6 +201,7 @@ _input_gradient = _primitive(
     cpu.input_gradient,
     _native_input_gradient,
     _gpu_input_gradient,
+    _native_input_gradient,
 )
 _kernel_gradient = _primitive(
     "kernel_gradient",
@@ -205,6 +209,7 @@ _kernel_gradient = _primitive(
     cpu.kernel_gradient,
     _tpu_kernel_gradient,
     _gpu_kernel_gradient,
+    _native_kernel_gradient,
 )
 
 # In each rule the first argument is the cotangent, the other two are the primitive's own.

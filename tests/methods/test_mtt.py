@@ -232,7 +232,7 @@ def test_settings_out_of_range_are_named(name, value):
         dataclasses.replace(SETTINGS, **{name: value})
 
 
-@pytest.mark.parametrize("batch_syn", [0, 3])
+@pytest.mark.parametrize("batch_syn", [0, pytest.param(3, marks=pytest.mark.slow)])
 def test_the_update_is_the_same_on_a_gpu(batch_syn):
     """There the images of a whole set stay in their order, and what they draw takes the set's."""
     changes = {"dsa": True, "batch_syn": batch_syn, "lr_img": 1e4}
