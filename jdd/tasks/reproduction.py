@@ -23,7 +23,7 @@ _QUICK: Mapping[str, Mapping[str, Any]] = {
         "batch_size": 25,
         "augmentation": "none",
     },
-    "search": {"real_images": 6000},
+    "search": {"real_images": 2000},
     "continual-finetune": {"epochs": 3},
     "continual-gdumb": {"memory_epochs": 300},
 }
@@ -144,9 +144,6 @@ def _uses(dataset: str, place: Path) -> tuple[Step, ...]:
             ("matching", "trajectories"),
         ),
         Step(
-            "search", "Architecture search on the set", "nas", (attention,), {"resume": True}, need
-        ),
-        Step(
             "continual-finetune",
             f"{learning} part after part and then on the memory",
             "continual",
@@ -161,6 +158,9 @@ def _uses(dataset: str, place: Path) -> tuple[Step, ...]:
             (attention,),
             {"protocol": "gdumb"},
             need,
+        ),
+        Step(
+            "search", "Architecture search on the set", "nas", (attention,), {"resume": True}, need
         ),
     )
 
