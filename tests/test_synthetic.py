@@ -62,8 +62,8 @@ def test_a_set_is_loaded_as_it_was_saved(digits, tmp_path, soft, rate):
 
 def test_a_set_in_eight_bits_takes_a_quarter_and_is_rounded_once(digits, tmp_path):
     made = a_set(digits)
-    storage = jax.random.normal(jax.random.key(0), (160, *made.storage.shape[1:]))
-    made = made.replace(storage=storage, labels=jnp.tile(made.labels, 8))
+    storage = jax.random.normal(jax.random.key(0), (640, *made.storage.shape[1:]))
+    made = made.replace(storage=storage, labels=jnp.tile(made.labels, 32))
     made.save(tmp_path / "whole")
     made.save(tmp_path / "rounded", eight_bits=True)
     size = [
