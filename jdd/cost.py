@@ -24,7 +24,7 @@ def flops(function: Callable[..., Any], *arguments: Any) -> int:
     """Floating-point operations of a call, as XLA's cost analysis counts them; nothing is run.
 
     A multiplication and an addition are two. Counted is the program before XLA rewrites it, and on
-    every machine the form that it has on a GPU: there each convolution is whole.
+    every machine the form whose convolutions are XLA's own, each whole.
     Three things to know:
 
     - XLA counts the body of a loop once, however often it is run: give loops of one turn, batches

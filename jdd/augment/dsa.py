@@ -56,7 +56,7 @@ class Draw(NamedTuple):
     matrix: Any = None  # (m, 12) of where pixels come from; None: to be made of the numbers
 
     def reordered(self, order: jax.Array) -> "Draw":
-        """What image i drew becomes that of the image in whose place `order` (m,) has i."""
+        """Image i takes what image `order[i]` drew; `order` is `(m,)` int32."""
         matrix = None if self.matrix is None else self.matrix[order]
         return self._replace(numbers=self.numbers[:, order], matrix=matrix)
 
@@ -271,6 +271,7 @@ def _cutout(drawn: jax.Array, images: jax.Array, settings: DsaSettings) -> jax.A
 
     rows, columns = inside(drawn[0], images.shape[1]), inside(drawn[1], images.shape[2])
     cut = rows[:, :, None, None] & columns[:, None, :, None]
+    # A product, as the zeros of a choice would be a kernel of their own on a GPU.
     return images * (1 - cut.astype(images.dtype))
 
 

@@ -255,7 +255,8 @@ def _student(
     draws = draw_ahead(keys, strategy, (chosen.shape[1], *images.shape[1:]), images.dtype)
     seen = chosen
     if isinstance(draws, Draw) and chosen.shape[1] == images.shape[0] and part.count == 1:
-        # All images in every step: not they take the batch's order, but what they draw the set's.
+        # All images are in every step: instead of gathering them in the batch's order, let each
+        # have in the set's order what it would have drawn in the batch's.
         draws = jax.vmap(Draw.reordered)(draws, jnp.argsort(chosen, axis=1))
         seen, chosen = jnp.broadcast_to(jnp.arange(images.shape[0]), chosen.shape), None
     plan = _Entry(chosen, None if moved.labels is not None else labels[seen], draws)

@@ -104,4 +104,5 @@ def pad_by_two(images: jax.Array) -> jax.Array:
     The published networks ask their first convolution for that much more padding on grey images;
     padding beforehand is the same sum.
     """
+    # The first convolution and its kernel gradient read it.
     return ops.written(jnp.pad(images, ((0, 0), (2, 2), (2, 2), (0, 0))))
