@@ -1,13 +1,19 @@
 """`compare_starts.py`: every method from real images and from noise, compared."""
 
+import argparse
+import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jdd.cli import flags
 from jdd.cli.parser import Parser, at_least, names, seed
 from jdd.cli.platform import tune_xla
 from jdd.cli.program import Stopper, print_json, run_script
+
+if TYPE_CHECKING:
+    from jdd.runs import RunSettings
 
 NAME = "compare_starts"
 DESCRIPTION = (
@@ -82,7 +88,11 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     runs = starts.plan(methods, selection, overrides, traits)
     by_default = f"checkpoints/{data.short_name(args.dataset)}/starts-ipc{args.ipc}-seed{args.seed}"
     out = Path(args.out or by_default)
-    results = starts.run_all(runs, out, args.data_dir, stopper, wait=args.wait)
+
+    def command(settings: "RunSettings") -> str:
+        return _command(args, settings)
+
+    results = starts.run_all(runs, out, args.data_dir, stopper, wait=args.wait, command=command)
     result = {
         **outcome.stamp(NAME),
         "dataset": args.dataset,
@@ -99,3 +109,16 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     print(f"{page}\n{result['seconds']:.0f} s in all: {', '.join(map(str, files))}")
     if args.json:
         print_json(result)
+
+
+def _command(args: argparse.Namespace, settings: "RunSettings") -> str:
+    """What makes one of the runs by itself, on any machine."""
+    words = ["python", "bin/distill.py", "--full-data-epochs", "0", "--no-eval-random"]
+    for name in ("dataset", "method", "init", "ipc", "network", "preset", "seed", "iterations"):
+        words += [f"--{name}", str(getattr(settings, name))]
+    words += ["--eval-networks", str(args.repeats)]
+    if args.image_size:
+        words += ["--image-size", str(args.image_size)]
+    for file in args.plugin:
+        words += ["--plugin", file]
+    return shlex.join(words)

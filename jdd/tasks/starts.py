@@ -73,8 +73,14 @@ def run_all(
     should_stop: Callable[[], bool] = lambda: False,
     *,
     wait: bool = False,
+    command: Callable[[RunSettings], str] = lambda settings: "",
 ) -> dict[Key, RunResult]:
     """Makes the runs, each in its directory below `out`; a finished one is not made again.
+
+    Args:
+      runs, out: by method and start, and where they go.
+      data_dir, should_stop, wait: see `jdd.runs.run`.
+      command: of a run's settings, what makes it again by itself; kept in its result.
 
     Raises:
       UserError, Interrupted: as `jdd.runs.run` does; the same call resumes.
@@ -87,6 +93,7 @@ def run_all(
             resume=True,
             wait=wait,
             should_stop=should_stop,
+            command=command(settings),
         )
         for key, settings in runs.items()
     }

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jdd.cli import compare_starts
+from jdd.cli import compare_starts, distill, selection
+from jdd.errors import Interrupted
+from jdd.tasks import starts
 from tests.cli.running import call
 
 FEW = shlex.split(
@@ -37,6 +39,24 @@ def test_both_starts_are_made_once_and_compared(capfd, tmp_path):
     assert code == 0 and again["methods"] == result["methods"]
     assert {path: path.stat().st_mtime_ns for path in out.rglob("result.json")} == before
     assert sum("holds the finished run" in line for line in err) == 4
+
+
+def test_a_run_knows_the_command_that_makes_it_by_itself(capfd, tmp_path, monkeypatch):
+    """Each command is parsed as distill.py parses it, into the settings of the run."""
+    made = []
+
+    def instead(runs, *places, command, **how):
+        made.extend((settings, command(settings)) for settings in runs.values())
+        raise Interrupted("seen")
+
+    monkeypatch.setattr(starts, "run_all", instead)
+    more = ("--ipc", "10", "--image-size", "16", "--seed", "3", "--out", tmp_path / "out")
+    call(compare_starts.main, capfd, *FEW, *more)
+    assert len(made) == 4
+    for settings, command in made:
+        script, *words = shlex.split(command)[1:]
+        _, alone = selection.parse(distill._parser(), words)
+        assert script == "bin/distill.py" and alone == settings
 
 
 @pytest.mark.parametrize(
