@@ -22,8 +22,8 @@ def test_both_starts_are_made_once_and_compared(capfd, tmp_path):
     out = tmp_path / "out"
     code, result, _ = call(compare_starts.main, capfd, *FEW, "--out", out, "--json")
     assert code == 0 and list(result["methods"]) == ["dm", "dc"]
-    for method, starts in result["methods"].items():
-        for start, figures in starts.items():
+    for method, both in result["methods"].items():
+        for start, figures in both.items():
             stored = json.loads((out / f"{method}-{start}" / "result.json").read_text())
             assert stored["init"] == start and stored["method"] == method
             assert figures["mean"] == stored["best"]["accuracy_mean"]
