@@ -99,11 +99,17 @@ _RELEASED = Preset(
     },
     _LARGE,
 )
+_ZCA = {"preprocessing": "zca"}
+_QUICK_SMALLER = {"factor": 2, "eval_every": 200, "eval_epochs": 300}  # four images in one's place
 _QUICK = Preset(
     {
-        "mnist": {1: {"iterations": 500, "lr_img": 0.1}},
+        "mnist": {
+            1: {"iterations": 500, "lr_img": 0.1},
+            10: {**_QUICK_SMALLER, "iterations": 800, "lr_img": 5.0},
+        },
         "cifar10": {
-            1: {"iterations": 1200, "lr_img": 0.1, "eval_every": 200, "preprocessing": "zca"},
+            1: {"iterations": 1200, "lr_img": 0.1, "eval_every": 200, **_ZCA},
+            10: {**_QUICK_SMALLER, "iterations": 800, "lr_img": 1.0, **_ZCA},
         },
         "digits": {1: {"iterations": 300, "lr_img": 0.3}},
     },
