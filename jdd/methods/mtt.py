@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jdd.methods.base import Method
-from jdd.methods.presets import Preset
+from jdd.methods.presets import Preset, Rows
 from jdd.methods.trajectories import TrajectorySettings, trajectory_method
 from jdd.networks import NetworkLike
 
@@ -181,9 +181,14 @@ _DEMO = {**QUICK.rows["digits"][1], "iterations": 240, "eval_every": 120}
 _QUICK_CIFAR10_SMALLER = {  # four smaller images in the place of one
     **_QUICK_CIFAR10,
     "factor": 2,
+    "batch_syn": 20,
+    "iterations": 300,
+    "eval_every": 100,
+}
+_QUICK_CIFAR10_10 = {
+    **_QUICK_CIFAR10_SMALLER,
     "batch_syn": 40,
     "iterations": 200,
-    "eval_every": 100,
     "eval_epochs": 300,
 }
 _QUICK_MNIST_SMALLER = {
@@ -206,7 +211,10 @@ _QUICK_MNIST_SMALLER = {
     "chunk": 5,
     "eval_epochs": 300,
 }
-_SMALLER = {"cifar10": {10: _QUICK_CIFAR10_SMALLER}, "mnist": {10: _QUICK_MNIST_SMALLER}}
+_SMALLER: Rows = {
+    "cifar10": {1: _QUICK_CIFAR10_SMALLER, 10: _QUICK_CIFAR10_10},
+    "mnist": {10: _QUICK_MNIST_SMALLER},
+}
 PRESETS = {
     "quick": QUICK.extended(rows={"digits": {1: _DEMO}, **_SMALLER}),
     "paper": _PAPER,
