@@ -17,7 +17,14 @@ import pytest  # noqa: E402
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Compiled programs, and what jdd keeps, are in pytest's cache: for scripts and later runs."""
+    """Compiled programs, and what jdd keeps, are in pytest's cache: for scripts and later runs.
+
+    Without the slow tests programs are compiled with less optimization, as most of the time goes
+    into compiling; the slow ones, and all tests alongside them, have them as users do.
+    """
+    if "not slow" in config.option.markexpr:
+        flags = os.environ.get("XLA_FLAGS", "")
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_backend_optimization_level=1"
     if getattr(config, "cache", None) is None:
         return
     directory = _CACHE or str(config.cache.mkdir("jax"))
