@@ -110,6 +110,18 @@ def test_accuracy_is_drawn_against_time_with_the_peers_alongside(drawn, capfd):
     assert code == 2 and "is not what" in err[-1]
 
 
+def test_a_set_that_stores_more_has_its_methods_peer(drawn):
+    """Its line is at PyTorch's speed too, and where the peer has no such method there is none."""
+    run = RunResult.load(drawn / "run" / "result.json")
+    smaller = replace(run, storage={"factor": 2})
+    (axes,) = curves.picture([smaller], {"mtt": 2.5, "dc": 9.0}).axes
+    ours, theirs = axes.lines
+    assert theirs.get_xdata() == pytest.approx([2.5 * x for x in ours.get_xdata()])
+    assert axes.get_title().endswith("(time × 2.5)")
+    (axes,) = curves.picture([smaller], {"dc": 9.0}).axes
+    assert len(axes.lines) == 1 and "PyTorch" not in axes.get_title()
+
+
 def test_methods_are_drawn_against_storage_and_minutes(drawn, capfd):
     """A point for each number of images per class; of an unknown storage by its minutes alone."""
     value = files.read_json(drawn / "run" / "result.json")
