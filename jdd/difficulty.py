@@ -126,7 +126,7 @@ def grand_last(network: NetworkLike, variables: Any, data: DeviceData) -> jax.Ar
     """‖∇ ℓ‖₂ over the last layer's kernel and bias alone: ‖softmax(f(x)) − y‖ √(1 + ‖h(x)‖²).
 
     Known in closed form, with h the features before the classifier, so that one pass forward gives
-    it. The coreset library that PAD's released scores come from calls this GraNd.
+    it. Nearest to the scores that PAD's authors released; docs/methods/pad.md has what differs.
     """
     size = data.images.shape[0]
     batch = min(TEST_BATCH, size)

@@ -82,7 +82,7 @@ def _list(wanted: "Sequence[Cell]", skipped: "Sequence[Cell]", preset: str, keep
     from jdd.tasks import table
 
     found = results.find([str(keep)]) if any(keep.rglob("result.json")) else []
-    seconds = table.expected([RunResult.load(path) for path in found])
+    seconds = table.expected([RunResult.load(path) for path in found], preset)
     rows, total = [], 0.0
     for cells, how in ((wanted, preset), (skipped, "paper")):
         for cell in cells:

@@ -31,7 +31,8 @@ from jdd.training import run as train
 
 @dataclass(frozen=True)
 class DcSettings(MethodSettings):
-    """Settings of gradient matching; the defaults are the published ones for 1 image per class."""
+    """Settings of gradient matching; the defaults are those published of DC for 1 image per
+    class."""
 
     iterations: int = setting(1000, "random networks, one after another; K in the paper", min=1)
     outer_loop: int = setting(1, "updates of the images for each network, T in the paper", min=1)
@@ -175,27 +176,31 @@ _DC = _DSA.extended(
 )
 # The distance sums over channels: width 32 wants four times the image rate of 128.
 _QUICK_1 = {"iterations": 200, "chunk": 10}
-_QUICK_10 = {"iterations": 20, "outer_loop": 10, "inner_loop": 10, "chunk": 1, "eval_every": 10}
+_QUICK_10 = {"outer_loop": 10, "inner_loop": 10, "chunk": 1, "eval_every": 10}
+# Four smaller images in the place of one.
+_QUICK_SMALLER = {**_QUICK_10, "lr_img": 1.0, "factor": 2, "eval_epochs": 300}
+_ZCA = {"preprocessing": "zca"}
 _QUICK = Preset(
     {
-        "mnist": {1: {**_QUICK_1, "lr_img": 0.4}, 10: {**_QUICK_10, "lr_img": 0.4}},
-        "cifar10": {1: {**_QUICK_1, "iterations": 600, "lr_img": 0.4, "preprocessing": "zca"}},
-        "digits": {1: {**_QUICK_1, "lr_img": 0.1}, 10: {**_QUICK_10, "lr_img": 0.1}},
+        "mnist": {
+            1: {**_QUICK_1, "lr_img": 0.4},
+            10: {**_QUICK_SMALLER, "iterations": 120, "eval_every": 20},
+        },
+        "cifar10": {
+            1: {**_QUICK_1, "iterations": 600, "lr_img": 0.4, **_ZCA},
+            10: {**_QUICK_SMALLER, "iterations": 80, **_ZCA},
+        },
+        "digits": {
+            1: {**_QUICK_1, "lr_img": 0.1},
+            10: {**_QUICK_10, "iterations": 20, "lr_img": 0.1},
+        },
     },
     "mnist",
     {"batch_real": 64},
 )
-# Four smaller images in the place of one.
-_QUICK_SMALLER = {**_QUICK_10, "lr_img": 1.0, "factor": 2, "eval_epochs": 300}
-_QUICK_DC = _QUICK.extended(
-    rows={
-        "mnist": {10: {**_QUICK_SMALLER, "iterations": 120, "eval_every": 20}},
-        "cifar10": {10: {**_QUICK_SMALLER, "iterations": 80, "preprocessing": "zca"}},
-    }
-)
 # The network's momentum is DC's alone, and its code has had none since DSA came into it.
 _RELEASED = {"statistics": 0.1, "mom_net": 0.0}
-DC_PRESETS = {"quick": _QUICK_DC, "paper": _DC, "released": _DC.extended(all=_RELEASED)}
+DC_PRESETS = {"quick": _QUICK, "paper": _DC, "released": _DC.extended(all=_RELEASED)}
 DSA_PRESETS = {
     "quick": _QUICK,
     "paper": _DSA.extended(all={"mom_net": 0.0}),

@@ -16,8 +16,8 @@ from jdd.networks import NetworkLike
 
 @dataclass(frozen=True)
 class MttSettings(TrajectorySettings):
-    """Settings of trajectory matching; the defaults are the published ones for CIFAR-10, 1 image
-    per class (appendix A.1 of the paper, and its repository's commands)."""
+    """Settings of trajectory matching; the defaults are those of the paper's code, whose commands
+    have others for each dataset: the preset `paper`."""
 
 
 def mtt(settings: MttSettings, network: NetworkLike) -> Method:

@@ -279,7 +279,7 @@ _DIGITS = {
     "real_images": 0,
 }
 _QUICK = Preset(
-    {"mnist": _COUNTS, "cifar10": _COUNTS, "digits": {1: _DIGITS, 10: _DIGITS}},
+    {"mnist": {1: {}, 10: {}}, "cifar10": {1: {}, 10: {}}, "digits": {1: _DIGITS, 10: _DIGITS}},
     "mnist",
     {
         "factor": 2,

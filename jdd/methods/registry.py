@@ -102,7 +102,8 @@ def create_method(name: str, network: NetworkLike, **settings: Any) -> Method:
     Args:
       name: one of `names()`.
       network: what its updates train or look through.
-      **settings: values of the method's settings; their defaults are the published ones.
+      **settings: values of the method's settings; their defaults are those of the papers or of
+        their code; the presets have those of a dataset and number of images per class.
 
     Returns:
       `init(key, synthetic, data)` and `update(synthetic, state, data, segment)`: pure functions.

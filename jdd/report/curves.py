@@ -44,7 +44,7 @@ def picture(runs: Sequence[RunResult], peers: Mapping[str, float]) -> Figure:
     first = runs[0]
     words = f"{first.dataset}, {first.ipc} image{'s' * (first.ipc > 1)} per class"
     light = f"\nlight: at PyTorch's speed (time × {_range(slower.values())})" if slower else ""
-    return plots.races(series, slower, _BEST_OF, f"{words}, {first.machine}{light}")
+    return plots.races(series, slower, _BEST_OF, f"{words}, {_machines(runs)}{light}")
 
 
 def choice(results: Sequence[RunResult]) -> Figure | None:
@@ -67,6 +67,12 @@ def choice(results: Sequence[RunResult]) -> Figure | None:
                 row[what].setdefault(first.label, []).append((float(x), accuracy))
     title = "What a method reaches: one point for each number of images per class"
     return plots.panels(rows, "test accuracy, %", title) if rows else None
+
+
+def _machines(runs: Sequence[RunResult]) -> str:
+    """ "1 CPU core or 2 CPU cores, x86_64, JAX 0.10.2"."""
+    parts = sorted(run.machine.partition(", ")[::2] for run in runs)
+    return ", ".join(" or ".join(dict.fromkeys(words)) for words in zip(*parts, strict=True))
 
 
 def _range(ratios: Collection[float]) -> str:

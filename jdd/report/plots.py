@@ -15,7 +15,8 @@ from jdd.files import atomic_replace
 _SIZE = (7.0, 4.2)  # inches
 _DOTS = 120  # an inch
 _COLORS = 10  # of Matplotlib's cycle
-_LETTERS, _MARKER = 80, 8  # a legend's row; what a name takes besides its own
+_LETTERS, _MARKER = 80, 8  # a legend's row below a plot; what a name takes besides its own
+_BELOW: Mapping[str, Any] = {"loc": "outside lower center", "frameon": False}
 
 
 def bars(
@@ -171,7 +172,7 @@ def panels(
             if high < 3 * low:  # as many numbers for every point
                 axes.set_xlim(low / 2, high * 2)
     handles = [shown[name] for name in names]
-    figure.legend(handles, names, loc="outside lower center", ncols=6, frameon=False)
+    figure.legend(handles, names, ncols=_legend_columns(names, size[0]), **_BELOW)
     return figure
 
 
@@ -216,9 +217,13 @@ def scatter(
 def _legend(figure: Figure, names: Collection[str]) -> None:
     """Below the plot, where it hides nothing; none for one name."""
     if len(names) > 1:
-        columns = _LETTERS // (max(map(len, names)) + _MARKER)
-        ncols = max(1, min(len(names), 4, columns))
-        figure.legend(loc="outside lower center", ncols=ncols, frameon=False)
+        figure.legend(ncols=min(4, _legend_columns(names, _SIZE[0])), **_BELOW)
+
+
+def _legend_columns(names: Collection[str], width: float) -> int:
+    """As many as fit into a figure of so many inches."""
+    letters = _LETTERS * width / _SIZE[0]
+    return max(1, min(len(names), int(letters / (max(map(len, names)) + _MARKER))))
 
 
 def gallery(panels: Mapping[str, Image.Image], columns: int) -> Figure:

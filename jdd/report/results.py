@@ -31,12 +31,14 @@ a validation split.
   (`--choose`), stand apart, under "as published".
 - *stored*: numbers in the set; in brackets how many of them are soft labels.
 - *minutes*: of distilling, with compiling, training experts and evaluating on the validation split,
-  but without the tests at the end; of the longest run where there are several. Machines differ in
-  speed, and some had other work at the same time.
+  but without the tests at the end (the oldest rows: with them); of the longest run where there are
+  several. A coreset's are 0: the network that it compares features of is not counted. Machines
+  differ in speed, and some had other work at the same time.
 
-The command of each row, how its networks were trained, and the time that the whole command took are
-below the table, under the row's number. A start from noise takes longer to the same accuracy; how
-much longer is in [docs/dev/presets.md](docs/dev/presets.md).
+The command of each row, how its networks were trained, and the time that the command took, with all
+tests, are below the table, under the row's number. That time is less than the minutes where a run
+found its experts made, or was stopped and resumed. A start from noise takes longer to the same
+accuracy; how much longer is in [docs/dev/presets.md](docs/dev/presets.md).
 """
 _COLUMNS = (
     *("#", "method", "images per class", "accuracy", "between sets", "plain", "random", "paper"),

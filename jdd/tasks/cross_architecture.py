@@ -33,8 +33,7 @@ QUICK = {
     "VGG11BN": (True, 160),
     "WideConvNet": (True, 400),
 }
-"""Whether a network learns with the set's augmentation, and in how many steps; docs/dev/presets.md
-has what was tried."""
+"""Whether a network learns with the set's augmentation, and in how many steps."""
 _RATES = {"WideConvNet": 0.05}  # in place of the set's: without a norm it learns slowly
 _BATCH = 25  # images a step; of a hundred in one step such networks learn a few times as slowly
 
