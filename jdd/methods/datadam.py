@@ -112,7 +112,7 @@ _QUICK = Preset(
             10: {**_QUICK_SMALLER, "iterations": 800, "lr_img": 1.0, **_ZCA},
         },
         "digits": {1: {"iterations": 300, "lr_img": 0.3}},
-        "mhist": {1: {"iterations": 500, "lr_img": 0.1}},
+        "mhist": {50: {"iterations": 500, "lr_img": 0.1}},
     },
     "mnist",
     {"batch_real": 64, "chunk": 10},
