@@ -36,7 +36,7 @@ def picture(result: Mapping[str, Any]) -> Figure:
     return plots.lines(
         series,
         "classes seen",
-        "accuracy on the test images of the classes seen (%)",
+        "test accuracy on the classes seen (%)",
         _title(result),
         whole_steps=True,
     )

@@ -1,5 +1,6 @@
 """Plots of what tasks measured, drawn by Matplotlib without a display."""
 
+import textwrap
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ _SIZE = (7.0, 4.2)  # inches
 _DOTS = 120  # an inch
 _COLORS = 10  # of Matplotlib's cycle
 _LETTERS, _MARKER = 80, 8  # a legend's row below a plot; what a name takes besides its own
+_TITLE = 84  # letters in a line of a title
 _BELOW: Mapping[str, Any] = {"loc": "outside lower center", "frameon": False}
 
 
@@ -253,7 +255,9 @@ def _new(ylabel: str, title: str, wide: bool = False) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(_SIZE[0] * (1.6 if wide else 1), _SIZE[1]), layout="constrained")
     axes = figure.add_subplot()
     axes.set_ylabel(ylabel)
-    axes.set_title(title, fontsize=11)
+    letters = round(_TITLE * (1.6 if wide else 1))
+    lines = [textwrap.fill(line, letters) for line in title.splitlines()]
+    axes.set_title("\n".join(lines), fontsize=11)
     _bare(axes)
     return figure, axes
 
