@@ -252,11 +252,11 @@ def save(path: Path, figure: Figure) -> None:
 
 
 def _new(ylabel: str, title: str, wide: bool = False) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(_SIZE[0] * (1.6 if wide else 1), _SIZE[1]), layout="constrained")
+    scale = 1.6 if wide else 1.0
+    figure = Figure(figsize=(_SIZE[0] * scale, _SIZE[1]), layout="constrained")
     axes = figure.add_subplot()
     axes.set_ylabel(ylabel)
-    letters = round(_TITLE * (1.6 if wide else 1))
-    lines = [textwrap.fill(line, letters) for line in title.splitlines()]
+    lines = [textwrap.fill(line, round(_TITLE * scale)) for line in title.splitlines()]
     axes.set_title("\n".join(lines), fontsize=11)
     _bare(axes)
     return figure, axes
