@@ -77,9 +77,10 @@ def picture(result: Mapping[str, Any]) -> Figure:
             _label(result, kind): (full, [100 * line[kind] for line in lines])
             for kind in result["spearman"]
         },
-        "accuracy trained on all real images (%, validation)",
-        "accuracy trained on the proxy (%, validation)",
-        f"{len(lines)} networks of {result['settings']['space']} on {result['dataset']}",
+        "accuracy trained on all real images, %",
+        "accuracy trained on the proxy, %",
+        f"{len(lines)} networks of {result['settings']['space']} on {result['dataset']}, "
+        "validation images",
     )
 
 
