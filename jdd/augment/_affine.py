@@ -18,6 +18,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from jdd.augment._sampling import sample
+from jdd.ops._linear import folded
 
 
 class Affine(NamedTuple):
@@ -169,13 +170,9 @@ def _primitive(name: str, on_tpu: Any, elsewhere: Any) -> Primitive:
 
 
 def _batch(primitive: Primitive, arrays: Any, axes: Any, *, reach: int) -> tuple[jax.Array, int]:
-    size = next(v.shape[d] for v, d in zip(arrays, axes, strict=True) if d is not None)
-    images, matrix = (
-        jnp.broadcast_to(v, (size, *v.shape)) if d is None else jnp.moveaxis(v, d, 0)
-        for v, d in zip(arrays, axes, strict=True)
-    )
-    out = primitive.bind(*(v.reshape(-1, *v.shape[2:]) for v in (images, matrix)), reach=reach)
-    return out.reshape(images.shape), 0
+    both, size = folded(arrays, axes)
+    out = primitive.bind(*both, reach=reach)
+    return out.reshape(size, -1, *out.shape[1:]), 0
 
 
 _sample = _primitive("sample_affine", _products, _gather)

@@ -4,7 +4,7 @@ What autodiff makes of a few strided slices is as many paddings, which a CPU tak
 long for as for the one pass over the array that the transpose can be.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -47,6 +47,21 @@ def linear_pair(
     return lambda x: direct.bind(x, shape=x.shape[1:])
 
 
+def folded(arrays: Sequence[Any], axes: Sequence[Any]) -> tuple[list[jax.Array], int]:
+    """Arrays under `vmap`, their new axis folded into the leading one; and the size of that axis.
+
+    Args:
+      arrays: each with a leading axis of examples.
+      axes: each one's new axis; None where it has none and is the same for all.
+    """
+    size = next(v.shape[d] for v, d in zip(arrays, axes, strict=True) if d is not None)
+    stacked = (
+        jnp.broadcast_to(v, (size, *v.shape)) if d is None else jnp.moveaxis(v, d, 0)
+        for v, d in zip(arrays, axes, strict=True)
+    )
+    return [v.reshape(-1, *v.shape[2:]) for v in stacked], size
+
+
 def _define(primitive: Primitive, function: Callable[..., jax.Array]) -> None:
     def apply(v: jax.Array, *, shape: Shape) -> jax.Array:
         return function(v, (v.shape[0], *shape))
@@ -59,9 +74,9 @@ def _define(primitive: Primitive, function: Callable[..., jax.Array]) -> None:
         return out
 
     def batch(arrays: Any, axes: Any, *, shape: Shape) -> tuple[jax.Array, int]:
-        v = jnp.moveaxis(arrays[0], axes[0], 0)
-        out = primitive.bind(v.reshape(-1, *v.shape[2:]), shape=shape)
-        return out.reshape(*v.shape[:2], *out.shape[1:]), 0
+        (v,), size = folded(arrays, axes)
+        out = primitive.bind(v, shape=shape)
+        return out.reshape(size, -1, *out.shape[1:]), 0
 
     primitive.def_abstract_eval(abstract)
     primitive.def_impl(jax.jit(primitive.bind, static_argnames="shape"))
@@ -183,12 +198,8 @@ def _cotangents_of_sums(sums: Any, *maps: Any) -> list[jax.Array]:
 
 
 def _batch_sums(arrays: Any, axes: Any) -> tuple[list[jax.Array], list[int]]:
-    size = next(v.shape[d] for v, d in zip(arrays, axes, strict=True) if d is not None)
-    a, b = (
-        jnp.broadcast_to(v, (size, *v.shape)) if d is None else jnp.moveaxis(v, d, 0)
-        for v, d in zip(arrays, axes, strict=True)
-    )
-    sums = _pixel_sums.bind(*(v.reshape(-1, *v.shape[2:]) for v in (a, b)))
+    maps, size = folded(arrays, axes)
+    sums = _pixel_sums.bind(*maps)
     return [v.reshape(size, -1, v.shape[1]) for v in sums], [0, 0]
 
 

@@ -28,6 +28,7 @@ from jax.interpreters import ad, batching, mlir
 from jdd.ops import _convolution_cpu as cpu
 from jdd.ops import _convolution_gpu as gpu
 from jdd.ops import _convolution_tpu as tpu
+from jdd.ops._linear import folded
 from jdd.ops._window import Pair, Window
 
 
@@ -245,15 +246,10 @@ def _batch(
     if images_first and b_axis is None:
         # New axis, models, images, … → models, all the images, …
         a = jnp.moveaxis(a, a_axis, 1)
-        folded = a.reshape(a.shape[0], -1, *a.shape[3:])
-        out = primitive.bind(folded, b, window=window)
+        out = primitive.bind(a.reshape(a.shape[0], -1, *a.shape[3:]), b, window=window)
         return out.reshape(*a.shape[:3], *out.shape[2:]), 1
-    size = next(v.shape[d] for v, d in ((a, a_axis), (b, b_axis)) if d is not None)
-    a, b = (
-        jnp.broadcast_to(v, (size, *v.shape)) if d is None else jnp.moveaxis(v, d, 0)
-        for v, d in ((a, a_axis), (b, b_axis))
-    )
-    out = primitive.bind(*(v.reshape(-1, *v.shape[2:]) for v in (a, b)), window=window)
+    both, size = folded(arrays, axes)
+    out = primitive.bind(*both, window=window)
     return out.reshape(size, -1, *out.shape[1:]), 0
 
 

@@ -65,7 +65,8 @@ def _results(out: Path, job: Job) -> list[str]:
     """What a step's own page says, without its title, and its pictures."""
     content = files.read_bytes(job.directory / f"{job.step.script}.md")
     text = content.decode("utf-8", errors="replace")
-    lines = [line for line in text.splitlines() if not line.startswith("# ")]
+    body = "\n".join(line for line in text.splitlines() if not line.startswith("# "))
+    lines = body.strip().splitlines()
     for picture in sorted(job.directory.glob("*.png")):
         lines += ["", f"![{job.step.title}]({picture.relative_to(out).as_posix()})"]
     return lines
