@@ -10,6 +10,7 @@ import pytest
 
 from jdd import data, preprocessing
 from jdd.errors import UserError
+from jdd.ops.target import compiling_for
 
 SHAPE = (4, 3, 3)
 DIMENSIONS = 36
@@ -181,6 +182,28 @@ def test_the_fingerprint_does_not_feel_a_rounding_error():
     fitted = preprocessing.fit("zca", correlated_images())
     nudged = jax.tree.map(lambda a: a * (1 + 1e-7), fitted)
     assert nudged.spec()["zca"] == fitted.spec()["zca"]
+
+
+@pytest.mark.parametrize("beforehand", [True, False])
+def test_a_cpu_with_room_whitens_beforehand_to_the_same_images(monkeypatch, beforehand):
+    split = data.Split(correlated_images(2300), np.arange(2300, dtype=np.int32) % 3)
+    fitted = preprocessing.fit("zca", split.images)
+    if not beforehand:
+        monkeypatch.setattr(preprocessing._zca, "_memory", lambda: 8 * 4 * split.images.size - 1)
+    on_device = data.to_device(split, fitted, 3)
+    assert on_device.images.dtype == (np.float32 if beforehand else np.uint8)
+    assert (on_device.preprocess is None) == beforehand
+    images, labels = on_device.batch(np.array([2299, 0, 1000, 999]))
+    expected = fitted(split.images[[2299, 0, 1000, 999]])
+    np.testing.assert_allclose(images, expected, atol=1e-5)
+    np.testing.assert_array_equal(labels, [1, 0, 1, 0])
+
+
+def test_an_accelerator_is_given_pixels():
+    split = data.Split(correlated_images(50), np.zeros(50, np.int32))
+    fitted = preprocessing.fit("zca", split.images)
+    with compiling_for("gpu"):
+        assert data.to_device(split, fitted).images.dtype == np.uint8
 
 
 def test_whitening_that_memory_cannot_hold_is_refused_before_anything_is_read(monkeypatch):

@@ -17,6 +17,7 @@ from jdd.preprocessing import _zca
 from jdd.preprocessing._zca import Zca as Zca
 from jdd.preprocessing._zca import check_zca as check_zca
 from jdd.preprocessing._zca import fit_zca as fit_zca
+from jdd.preprocessing._zca import has_room as has_room
 
 Kind = Literal["standard", "zca", "normalize_zca"]
 KINDS: tuple[Kind, ...] = ("standard", "zca", "normalize_zca")

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import hashlib
+import math
 import os
 import tempfile
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from jdd.errors import UserError
 ZCA_EPSILON = 0.1  # what the published code of trajectory matching and its followers uses
 _COPIES = 6  # of the matrix in float64, at most at once: Gram, eigenvectors and LAPACK's own
 _DIGEST = 32  # bytes
+_EASY = 1 / 8  # of the memory, that whitened images may take
 _CHUNK = 4096  # images whose float64 copy is held at once: 100 MB at 32×32×3
 _LIMIT = Path("/sys/fs/cgroup/memory.max")  # where a container is given less than the machine has
 
@@ -52,6 +54,11 @@ def check_zca(shape: tuple[int, int, int], kind: str = "zca") -> None:
             f"numbers, {4 * size**2 / 2**30:,.1f} GiB, and {needed / 2**30:,.0f} GiB of memory to "
             f"make it, here are {memory / 2**30:,.0f}: use 'standard', or a smaller `image_size`"
         )
+
+
+def has_room(shape: tuple[int, ...]) -> bool:
+    """Whether whitened images `(n, h, w, c)` float32 take an eighth of the memory at most."""
+    return 4 * math.prod(shape) <= _EASY * _memory()
 
 
 def _memory() -> int:
