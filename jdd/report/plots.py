@@ -15,6 +15,7 @@ from jdd.files import atomic_replace
 
 _SIZE = (7.0, 4.2)  # inches
 _DOTS = 120  # an inch
+_TALL, _LEAST_PANEL = 1.1, 2.0  # a picture's height at most, in `_SIZE`'s width; its least inches
 _COLORS = 10  # of Matplotlib's cycle
 _LETTERS, _MARKER = 80, 8  # a legend's row below a plot; what a name takes besides its own
 _TITLE = 84  # letters in a line of a title
@@ -229,11 +230,12 @@ def _legend_columns(names: Collection[str], width: float) -> int:
 
 
 def gallery(panels: Mapping[str, Image.Image], columns: int) -> Figure:
-    """Pictures with their names above, row by row."""
-    rows = -(-len(panels) // columns)
+    """Pictures with their names above, row by row; a few times as many columns of tall ones."""
     shapes = [picture.size for picture in panels.values()]
     tall = max(height / width for width, height in shapes)
-    width = _SIZE[0]
+    width = max(_LEAST_PANEL, _SIZE[0] * min(1.0, _TALL / tall))
+    columns *= int(_SIZE[0] / width)
+    rows = -(-len(panels) // columns)
     figure = Figure(figsize=(width * columns, rows * (width * tall + 0.4)), layout="constrained")
     for axes, (name, picture) in zip(
         figure.subplots(rows, columns, squeeze=False).flat, panels.items(), strict=False
@@ -242,6 +244,7 @@ def gallery(panels: Mapping[str, Image.Image], columns: int) -> Figure:
         axes.set_title(name, fontsize=11)
     for axes in figure.axes:
         axes.set_axis_off()
+        axes.set_anchor("N")
     return figure
 
 
