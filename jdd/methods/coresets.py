@@ -5,7 +5,7 @@ equation 4); `k_center` (Wolf 2011; Sener and Savarese 2018, algorithm 1); the l
 class on features of a network trained on all real images.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -201,8 +201,15 @@ def _about_mean(features: jax.Array, mask: jax.Array) -> jax.Array:
     return features - mean
 
 
+_EPOCHS: Mapping[str, Any] = {"feature_epochs": 20}  # digits are few
 _QUICK = Preset(
-    {"mnist": {1: {}}, "digits": {1: {"feature_epochs": 20}}}, "mnist", {"feature_epochs": 2}
+    {
+        "mnist": {1: {}, 10: {}},
+        "cifar10": {1: {}, 10: {}},
+        "digits": {1: _EPOCHS, 10: _EPOCHS},
+    },
+    "mnist",
+    {"feature_epochs": 2},
 )
 _PUBLISHED = Preset({name: {1: {}, 10: {}, 50: {}} for name in ("mnist", "cifar10")}, "cifar10")
 PRESETS = {"quick": _QUICK, "paper": _PUBLISHED, "released": _PUBLISHED}
