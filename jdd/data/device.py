@@ -95,11 +95,10 @@ def to_device(split: Split, preprocess: Preprocess, num_classes: int = 0) -> Dev
     index = class_index(split.labels, num_classes) if num_classes else None
     images, labels = placed(split.images), jnp.asarray(split.labels)
     arrays = jax.tree.map(jnp.asarray, preprocess)
-    if preprocess.zca is None or platform() != "cpu" or isinstance(images, DividedRows):
-        return DeviceData(images, labels, arrays, index)
-    if not has_room(images.shape):
-        return DeviceData(images, labels, arrays, index)
-    return DeviceData(_preprocessed(arrays, images), labels, None, index)
+    whole = platform() == "cpu" and not isinstance(images, DividedRows)
+    if preprocess.zca is not None and whole and has_room(images.shape):
+        return DeviceData(_preprocessed(arrays, images), labels, None, index)
+    return DeviceData(images, labels, arrays, index)
 
 
 @jax.jit

@@ -234,7 +234,7 @@ def gallery(panels: Mapping[str, Image.Image], columns: int) -> Figure:
     shapes = [picture.size for picture in panels.values()]
     tall = max(height / width for width, height in shapes)
     width = max(_LEAST_PANEL, _SIZE[0] * min(1.0, _TALL / tall))
-    columns *= int(_SIZE[0] / width)
+    columns = min(len(panels), columns * int(_SIZE[0] / width))
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(width * columns, rows * (width * tall + 0.4)), layout="constrained")
     for axes, (name, picture) in zip(
