@@ -226,7 +226,13 @@ _QUICK = Preset(
         },
         "cifar10": {
             1: {**_QUICK_CIFAR, "lr_img": 0.01},
-            10: {**_QUICK_CIFAR, "lr_img": 0.1},
+            10: {
+                **_QUICK_CIFAR,
+                "lr_img": 0.1,
+                "iterations": 200,
+                "eval_every": 50,
+                "eval_epochs": 300,
+            },
         },
         "digits": {
             1: {**_QUICK_DIGITS, "lr_img": 0.01},

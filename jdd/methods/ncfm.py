@@ -279,7 +279,11 @@ _DIGITS = {
     "real_images": 0,
 }
 _QUICK = Preset(
-    {"mnist": {1: {}, 10: {}}, "cifar10": {1: {}, 10: {}}, "digits": {1: _DIGITS, 10: _DIGITS}},
+    {
+        "mnist": {1: {}, 10: {}},
+        "cifar10": {1: {}, 10: {"iterations": 600, "eval_every": 200, "eval_epochs": 300}},
+        "digits": {1: _DIGITS, 10: _DIGITS},
+    },
     "mnist",
     {
         "factor": 2,
