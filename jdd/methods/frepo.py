@@ -267,15 +267,16 @@ _DIGITS: Row = {  # twice as many images in the storage; 143 validation images c
     "iterations": 1000,
     "eval_every": 1000,
 }
+_QUICK_FACTOR: Row = {"factor": 2, "lr_img": 0.003, "eval_epochs": 300}
 _QUICK = Preset(
     {
         "mnist": {
             1: {"factor": 2, "iterations": 3000, "lr_img": 0.003},
-            10: {"iterations": 500},
+            10: {**_QUICK_FACTOR, "iterations": 1500},
         },
         "cifar10": {
             1: {"factor": 2, "iterations": 1000, "lr_img": 0.003, **_ZCA},
-            10: {"iterations": 300},
+            10: {**_QUICK_FACTOR, "iterations": 1000, **_ZCA},
         },
         "digits": {1: _DIGITS, 10: {"iterations": 600}},
     },
