@@ -177,7 +177,7 @@ PAPER = Preset(
     },
 )
 # Soft labels start from experts that know the images, so a student starts nearer to its target.
-_GROWING = {"initial_max_start_epoch": 2, "window_expansion_end": 60, "lr_label": 2.0}
+_GROWING = {"initial_max_start_epoch": 2, "window_expansion_end": 100, "lr_label": 2.0}
 _GROWING_DIGITS = {"initial_max_start_epoch": 8, "window_expansion_end": 100, "lr_label": 5.0}
 QUICK = MTT_QUICK.extended(
     all={"initial_max_start_epoch": 0, "threshold": 1.5, "lr_label": 5.0},
