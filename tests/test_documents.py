@@ -214,19 +214,25 @@ def presets_table():
 def methods_table():
     """The rows of `<!-- methods -->`: each method's best accuracy, and its minutes."""
     cells = [(dataset, ipc) for dataset in ("mnist", "cifar10") for ipc in (1, 10)]
-    heads = [f"{dataset}, {10 * ipc} images" for dataset, ipc in cells]
+    heads = [f"{dataset}, {ipc} per class" for dataset, ipc in cells]
     lines = [f"| method | {' | '.join(heads)} |", f"| --- |{' --- |' * len(cells)}"]
     best = {}
     for row in sorted(recommendation.stored(), key=lambda row: row["accuracy"]):
         best[row["method"], row["dataset"], row["ipc"]] = row
     for name in registry.METHODS:
         shown = [best.get((name, *cell)) for cell in cells]
-        words = [
-            f"{100 * row['accuracy']:.1f} ({row['minutes']:.1f} min)" if row else "–"
-            for row in shown
-        ]
+        words = [_best_of(row) for row in shown]
         lines.append(f"| [{name}]({page_of(name)}) | {' | '.join(words)} |")
     return lines
+
+
+def _best_of(row):
+    """Such as "94.4 (1.5 min, factor 2)"."""
+    if row is None:
+        return "–"
+    notes = [f"{row['minutes']:.1f} min"] if row["minutes"] else []
+    notes += [f"factor {row['factor']}"] if row["factor"] > 1 else []
+    return f"{100 * row['accuracy']:.1f}" + (f" ({', '.join(notes)})" if notes else "")
 
 
 def measured_table(methods):
@@ -248,12 +254,13 @@ def measured_table(methods):
 
 
 def ready_table():
-    """The rows of `<!-- ready sets -->`: their names, by dataset."""
+    """The rows of `<!-- ready sets -->`: their names and accuracies, by dataset."""
     names = {}
     for name in ready.names():
-        names.setdefault(name.partition("/")[0], []).append(f"`{name}`")
+        best = RunResult.load(ready.resolve(name) / "result.json").best.accuracy.mean
+        names.setdefault(name.partition("/")[0], []).append(f"`{name}` {100 * best:.1f}")
     rows = [f"| {dataset} | {', '.join(sets)} |" for dataset, sets in names.items()]
-    return ["| dataset | ready sets |", "| --- | --- |", *rows]
+    return ["| dataset | ready sets, and their test accuracy in % |", "| --- | --- |", *rows]
 
 
 def page_of(method):
@@ -265,7 +272,8 @@ def page_of(method):
 def _rows(rows):
     same = {}
     for dataset, counts in rows.items():
-        same.setdefault(", ".join(map(str, sorted(counts))), []).append(dataset)
+        known = ", ".join("above 50" if count == 51 else str(count) for count in sorted(counts))
+        same.setdefault(known, []).append(dataset)
     return "; ".join(f"{', '.join(names)}: {counts}" for counts, names in same.items())
 
 

@@ -29,9 +29,10 @@ def rows(results: Sequence[RunResult]) -> list[dict[str, Any]]:
                     "dataset": first.dataset,
                     "ipc": first.ipc,
                     "method": first.method,
-                    "accuracy": round(float(np.mean(accuracies)), 4),
-                    "std": round(float(np.std(accuracies)), 4),
+                    "accuracy": round(float(np.mean(accuracies)), 6),
+                    "std": round(float(np.std(accuracies)), 6),
                     "minutes": round(max(run.minutes for run in group), 2),
+                    "factor": int(first.storage.get("factor", 1)),
                     "machine": first.machine,
                     "command": first.command,
                 }

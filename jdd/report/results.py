@@ -19,26 +19,29 @@ Written by `python bin/results.py` from the runs' `result.json`; not by hand. Al
 accuracies in %, mean ± standard deviation over fresh networks, trained on the set that was best on
 a validation split.
 
+- *method*: a row of another preset than `quick` says which.
 - *accuracy*: the brackets say over how many networks; `3 × 5`: five on each of three sets, made
   with the seeds 0, 1 and 2. *Between sets* is the standard deviation of those sets' means.
 - *plain*: the same sets, trained on with hard labels and without augmentation.
 - *random*: as many random real images, by the recipe of the row; one draw. The row *random* has
   several draws.
 - *paper*: what the method's paper or repository reports with its own settings (ConvNet-3 of width
-  128, many more iterations and real images). Brackets say who reports it (the paper, its
-  repository, or others who ran it again) and of which set: the last one, or the one that was best
-  on the test images, which is too good a figure. Runs of ours that chose so, to compare with them
-  (`--choose`), stand apart, under "as published".
+  128, FRePo's wider, many more iterations and real images). Brackets say who reports it (the paper,
+  its repository, or others who ran it again) and of which set: the last one, or the one that was
+  best on the test images, which is too good a figure. Runs of ours that chose so, to compare with
+  them (`--choose`), stand apart, under "as published".
 - *stored*: numbers in the set; in brackets how many of them are soft labels.
 - *minutes*: of distilling, with compiling, training experts and evaluating on the validation split,
   but without the tests at the end (the oldest rows: with them); of the longest run where there are
-  several. A coreset's are 0: the network that it compares features of is not counted. Machines
+  several. A coreset's are 0 (on the digits, the whole command's): the network that it compares
+  features of is not counted. Machines
   differ in speed, and some had other work at the same time.
 
 The command of each row, how its networks were trained, and the time that the command took, with all
 tests, are below the table, under the row's number. That time is less than the minutes where a run
-found its experts made, or was stopped and resumed. A start from noise takes longer to the same
-accuracy; how much longer is in [docs/dev/presets.md](docs/dev/presets.md).
+found its experts made, or was stopped and resumed. Rows *from noise* have
+no more iterations than those from real images; what more of them bring is in
+[docs/dev/presets.md](docs/dev/presets.md).
 """
 _COLUMNS = (
     *("#", "method", "images per class", "accuracy", "between sets", "plain", "random", "paper"),
@@ -119,6 +122,7 @@ def grouped(results: Sequence[RunResult]) -> list[Group]:
 def _cells(number: int, group: Group) -> list[str]:
     first = group[0]
     start = {"real": "", "noise": ", from noise"}.get(first.init, ", from a stored set")
+    preset = f", {first.preset}" if first.preset not in ("", "quick") else ""
     best = "/".join(str(run.best.iteration) for run in group)
     best = f", best at {best}" if any(run.best.iteration != run.iterations for run in group) else ""
     if first.choose != "validation":
@@ -127,7 +131,7 @@ def _cells(number: int, group: Group) -> list[str]:
     minutes = [run.minutes for run in group]
     return [
         str(number),
-        first.label + start,
+        first.label + preset + start,
         str(first.ipc),
         _accuracy([run.best.accuracy for run in group]),
         f"± {100 * np.std(means):.1f}" if len(group) > 1 else "–",
