@@ -10,6 +10,7 @@ import numpy as np
 
 from jdd import randomness, training
 from jdd.data import Dataset, DeviceData, to_device
+from jdd.errors import SettingError
 from jdd.networks import NetworkLike
 from jdd.networks import create as create_network
 from jdd.ops.target import platform
@@ -82,6 +83,11 @@ class EvaluationSettings(Settings):
     full_data_epochs: int = setting(
         50, "epochs of the network trained on all real images; 0: none", min=0
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.eval_stacked and self.eval_augment_per_image:
+            raise SettingError("eval_stacked", True, "not together with `eval_augment_per_image`")
 
     def recipe(self, network: str, options: Mapping[str, Any], strategy: str) -> Recipe:
         """The recipe that is written on the set; `strategy` is the dataset's DSA."""

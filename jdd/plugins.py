@@ -35,8 +35,9 @@ def load(path: str | Path) -> None:
     _run(path, source)
     digest, trusted = _digest(source), _trusted()
     if trusted.get(str(place)) != digest:
-        _store().parent.mkdir(parents=True, exist_ok=True)
-        files.write_json(_store(), {**trusted, str(place): digest})
+        with contextlib.suppress(OSError, UserError):  # without a cache it is not remembered
+            _store().parent.mkdir(parents=True, exist_ok=True)
+            files.write_json(_store(), {**trusted, str(place): digest})
 
 
 def function(path: str | Path, name: str) -> Callable[..., Any]:

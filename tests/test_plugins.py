@@ -115,6 +115,12 @@ def test_what_is_no_plugin_is_named(tmp_path):
         plugins.load(tmp_path / "own.txt")
 
 
+def test_a_cache_that_cannot_be_written_stops_no_plugin(plugin, monkeypatch):
+    monkeypatch.setenv("JDD_CACHE_DIR", "/dev/null/cache")
+    plugins.load(plugin)
+    assert plugins.loaded()
+
+
 def test_a_damaged_list_of_trusted_plugins_trusts_none(plugin, monkeypatch):
     plugins.load(plugin)
     remembered = plugins.loaded()

@@ -376,3 +376,14 @@ def test_an_epoch_of_eligible_examples_sees_no_other():
     ]
     assert max(moved) > 0 and int(one.epoch) == 1
     assert np.isfinite(one.loss) and float(one.loss) > 1
+
+
+def test_eligible_examples_that_do_not_fill_a_batch_come_twice():
+    """And no other comes: those are not even numbers here."""
+    images = jnp.where(jnp.arange(20)[:, None, None, None] < 12, 0.5, jnp.nan) * jnp.ones((8, 8, 1))
+    of = DeviceData(images, jnp.arange(20) % 10)
+    trainer = Trainer(networks.create("MLP", 10, width=8), 20, 1)
+    rates = training.Schedule(jnp.float32(0.1), jnp.float32(np.inf))
+    state = training.init(trainer, jax.random.key(0), (8, 8, 1))
+    trained = training.run_jit(trainer, state, of, rates, 1, jnp.arange(20) < 12)
+    assert np.isfinite(trained.loss)

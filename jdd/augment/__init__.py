@@ -6,6 +6,7 @@ from jdd.augment.dsa import Draw as Draw
 from jdd.augment.dsa import DsaSettings as DsaSettings
 from jdd.augment.dsa import augment as augment
 from jdd.augment.dsa import augment_stacked as augment_stacked
+from jdd.augment.dsa import check_kinds as check_kinds
 from jdd.augment.dsa import draw_ahead as draw_ahead
 from jdd.augment.dsa import strategy_for as strategy_for
 from jdd.augment.each import EachSettings as EachSettings

@@ -16,7 +16,8 @@ def kinds_of(strategy: str, available: Collection[str]) -> tuple[str, ...]:
     kinds = tuple(strategy.split("_"))
     for kind in kinds:
         if kind not in available:
-            raise unknown_value("augmentation", kind, [*available, "none"])
+            alone = [] if len(kinds) > 1 else ["none"]
+            raise unknown_value("augmentation", kind, [*available, *alone])
     return kinds
 
 

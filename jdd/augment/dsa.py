@@ -48,6 +48,11 @@ def strategy_for(dataset: str) -> str:
     return WITHOUT_FLIP if dataset in _NO_FLIP else WITH_FLIP
 
 
+def check_kinds(strategy: str) -> None:
+    """Raises `SettingError` where a strategy names a kind that there is not."""
+    kinds_of(strategy, _TRANSFORMS)
+
+
 class Draw(NamedTuple):
     """The numbers that one call of `augment` draws."""
 

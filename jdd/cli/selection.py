@@ -206,9 +206,11 @@ def _each_once(words: Sequence[str]) -> list[str]:
     """The words of a command, of each flag those that come last."""
     groups: dict[str, list[str]] = {}
     flag = ""
-    for word in words:
+    for word, following in zip(words, [*words[1:], ""], strict=True):
         if word.startswith("--"):
-            flag = word if word.startswith("--plugin") else word.partition("=")[0]
+            flag = word.partition("=")[0]
+            if flag == "--plugin":  # several may be given
+                flag = word if word != flag else f"{flag}={following}"
             groups[flag.replace("--no-", "--", 1)] = [word]
         else:
             groups.setdefault(flag.replace("--no-", "--", 1), []).append(word)
@@ -261,17 +263,27 @@ def _whose(flag: str, chosen: "Selection") -> str | None:
 
 def _settle_start(named: argparse.Namespace) -> None:
     """Settles what depends on a stored set to start from: its place, images per class."""
-    from jdd.synthetic import SyntheticSet, ready
+    named.init = _place_of(named.init)
+    named.ipc = _ipc_of(named.init) if named.ipc is None else named.ipc
 
-    ipc = 1
-    if named.init not in ("real", "noise"):
-        place = ready.resolve(named.init)
-        if not place.is_dir():
-            choices = "choose real, noise, or the path or name of a stored set"
-            raise SettingError("init", named.init, choices)
-        named.init = str(place.resolve())  # the same run from any current directory
-        ipc = SyntheticSet.load(named.init).info.ipc
-    named.ipc = ipc if named.ipc is None else named.ipc
+
+def _ipc_of(init: str) -> int:
+    """The images per class of a run that is not told any."""
+    from jdd.synthetic import described
+
+    return 1 if init in ("real", "noise") else described(_place_of(init)).ipc
+
+
+def _place_of(init: str) -> str:
+    """Of a stored set, the same from any current directory; `real` and `noise` are none."""
+    from jdd.synthetic import ready
+
+    if init in ("real", "noise"):
+        return init
+    place = ready.resolve(init)
+    if not place.is_dir():
+        raise SettingError("init", init, "choose real, noise, or the path or name of a stored set")
+    return str(place.resolve())
 
 
 def _stored_settings(named: argparse.Namespace) -> Mapping[str, Any]:
@@ -280,7 +292,7 @@ def _stored_settings(named: argparse.Namespace) -> Mapping[str, Any]:
 
     if not named.resume:
         return {}
-    filled = argparse.Namespace(**{**vars(named), "ipc": named.ipc or 1})
+    filled = argparse.Namespace(**{**vars(named), "ipc": named.ipc or _ipc_of(named.init)})
     path = next(iter(outs(filled, filled).values())) / "settings.json"
     value = directory.read_settings(path) if path.exists() else {}
     return value if "version" in value else {}  # jdd 0.1's: refused where the directory is checked

@@ -46,6 +46,12 @@ class MethodSettings(Settings):
         """What the method asks of a run with these settings."""
         return Needs()
 
+    @property
+    def paced_by_iterations(self) -> bool:
+        """Whether an update depends on how many there are in all, as by a decay over them: a run
+        is then not resumed with more."""
+        return False
+
 
 class Update(Protocol):
     """`(synthetic, state, data, segment) → (synthetic, state, metrics)`: pure, jittable, no I/O."""

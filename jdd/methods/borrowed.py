@@ -92,4 +92,8 @@ def _expert_batch(before: Mapping[str, Any], traits: Traits, shape: Shape) -> di
     ours = min(before["real_images"] or traits.images, int(_USED * traits.images))
     steps = max(1, theirs // before["batch_train"])
     batch = min(before["batch_train"], max(_FEWEST, ours // steps))
-    return {"batch_train": batch}
+    found: dict[str, Any] = {"batch_train": batch}
+    if before.get("epoch_steps"):  # the same part of a pass
+        part = before["epoch_steps"] / (theirs / before["batch_train"])
+        found["epoch_steps"] = max(1, int(part * ours / batch))
+    return found

@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import optax
 
 from jdd import unrolling
-from jdd.augment import WITH_FLIP, augment, draw_ahead, strategy_for
+from jdd.augment import augment, check_kinds, draw_ahead, strategy_for
 from jdd.data import DeviceData
-from jdd.errors import SettingError, UserError, nearest
+from jdd.errors import SettingError, UserError
 from jdd.experts import Segment
 from jdd.methods.base import Method, MethodSettings, MethodState, Metrics, decoded
 from jdd.methods.matching import fresh_network
@@ -26,7 +26,6 @@ from jdd.settings import setting
 from jdd.synthetic import SyntheticSet
 
 _MEMORY = 0.9  # weight of the past in the mean length of gradients, as in the released code
-_KINDS = WITH_FLIP.split("_")
 
 
 @dataclass(frozen=True)
@@ -98,10 +97,12 @@ class BpttSettings(MethodSettings):
                 f"with `min_start` {self.min_start} it must be at most `syn_steps` "
                 f"{self.syn_steps}",
             )
-        for kind in self.augmentation.split("_"):
-            if kind not in _KINDS and self.augmentation != "none":
-                known = [*_KINDS, "none"]
-                raise SettingError("augmentation", f"'{self.augmentation}'", nearest(kind, known))
+        check_kinds(self.augmentation)
+
+    @property
+    def paced_by_iterations(self) -> bool:
+        """Where windows start otherwise in each third of them."""
+        return self.window_start != "random"
 
     def rule(self) -> unrolling.Rule:
         """How the student steps."""

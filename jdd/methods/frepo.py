@@ -54,6 +54,11 @@ class FrepoSettings(MethodSettings):
     )
     flip: bool = setting(True, "the set's mirror images count too, where its dataset's DSA flips")
 
+    @property
+    def paced_by_iterations(self) -> bool:
+        """As `lr_img` decays over them."""
+        return True
+
 
 class _Pool(NamedTuple):
     """Networks in training; each leaf has a leading axis of networks, or not, for one of them."""

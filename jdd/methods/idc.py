@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jdd.augment import augment_stacked
+from jdd.augment import augment_stacked, check_kinds
 from jdd.data import DeviceData
 from jdd.experts import Segment
 from jdd.losses import GRADIENT_METRICS, gradient_matching, hidden_kernels
@@ -66,6 +66,10 @@ class IdcSettings(MethodSettings):
         "kinds of DSA, on top of each other, the same on real and synthetic images, and without "
         "cutout on those that the network is trained on; or none",
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_kinds(self.augmentation)
 
 
 class _Learned(NamedTuple):

@@ -14,7 +14,7 @@ PICTURE = "easiest-and-hardest.png"
 
 
 def save(out: Path, result: Mapping[str, Any], images: Split, ranks: np.ndarray) -> None:
-    """Writes the picture of the easiest and the hardest images of each class, and `result.json`.
+    """Writes a picture of the easiest and hardest images of each class, and `difficulty.json`.
 
     Args:
       out: the directory.
@@ -23,7 +23,7 @@ def save(out: Path, result: Mapping[str, Any], images: Split, ranks: np.ndarray)
       ranks: `jdd.difficulty.ranks` of them.
     """
     pictures.save_extremes(out / PICTURE, images, ranks, len(result["mean_of_class"]))
-    files.write_json(out / "result.json", result)
+    files.write_json(out / "difficulty.json", result)
 
 
 def summary(result: Mapping[str, Any]) -> str:

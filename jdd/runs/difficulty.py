@@ -8,7 +8,7 @@ import numpy as np
 from jdd import data, difficulty, locks
 from jdd.data import Dataset, Split
 from jdd.difficulty import DifficultySpec
-from jdd.errors import SettingError
+from jdd.errors import SettingError, UserError
 from jdd.runs.experts import Stop, difficulty_of
 from jdd.runs.problem import create_network
 from jdd.runs.settings import RunSettings
@@ -89,6 +89,9 @@ def score_images(
     name = f"{spec.settings.score}-{spec.mark()}"
     if out is None:
         out = Path("checkpoints") / data.short_name(settings.dataset) / "difficulty" / name
+    for held, what in (("settings.json", "a run"), ("store.json", "experts")):
+        if (out / held).exists():
+            raise UserError(f"`out` {out}: it holds {what}, name another directory")
     with locks.locked(out, wait_until=should_stop if wait else None):
         scores = difficulty_of(out / "scores", spec, network, dataset, images, should_stop)
     return Scored(spec, dataset, images, scores, out)

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,9 +24,21 @@ ENTRIES = (
 
 
 def check(
-    directory: Path, settings: Mapping[str, Any], *, resume: bool, overwrite: bool
+    directory: Path,
+    settings: Mapping[str, Any],
+    *,
+    resume: bool,
+    overwrite: bool,
+    fixed: Collection[str] = (),
 ) -> RunResult | None:
     """Whether this run may write into the directory; changes nothing.
+
+    Args:
+      directory: the run's.
+      settings: as `settings.json` is to hold them.
+      resume: the run there may be this one, begun before.
+      overwrite: a run there may be replaced.
+      fixed: settings that this run's method does not let change as it is resumed, where others do.
 
     Returns:
       The result of the same run, where it has been finished and `resume` is set; else None.
@@ -61,15 +73,15 @@ def check(
             f"{directory} holds a run of jdd 0.1, which can be evaluated and exported but not "
             "resumed: choose another `out`, or `overwrite` it"
         )
-    differing = differences(stored, settings)
+    differing = differences(stored, settings, _FREE - set(fixed))
     if differing:
         raise UserError(
             f"{directory} holds another run: {'; '.join(differing[:4])}"
             f"{' …' if len(differing) > 4 else ''}; give the same settings, or choose another `out`"
         )
+    wanted = settings["method_settings"].get("iterations", 0)
     if "result.json" in present:
         result = RunResult.load(directory / "result.json")
-        wanted = settings["method_settings"].get("iterations", 0)
         if result.iterations == wanted:
             return result
         if result.iterations > wanted:
@@ -77,6 +89,12 @@ def check(
                 f"{directory} holds this run with {result.iterations} iterations already: "
                 "choose another `out` for fewer"
             )
+    states = checkpoints.StateCheckpoints(directory / "state").iterations()
+    if states and states[-1] > wanted:
+        raise UserError(
+            f"{directory} has come to iteration {states[-1]} already: choose another `out` for "
+            f"{wanted}"
+        )
     return None
 
 
@@ -112,13 +130,15 @@ def remove(directory: Path) -> None:
 _FREE = {"iterations", "version", "command", "places"}
 
 
-def differences(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
+def differences(
+    stored: Mapping[str, Any], asked: Mapping[str, Any], free: Collection[str] = _FREE
+) -> list[str]:
     """In words, where two runs' settings differ; more iterations, another jdd or place do not."""
     found = []
-    for name in sorted({*stored, *asked} - _FREE):
+    for name in sorted({*stored, *asked} - set(free)):
         before, after = stored.get(name), asked.get(name)
         if isinstance(before, Mapping) and isinstance(after, Mapping):
-            found += differences(before, after)
+            found += differences(before, after, free)
         elif name == "plugins":
             kept = [{plugin["sha256"] for plugin in each or ()} for each in (before, after)]
             if kept[0] != kept[1]:

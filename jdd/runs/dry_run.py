@@ -115,10 +115,12 @@ def _of_evaluations(problem: Problem, data: DeviceData) -> float:
 def epochs_of_evaluations(settings: RunSettings) -> int:
     """Epochs of fresh networks on sets, over all evaluations of a run."""
     evaluation = settings.evaluation
-    count = 1 + -(-settings.iterations // evaluation.eval_every)
+    chosen = evaluation.choose != "last"
+    count = (1 + -(-settings.iterations // evaluation.eval_every)) * chosen
     epochs = evaluation.validation_networks * count
     epochs *= evaluation.validation_epochs or evaluation.eval_epochs
-    tested = 2 + evaluation.eval_random if settings.iterations else 1 + evaluation.eval_random
+    tested = 1 + evaluation.eval_random + evaluation.eval_plain
+    tested += bool(settings.iterations and chosen)  # the last set, which may not be the best
     return epochs + tested * evaluation.eval_networks * evaluation.eval_epochs
 
 

@@ -92,6 +92,7 @@ def judge(problem: Problem, outcome: Outcome, should_stop: Stop) -> RunResult:
     if evaluation.full_data_epochs:
         every = problem.on_device(dataset.train)
         full_data = accuracy("all real images", settings.full_data_recipe(), every, 1)
+    validated = None if evaluation.choose == "last" else outcome.best_accuracy
     return RunResult(
         method=settings.method,
         dataset=settings.dataset,
@@ -110,7 +111,7 @@ def judge(problem: Problem, outcome: Outcome, should_stop: Stop) -> RunResult:
         },
         iterations=settings.iterations,
         resumed_from=outcome.resumed_from,
-        best=Figure(best, outcome.best_iteration, outcome.best_accuracy),
+        best=Figure(best, outcome.best_iteration, validated),
         final=Figure(last, settings.iterations),
         recipe=recipe,
         random=random,

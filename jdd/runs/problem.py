@@ -184,6 +184,10 @@ def _check_experts(problem: Problem) -> None:
         raise SettingError(
             "real_images", count, f"the training split has {len(problem.train)} here"
         )
+    images, steps = len(problem.expert_images), settings.experts.epoch_steps
+    most = -(-images // settings.experts.batch_train)
+    if steps > most:
+        raise SettingError("epoch_steps", steps, f"a pass over {images} images has {most}")
     applied = needs.label_logits or needs.real_images  # experts as they are, to images
     if applied and "batch_stats" in variable_shapes(problem.network, problem.dataset):
         raise UserError(
@@ -206,9 +210,8 @@ def _start(settings: RunSettings, dataset: Dataset, train: Split) -> SyntheticSe
         plugins=plugins.loaded(),
         fingerprint=dataset.fingerprint,
     )
-    for label, name in enumerate(dataset.class_names):
-        synthetic.check_ipc(settings.ipc, int((train.labels == label).sum()), name)
     decoder = synthetic.decoder_for(settings.storage, dataset, train)
+    _check_real_images(settings, dataset, train, decoder.encoded(settings.ipc))
     if settings.init == "real":
         rng = randomness.generator(settings.seed, "init")
         images, _ = synthetic.from_real(train, dataset, decoder.encoded(settings.ipc), rng)
@@ -219,6 +222,20 @@ def _start(settings: RunSettings, dataset: Dataset, train: Split) -> SyntheticSe
         noise = decoder.noise(key, dataset.num_classes, settings.ipc, shape)
         return SyntheticSet.store(noise, info, decoder)
     return _from_stored(SyntheticSet.load(settings.init, dataset), settings, info, decoder)
+
+
+def _check_real_images(settings: RunSettings, dataset: Dataset, train: Split, wanted: int) -> None:
+    """Raises `UserError` where a class has fewer real images than the start or the random images
+    to compare with take."""
+    drawn = settings.init == "real" or settings.evaluation.eval_random
+    for label, name in enumerate(dataset.class_names):
+        available = int((train.labels == label).sum())
+        if not drawn or wanted == settings.ipc:
+            synthetic.check_ipc(settings.ipc if drawn else 1, available, name)
+        elif wanted > available:
+            out = "" if settings.init == "real" else "; or switch `eval_random` off"
+            problem = f"these store {wanted} real images a class, and '{name}' has {available}{out}"
+            raise SettingError("ipc", settings.ipc, problem)
 
 
 def _from_stored(
@@ -232,7 +249,11 @@ def _from_stored(
                 f"{settings.init} holds {stored.info.ipc} images per class: {wanted} are needed in "
                 f"the place of {settings.ipc}"
             )
-        return SyntheticSet.encode(stored.by_class().images, info, decoder)
+        stored = stored.by_class()
+        encoded = SyntheticSet.encode(stored.images, info, decoder)
+        if encoded.labels.shape[0] == stored.labels.shape[0]:  # the same images, in their order
+            encoded = encoded.replace(labels=stored.labels)
+        return encoded.replace(learning_rate=stored.learning_rate)
     if stored.decoder != decoder:
         raise UserError(
             f"{settings.init} stores other numbers than this run: give its `decoder`, `factor`, "

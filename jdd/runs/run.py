@@ -136,7 +136,7 @@ def run_seeds(
     for job in jobs:
         finished = None
         if not distributed.is_primary() or locks.owner(job.out) is None:  # else `locked` says it
-            finished = rundir.check(job.out, job.stored, resume=resume, overwrite=overwrite)
+            finished = _check(job, resume, overwrite)
         if finished is not None:
             say(f"{job.out} holds the finished run: its result")
             results[job.out] = finished
@@ -214,8 +214,7 @@ def _make(jobs: Sequence[Job], experts_dir: Path, how: _How) -> dict[Path, RunRe
         for job in jobs:
             held.enter_context(locks.locked(job.out, wait_until=how.waiting))
             # Again, as another process may have been here between the first look and the lock.
-            checked = {"resume": how.resume, "overwrite": how.overwrite}
-            finished = rundir.check(job.out, job.stored, **checked)
+            finished = _check(job, how.resume, how.overwrite)
             if finished is not None:
                 results[job.out] = finished
         jobs = [job for job in jobs if job.out not in results]
@@ -241,6 +240,12 @@ def _make(jobs: Sequence[Job], experts_dir: Path, how: _How) -> dict[Path, RunRe
             result.save(job.out / "result.json")
             results[job.out] = result
     return results
+
+
+def _check(job: Job, resume: bool, overwrite: bool) -> RunResult | None:
+    paced = job.problem.settings.method_settings.paced_by_iterations
+    fixed = ["iterations"] if paced else []
+    return rundir.check(job.out, job.stored, resume=resume, overwrite=overwrite, fixed=fixed)
 
 
 def _ready(

@@ -228,6 +228,7 @@ def build(
     places = {name: (group.name, field) for name, group, field in found.names()}
     if "decoder" in (overrides or {}):  # a preset's numbers are for its own
         values["storage"] = dataclasses.asdict(StorageSettings())
+    values["evaluation"] |= _other_augmentation(overrides or {})
     for name, value in (overrides or {}).items():
         if name not in places:
             raise unknown("setting", name, places)
@@ -254,14 +255,26 @@ def build(
         difficulty=DifficultySettings(**values.get("difficulty", {})),
         evaluation=EvaluationSettings(**values["evaluation"]),
         storage=storage,
-        note=_in_force(found.note, overrides or {}),
+        note=_in_force(found, overrides or {}),
     )
 
 
-def _in_force(note: str, overrides: Mapping[str, Any]) -> str:
+_AUGMENTATIONS = ("eval_dsa", "eval_stacked", "eval_augment_per_image")
+
+
+def _other_augmentation(overrides: Mapping[str, Any]) -> dict[str, bool]:
+    """The preset's way of augmenting is off where the user chooses one, or `eval_dsa` off."""
+    chosen = any(overrides.get(name) for name in _AUGMENTATIONS)
+    off = chosen or overrides.get("eval_dsa") is False
+    return dict.fromkeys(_AUGMENTATIONS, False) if off else {}
+
+
+def _in_force(found: Defaults, overrides: Mapping[str, Any]) -> str:
     """The note without those changes to borrowed settings that the user overrides."""
-    whose, mark, words = note.partition(registry.SUITED)
-    kept = [word for word in words.split(", ") if word and word.split()[0] not in overrides]
+    whose, mark, words = found.note.partition(registry.SUITED)
+    before = {name: group.values[field] for name, group, field in found.names()}
+    other = {name for name, value in overrides.items() if before.get(name) != value}
+    kept = [word for word in words.split(", ") if word and word.split()[0] not in other]
     return whose + mark + ", ".join(kept) if kept else whose
 
 

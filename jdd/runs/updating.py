@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 from jdd import checkpoints, randomness
 from jdd.distillation import Hooks, Listener, Listeners, Loop, Outcome, Start, distill_many
-from jdd.errors import UserError
 from jdd.experts import ExpertStore, SegmentSampler
 from jdd.report.console import ProgressBar, say
 from jdd.runs.directory import RunFiles
@@ -86,16 +85,9 @@ def listening(
 
 
 def say_where(problem: Problem, out: Path) -> None:
-    """Says where a run resumes; raises `UserError` where its state is beyond its iterations."""
-    iterations = problem.settings.iterations
-    states = checkpoints.StateCheckpoints(out / "state").iterations()
-    if states and states[-1] <= iterations:
-        say(f"resuming from iteration {states[-1]} of {iterations}")
-    elif states:
-        raise UserError(
-            f"{out} has come to iteration {states[-1]} already: choose another `out` for "
-            f"{iterations}"
-        )
+    """Says where a run resumes."""
+    if states := checkpoints.StateCheckpoints(out / "state").iterations():
+        say(f"resuming from iteration {states[-1]} of {problem.settings.iterations}")
 
 
 def _segments(problem: Problem, store: ExpertStore | None) -> SegmentSampler | None:

@@ -171,15 +171,7 @@ class SyntheticSet:
         """
         from jdd import checkpoints
 
-        folder = ready.resolve(path)
-        if checkpoints.resolve_directory(folder / FOLDER).is_dir():
-            folder = folder / FOLDER
-        elif (folder / "store.json").exists():
-            raise UserError(f"{folder} holds experts, not a synthetic set: name a run's directory")
-        header = checkpoints.load_info(folder)
-        if header.get("set") is None:
-            raise UserError(f"{folder} is a checkpoint, but not of a synthetic set")
-        info = records.parse(header["set"], SetInfo, f"{folder} (its description)")
+        folder, header, info = _described(path)
         decoder = decoder_from_json(header.get("decoder", {}), folder)
         arrays, _ = checkpoints.load_tree(folder)
         rate = arrays.get("learning_rate")
@@ -272,6 +264,26 @@ class SyntheticSet:
         if self.labels.ndim == 2 and len(self.labels) % self.num_classes == 0:
             return np.repeat(np.arange(self.num_classes), len(self.labels) // self.num_classes)
         return np.asarray(self.hard_labels())
+
+
+def described(path: str | Path) -> SetInfo:
+    """The description of a stored set, without its arrays; `path` and errors as of `load`."""
+    return _described(path)[2]
+
+
+def _described(path: str | Path) -> tuple[Path, dict[str, Any], SetInfo]:
+    """The set's own folder, what is written on it, and what of that describes it."""
+    from jdd import checkpoints
+
+    folder = ready.resolve(path)
+    if checkpoints.resolve_directory(folder / FOLDER).is_dir():
+        folder = folder / FOLDER
+    elif (folder / "store.json").exists():
+        raise UserError(f"{folder} holds experts, not a synthetic set: name a run's directory")
+    header = checkpoints.load_info(folder)
+    if header.get("set") is None:
+        raise UserError(f"{folder} is a checkpoint, but not of a synthetic set")
+    return folder, header, records.parse(header["set"], SetInfo, f"{folder} (its description)")
 
 
 def _in_eight_bits(storage: Any) -> dict[str, Any]:

@@ -146,8 +146,13 @@ def plan(
         raise UserError(
             f"none of {', '.join(skipped)} fits {image_shape[0]}×{image_shape[1]} images"
         )
-    recipes = {name: replace(recipe_of(name), network=name) for name in fitting}
+    recipes = {name: _for(name, recipe_of(name), own) for name in fitting}
     return Plan(synthetic, recipes, fitting, skipped)
+
+
+def _for(name: str, recipe: Recipe, own: str) -> Recipe:
+    """A recipe for a network: options are of the one that it was written for."""
+    return replace(recipe, network=name, options=recipe.options if name == own else {})
 
 
 def compare(

@@ -191,7 +191,8 @@ def run(
       rates: step sizes.
       epochs: how many more.
       eligible: bool `(n,)`, the examples that these epochs are made of; an epoch then has as many
-        steps as they fill batches, at least one, and no smaller last one. None: all of them.
+        steps as they fill batches, and no smaller last one. Where they do not fill one, it has one
+        step, in which some of them come twice. None: all of them.
     """
     size = data.images.shape[0]
     steps, batch = trainer.steps, trainer.batch
@@ -215,8 +216,10 @@ def run(
 
         # Those that are not eligible go last, and the steps that would reach them are not taken.
         draws = jnp.where(eligible, jax.random.uniform(shuffle, (size,)), 2.0)
-        batches = jnp.argsort(draws)[: steps * batch].reshape(steps, batch)
-        taken = jnp.clip(jnp.sum(eligible) // batch, 1, steps)
+        count = jnp.sum(eligible)
+        places = jnp.arange(steps * batch) % jnp.maximum(count, 1)
+        batches = jnp.argsort(draws)[places].reshape(steps, batch)
+        taken = jnp.clip(count // batch, 1, steps)
 
         def some(i: jax.Array, so_far: tuple[FitState, jax.Array]) -> tuple[FitState, jax.Array]:
             carry, total = so_far

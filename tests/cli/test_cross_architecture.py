@@ -52,6 +52,7 @@ def test_other_networks_have_quick_recipes_that_the_user_overrides(run, capfd):
         assert code == 0 and recipes["ConvNet"]["batch_size"] == own.batch_size
         assert (recipes["MLP"]["epochs"], recipes["MLP"]["batch_size"]) == expected
         assert recipes["MLP"]["augmentation"] == own.augmentation
+        assert recipes["ConvNet"]["options"] == own.options and recipes["MLP"]["options"] == {}
 
 
 def test_its_figures_are_those_of_an_evaluation(run, capfd):

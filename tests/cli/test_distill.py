@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shlex
 import shutil
 import sys
 
@@ -173,6 +174,35 @@ def test_another_run_is_refused_and_nothing_changed(finished, copied, capfd, arg
     code, _, err = call(distill.main, capfd, *SMALL, *shared, *arguments)
     assert code == 2 and len(err) <= 4 and words in err[-1]
     assert content(copied) == before
+
+
+def test_fewer_iterations_than_made_are_refused_before_anything_is_written(copied, capfd):
+    (copied / "result.json").unlink()  # as of a run that was stopped
+    before = content(copied)
+    arguments = ["--resume", "--out", copied, "--iterations", "20"]
+    code, _, err = call(distill.main, capfd, *arguments)
+    assert code == 2 and "has come to iteration 40 already" in err[-1]
+    assert content(copied) == before
+
+
+def test_a_method_that_is_paced_by_its_iterations_is_not_resumed_with_more(tmp_path, capfd):
+    words = shlex.split(
+        "--method frepo --dataset digits --preset quick --decoder pixels --width 4 --iterations 2 "
+        "--batch-real 20 --pool 2 --eval-epochs 1 --eval-networks 1 --full-data-epochs 0 --json"
+    )
+    out = tmp_path / "run"
+    assert call(distill.main, capfd, *words, "--out", out)[0] == 0
+    before = content(out)
+    code, _, err = call(distill.main, capfd, "--resume", "--out", out, "--iterations", "4")
+    assert code == 2 and "--iterations is 2 there, 4 here" in err[-1] and content(out) == before
+
+
+def test_the_last_set_has_no_figure_that_it_was_chosen_by(finished, tmp_path, capfd):
+    few = ["--iterations", "1", "--choose", "last", "--experts", tmp_path / "experts", "--json"]
+    few += ["--train-epochs", "4", "--max-start-epoch", "1", "--eval-plain", "--no-eval-random"]
+    code, result, _ = call(distill.main, capfd, *SMALL, *few, "--out", tmp_path / "run")
+    assert code == 0 and "validation_accuracy" not in result["best"]
+    assert "NaN" not in (tmp_path / "run" / "result.json").read_text()
 
 
 def test_overwriting_replaces_the_run_and_keeps_other_files(finished, copied, capfd):

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from jdd import SyntheticSet, data
-from jdd.cli import distill, evaluate, export, score_difficulty
+from jdd.cli import distill, evaluate, export, results, score_difficulty
 from jdd.experts import ExpertStore
 from tests.cli.running import call, image_size
 
@@ -156,6 +156,12 @@ def test_difficulty_is_scored_stored_and_shown(capfd, tmp_path):
     assert any("in " + str(out) in line for line in err)
     code, _, err = call(score_difficulty.main, capfd, *arguments, "--score-lr", "9", "--out", out)
     assert code == 2 and "made from something else (settings)" in err[-1]
+    code, _, err = call(results.main, capfd, out, tmp_path / "RESULTS.md")
+    assert code == 2 and "holds no result.json" in err[-1]  # as it is no run
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "settings.json").write_text("{}")
+    code, _, err = call(score_difficulty.main, capfd, *arguments, "--out", tmp_path / "run")
+    assert code == 2 and "it holds a run" in err[-1]
     code, _, err = call(score_difficulty.main, capfd, "--dataset", "digits", "--score", "hard")
     assert code == 2 and "--score 'hard': did you mean" in err[0]
 

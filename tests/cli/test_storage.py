@@ -28,6 +28,7 @@ UPDATES = {
     "k_center": ["--feature-epochs", "1"],
 }
 MOVE = [name for name in UPDATES if not METHODS[name].is_coreset]
+LARGE = ["--factor", "2", "--ipc", "40"]  # of which a class has too few images
 FACTOR = ["--decoder", "pixels", "--factor", "2"]  # quick presets may store frequencies
 # Numbers that are stored and are no pixels: label logits of 40 images, a step size.
 LABELS = {"datm": 401, "pad": 401, "frepo": 400, "mtt": 1, "bptt": 1}
@@ -132,10 +133,14 @@ def test_a_search_gives_random_images_the_same_storage(base, capfd, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
+        (
+            ["--method", "dm", "--init", "noise", *LARGE, "--eval-random"],
+            "switch --eval-random off",
+        ),
         (["--method", "dm", "--factor", "5"], "--factor 5: from 1 to 4"),
         (["--method", "herding", "--decoder", "dct"], "--decoder dct: herding chooses real images"),
         (["--method", "dm", "--decoder", "dct", "--factor", "2"], "--factor 2: "),
-        (["--method", "random", "--factor", "2", "--ipc", "40"], "--ipc 160: at most"),
+        (["--method", "random", *LARGE], "--ipc 40: these store 160 real"),
     ],
 )
 def test_what_does_not_fit_is_one_line(tmp_path, capfd, flags, words):

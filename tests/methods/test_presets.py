@@ -5,11 +5,10 @@ import itertools
 import pytest
 
 from jdd import data
-from jdd.errors import SettingError, UserError
+from jdd.errors import SettingError
 from jdd.methods import presets, registry
 from jdd.runs import Selection
 from jdd.runs import settings as run_settings
-from jdd.synthetic import StorageSettings
 
 
 def selected(dataset, ipc, preset="paper", method="mtt", init="real"):
@@ -309,41 +308,3 @@ def test_every_method_has_settings_for_data_of_ones_own(preset, method):
         assert run.experts.real_images <= 36 or run.method_settings.needs.segments is None
         for each in run.note.partition(registry.SUITED)[2].split(", "):
             assert not each or len(each.split()) == 2
-
-
-def test_the_note_leaves_out_what_the_user_overrides():
-    selection = selected("folder:pets", 1, "quick", "mtt")
-    note = run_settings.build(selection, None, SMALL).note
-    assert "real_images 0" in note and "batch_train 16" in note
-    assert run_settings.build(selection, {"real_images": 50}, SMALL).note == note.replace(
-        "real_images 0, ", ""
-    )
-
-
-def test_a_decoder_that_the_user_chooses_comes_without_the_presets_numbers_for_another():
-    chosen = Selection("frepo", "digits", 1, "real", preset="quick")
-    assert run_settings.build(chosen).storage == StorageSettings("dct", coefficients=32)
-    assert run_settings.build(chosen, {"decoder": "pixels"}).storage == StorageSettings()
-    ncfm = chosen._replace(method="ncfm", dataset="mnist")
-    assert run_settings.build(ncfm, {"decoder": "dct"}).storage == StorageSettings("dct")
-
-
-def test_what_the_user_overrides_goes_over_the_preset():
-    run = built("digits", 1, "quick", {"syn_steps": 7, "width": 9, "lr_teacher": 0.3})
-    assert run.method_settings.syn_steps == 7 and run.options["width"] == 9
-    assert run.experts.lr_teacher == 0.3 and run.preset == "quick"
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"preset": "fast"}, "`preset` 'fast'.*choose from paper, quick"),
-        ({"method": "mt"}, "`method` 'mt': did you mean 'mtt'"),
-        ({"overrides": {"syn_step": 3}}, "unknown setting 'syn_step': did you mean 'syn_steps'"),
-        ({"overrides": {"chunk": 0}}, "`chunk` 0: at least 1"),
-        ({"ipc": 0}, "`ipc` 0: at least 1"),
-    ],
-)
-def test_unknown_names_are_told_with_the_nearest(change, words):
-    with pytest.raises(UserError, match=words):
-        built(**{"dataset": "digits", "ipc": 1, **change})

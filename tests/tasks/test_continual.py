@@ -244,6 +244,9 @@ def test_what_cannot_be_compared_is_said_before_the_work(digits, stored):
     large = dataclasses.replace(stored, info=dataclasses.replace(stored.info, ipc=500))
     with pytest.raises(UserError, match="500 per class: leave random and herding out"):
         learn(large, digits, GDUMB, ["random"])
+    untested = data.Split(digits.test.images[:9], np.arange(9, dtype=np.int32))
+    with pytest.raises(UserError, match="no test image is of class '9'"):
+        learn(stored, dataclasses.replace(digits, test=untested), GDUMB, ["distilled"])
 
 
 def test_settings_of_the_other_protocol_are_refused():

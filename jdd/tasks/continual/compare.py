@@ -87,6 +87,9 @@ class Comparison:
                 f"class '{dataset.class_names[counts.argmin()]}' has {counts.min()} real images, "
                 f"the set {ipc} per class: leave random and herding out, `methods` distilled"
             )
+        tested = np.bincount(dataset.test.labels, minlength=dataset.num_classes)
+        if not tested.all():
+            raise UserError(f"no test image is of class '{dataset.class_names[tested.argmin()]}'")
         for order in class_orders(self.settings.order, 1, dataset.num_classes, 0):
             parts_of(order, self.settings.steps)
         variable_shapes(self.network, dataset)
