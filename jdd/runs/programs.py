@@ -45,12 +45,12 @@ def programs(problem: Problem) -> list[Program]:
     evaluate a set, and their test. They are the run's own functions, with its own arguments; how
     many models they hold at once depends on what is compiled for.
     """
-    found = []
+    result = []
     if problem.method.needs.segments is not None:
-        found.append(_expert_epoch(problem))
+        result.append(_expert_epoch(problem))
     if problem.settings.iterations:
-        found.append(_update(problem))
-    return [*found, *_evaluation(problem)]
+        result.append(_update(problem))
+    return [*result, *_evaluation(problem)]
 
 
 def after_experts(problem: Problem) -> list[Callable[[], Any]]:
