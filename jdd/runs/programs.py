@@ -120,7 +120,7 @@ def _evaluation(problem: Problem) -> list[Program]:
     states = _states(trainer, start, count)
     rates = jax.eval_shape(lambda: training.schedule(recipe))
     pieces = evaluation.pieces_of(recipe.epochs)
-    epochs = -(-recipe.epochs // pieces)
+    epochs = max(pieces)
 
     def lower(place: Place) -> Any:
         placed = tuple(place(shapes) for shapes in (states, start, rates))
@@ -136,7 +136,7 @@ def _evaluation(problem: Problem) -> list[Program]:
         "training step",
         epochs * trainer.steps,
         epochs,
-        pieces * networks / count,
+        len(pieces) * networks / count,
     )
     test = jax.eval_shape(partial(problem.on_device, problem.dataset.test))
     variables = variable_shapes(network, problem.dataset)
