@@ -160,15 +160,16 @@ def evaluate(
     )
 
 
-def pieces_of(epochs: int) -> int:
-    """How many calls so many epochs are trained in: about ten, so that progress is seen.
+def pieces_of(epochs: int) -> list[int]:
+    """The epochs of each call that a training is divided into: about ten, to show and to stop it.
 
     On accelerators they are equal, as another length is another program there.
     """
-    most = min(epochs, 10)
-    if platform() == "cpu":
-        return most
-    return next((n for n in range(most, most // 3, -1) if epochs % n == 0), most)
+    count = most = min(epochs, 10)
+    if platform() != "cpu":
+        count = next((n for n in range(most, most // 3, -1) if epochs % n == 0), most)
+    ends = np.linspace(0, epochs, count + 1).astype(int)
+    return [int(piece) for piece in np.diff(ends)]
 
 
 def train_and_test(
@@ -200,16 +201,15 @@ def train_and_test(
     rates = training.schedule(recipe, learning_rate)
     shape = train.image_shape
     models_per_device = models_per_call(networks)
-    pieces = np.diff(np.linspace(0, recipe.epochs, pieces_of(recipe.epochs) + 1).astype(int))
     logits: list[jax.Array] = []
     for first in range(0, networks, models_per_device):
         members = range(first, min(first + models_per_device, networks))
         states = stack([training.init(trainer, jax.random.fold_in(key, i), shape) for i in members])
         done = 0
-        for piece in pieces:
+        for piece in pieces_of(recipe.epochs):
             train_piece = train_many if platform() == "cpu" else train_many_at_length
-            states = jax.block_until_ready(train_piece(trainer, states, train, rates, int(piece)))
-            done += int(piece)
+            states = jax.block_until_ready(train_piece(trainer, states, train, rates, piece))
+            done += piece
             if progress is not None:
                 progress(first * recipe.epochs + done * len(members), networks * recipe.epochs)
         for i in range(len(members)):

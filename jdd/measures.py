@@ -114,15 +114,15 @@ def measure(
     random = _random(made, dataset, network, teacher, seed)
     hard = DeviceData(made.images, made.hard_labels())
 
-    def accuracy(words: str, how: Recipe, data: DeviceData) -> Accuracy:
+    def accuracy(words: str, recipe: Recipe, data: DeviceData) -> Accuracy:
         key, rate = randomness.key(seed, "test"), made.learning_rate
         told = None if progress is None else progress(words)
-        return train_and_test(network, how, data, test, key, networks, rate, told)
+        return train_and_test(network, recipe, data, test, key, networks, rate, told)
 
-    own = accuracy("the set", recipe, made.data())
+    of_set = accuracy("the set", recipe, made.data())
     return Measures(
-        own=own,
-        hard=own if made.labels.ndim == 1 else accuracy("the set, hard labels", recipe, hard),
+        own=of_set,
+        hard=of_set if made.labels.ndim == 1 else accuracy("the set, hard labels", recipe, hard),
         without_augmentation=accuracy("the set, no augmentation", plain, made.data()),
         random=accuracy("random real images", recipe, random),
         random_without_augmentation=accuracy("random real images, no augmentation", plain, random),
@@ -158,14 +158,14 @@ def _random(
 
 def in_words(measures: Measures) -> list[tuple[str, str]]:
     """The rows of a table: what was trained on, and its accuracy; then the scores."""
-    shown = [
+    accuracies = [
         ("the set", measures.own),
         ("the set, hard labels", measures.hard),
         ("the set, no augmentation", measures.without_augmentation),
         ("random real images, labels of the same kind", measures.random),
         ("the same, no augmentation", measures.random_without_augmentation),
     ]
-    rows = [(name, f"{accuracy}") for name, accuracy in shown]
+    rows = [(name, f"{accuracy}") for name, accuracy in accuracies]
     rows.append(("all real images", f"{100 * measures.full_data:.1f} %"))
     rows.append(("label-robust score (LRS)", f"{measures.lrs:.3f}"))
     rows.append(("augmentation-robust score (ARS)", f"{measures.ars:.3f}"))

@@ -52,12 +52,12 @@ def function(path: str | Path, name: str) -> Callable[..., Any]:
     """
     try:
         files.check_path(Path(path))
-        found = getattr(_module(path, _source(Path(path).resolve())), name, None)
+        value = getattr(_module(path, _source(Path(path).resolve())), name, None)
     except UserError as error:
         raise UserError(f"`{name}`: {error}") from error.__cause__
-    if not callable(found):
+    if not callable(value):
         raise UserError(f"`{name}`: {path} defines no function of that name")
-    return cast(Callable[..., Any], found)
+    return cast(Callable[..., Any], value)
 
 
 @contextlib.contextmanager
@@ -69,8 +69,8 @@ def code_of(path: str | Path) -> Iterator[None]:
         raise UserError(f"plugin {path}: {error}") from None
     except Exception as error:  # whatever the user's own code raises
         frames = traceback.extract_tb(error.__traceback__)
-        own = [frame.lineno for frame in frames if frame.filename == str(Path(path).resolve())]
-        line = f", line {own[-1]}" if own else ""
+        lines = [frame.lineno for frame in frames if frame.filename == str(Path(path).resolve())]
+        line = f", line {lines[-1]}" if lines else ""
         words = (str(error).strip().splitlines() or [""])[0][:200]
         raise UserError(f"plugin {path}{line}: {type(error).__name__}: {words}") from error
 

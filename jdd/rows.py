@@ -43,12 +43,12 @@ class DividedRows:
         if not jax.sharding.get_abstract_mesh().manual_axes:
             return self.array[positions]
         everyones = jax.lax.all_gather(positions, self.axes)
-        own = everyones - jax.lax.axis_index(self.axes) * self.array.shape[0]
-        is_here = (own >= 0) & (own < self.array.shape[0])
-        rows = self.array[jnp.where(is_here, own, 0)]
+        local = everyones - jax.lax.axis_index(self.axes) * self.array.shape[0]
+        is_here = (local >= 0) & (local < self.array.shape[0])
+        rows = self.array[jnp.where(is_here, local, 0)]
         wide = is_here.reshape(*is_here.shape, *[1] * (rows.ndim - is_here.ndim))
-        found = jnp.where(wide, rows, jnp.zeros((), rows.dtype))
-        mine: jax.Array = jax.lax.psum_scatter(found, self.axes)
+        masked = jnp.where(wide, rows, jnp.zeros((), rows.dtype))
+        mine: jax.Array = jax.lax.psum_scatter(masked, self.axes)
         return mine
 
 

@@ -52,8 +52,8 @@ def of_runs(
     side elsewhere.
     """
 
-    def of_one(data: DeviceData | None, *own: Any) -> Updated:
-        synthetic, state, segments = own
+    def of_one(data: DeviceData | None, *run: Any) -> Updated:
+        synthetic, state, segments = run
         return _updated(method, synthetic, state, data, segments, size)
 
     stacked = (stack(list(each)) for each in (sets, states, segments))

@@ -71,14 +71,14 @@ def exchanged():
         "frepo": methods.frepo(methods.FrepoSettings(batch_real=30, pool=2), NETWORK),
         "bptt": methods.bptt(methods.BpttSettings(batch_real=30, window=2, syn_steps=3), NETWORK),
     }
-    found = {}
+    sent = {}
     with sharding.devices(4, divide_data=True):
         for name, method in made.items():
             real = small.digits(100)
             synthetic, state = method.init(jax.random.key(0), small.start(2), real)
             text = jax.jit(method.update).lower(synthetic, state, real).compile().as_text()
-            found[name] = [match.groups()[::-1] for match in IMAGES_SENT.finditer(text)]
-    return found
+            sent[name] = [match.groups()[::-1] for match in IMAGES_SENT.finditer(text)]
+    return sent
 
 
 def rows_are_read():
@@ -108,7 +108,7 @@ def rows_are_read():
 
 
 def main(out):
-    found = {}
+    result = {}
     with mock.patch.object(sharding, "LEAST_PIXELS", 1):
         for name, make in PROGRAMS.items():
             function, arguments = make()
@@ -119,9 +119,9 @@ def main(out):
                     if count == 4:
                         text = jax.jit(function).lower(*arguments).compile().as_text()
                         collectives = [match[1] for match in COLLECTIVE.finditer(text)]
-            found[name] = {"flops": flops, "collectives": collectives}
-    found |= {"exchanged": exchanged(), "rows": rows_are_read()}
-    Path(out).write_text(json.dumps(found))
+            result[name] = {"flops": flops, "collectives": collectives}
+    result |= {"exchanged": exchanged(), "rows": rows_are_read()}
+    Path(out).write_text(json.dumps(result))
 
 
 if __name__ == "__main__":

@@ -94,28 +94,28 @@ def outcome(place: Path) -> dict[str, Any]:
     """What lies there, by name: bytes of sets, pictures, lines and experts, a result's figures."""
     from jdd import SyntheticSet
 
-    found: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     run, experts = place / "run", place / "experts"
     for path in sorted([*run.rglob("*.png"), *(experts / "parameters").rglob("*")]):
         if path.is_file():
-            found[str(path.relative_to(place))] = path.read_bytes()
+            result[str(path.relative_to(place))] = path.read_bytes()
     if experts.exists():
         progress = json.loads((experts / "progress.json").read_text())
-        found["experts' accuracies"] = progress["accuracies"]
+        result["experts' accuracies"] = progress["accuracies"]
     if run.exists():
-        found["metrics.jsonl"] = (run / "metrics.jsonl").read_bytes()
-        found["result"] = _without_clock(json.loads((run / "result.json").read_text()))
+        result["metrics.jsonl"] = (run / "metrics.jsonl").read_bytes()
+        result["result"] = _without_clock(json.loads((run / "result.json").read_text()))
         for folder in (run, run / "last"):
             stored = SyntheticSet.load(folder)
             for part in ("storage", "labels", "learning_rate"):
                 value = getattr(stored, part)
-                found[f"{folder.name}/{part}"] = None if value is None else value.tobytes()
-    found["left over"] = sorted(
+                result[f"{folder.name}/{part}"] = None if value is None else value.tobytes()
+    result["left over"] = sorted(
         str(path.relative_to(place))
         for path in place.rglob("*")
         if path.name.startswith(".") and path.name != ".lock"
     )
-    return found
+    return result
 
 
 def _without_clock(value: Any) -> Any:
@@ -148,13 +148,13 @@ def kill_often(jobs: list[str], kills: int, seed: int, base: Path) -> int:
             print(f"  {name}: {'killed' if code is None else 'done'} after {seconds:.2f} s")
         code, _ = _run(context, name, parts, None)
         assert code == 0, (parts / "log").read_text()[-2000:]
-        expected, found = outcome(whole), outcome(parts)
-        wrong = [key for key in {*expected, *found} if expected.get(key) != found.get(key)]
-        wrong += [f"left: {path}" for path in found["left over"]]
+        expected, actual = outcome(whole), outcome(parts)
+        wrong = [key for key in {*expected, *actual} if expected.get(key) != actual.get(key)]
+        wrong += [f"left: {path}" for path in actual["left over"]]
         differing += bool(wrong)
         total += made
         words = f"differs in {', '.join(sorted(wrong))}" if wrong else "the same bytes"
-        print(f"{name}: {made} kills, {len(found)} things compared: {words}", flush=True)
+        print(f"{name}: {made} kills, {len(actual)} things compared: {words}", flush=True)
     print(f"{total} kills, seed {seed}: {len(jobs) - differing} of {len(jobs)} the same")
     return differing
 

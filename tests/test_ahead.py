@@ -44,9 +44,9 @@ def test_what_is_compiled_during_the_experts_training_is_what_the_run_then_calls
     if not is_ahead:
         monkeypatch.setattr(ahead, "compiling", lambda *_: contextlib.nullcontext())
     assert main([*TINY.split(), "--width", str(width), "--out", str(tmp_path / "run")]) == 0
-    found = compiled()
-    assert found["epoch_of_many"] == found["_fresh"] == 1
-    assert found["of_run"] == found["train_many"] == (0 if is_ahead else 1)
+    counts = compiled()
+    assert counts["epoch_of_many"] == counts["_fresh"] == 1
+    assert counts["of_run"] == counts["train_many"] == (0 if is_ahead else 1)
 
 
 def test_a_call_finds_the_program_and_meets_its_error(compiled):

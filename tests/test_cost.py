@@ -60,10 +60,10 @@ def test_a_networks_flops_are_those_counted_by_hand(name, options, shape, layers
     assert cost.flops(loss, params, images) / 2 == pytest.approx(forward, rel=0.03)
     # Backward, each layer has a gradient for its kernel and, but for the first, for its input.
     backward = 2 * forward - 2 * layers[0]
-    found = cost.flops(jax.grad(loss), params, images) / 2
-    assert found == pytest.approx(forward + backward, rel=0.02)
+    counted = cost.flops(jax.grad(loss), params, images) / 2
+    assert counted == pytest.approx(forward + backward, rel=0.02)
     of_images = cost.flops(jax.grad(loss, argnums=(0, 1)), params, images) / 2
-    assert of_images - found == pytest.approx(2 * layers[0], rel=0.02)
+    assert of_images - counted == pytest.approx(2 * layers[0], rel=0.02)
 
 
 def test_products_are_counted_exactly_and_a_loops_body_once():

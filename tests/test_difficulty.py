@@ -113,10 +113,10 @@ def test_scores_are_stored_with_what_they_were_made_from(tmp_path):
     with pytest.raises(UserError, match="of other images"):
         difficulty.load(tmp_path / "scores", spec, labels[::-1])
     assert spec.mark() != other.mark()
-    known = dataclasses.replace(spec, fingerprint="ab-cd")  # that of what is stored is not known
-    assert known.mark() == spec.mark()
-    np.testing.assert_array_equal(difficulty.load(tmp_path / "scores", known, labels), scores)
-    difficulty.save(tmp_path / "scores", known, scores, labels)
+    marked = dataclasses.replace(spec, fingerprint="ab-cd")  # that of what is stored is not known
+    assert marked.mark() == spec.mark()
+    np.testing.assert_array_equal(difficulty.load(tmp_path / "scores", marked, labels), scores)
+    difficulty.save(tmp_path / "scores", marked, scores, labels)
     for fingerprint in ("ab-dc", "ba-cd"):
         changed = dataclasses.replace(spec, fingerprint=fingerprint)
         with pytest.raises(UserError, match=r"something else \(fingerprint\)"):

@@ -173,10 +173,10 @@ def test_killed_at_any_write_it_ends_in_the_same_bits(tmp_path, uninterrupted, m
             count += 1
             if count == moment and not after:
                 raise Killed
-            found = original(*arguments, **named)
+            result = original(*arguments, **named)
             if count == moment:
                 raise Killed
-            return found
+            return result
 
         return write
 
@@ -276,9 +276,9 @@ def test_without_updates_the_start_is_looked_at_and_stored(tmp_path):
 
 def test_it_needs_neither_directory_nor_listener():
     """And the caller's set stays the caller's; without validation the last set is the best."""
-    given = start()
-    outcome = distill(toy(), given, jnp.float32(0.25), jax.random.key(0), Loop(11, 4))
-    np.testing.assert_array_equal(given.images, np.ones((4, 3, 3, 1)))
+    initial = start()
+    outcome = distill(toy(), initial, jnp.float32(0.25), jax.random.key(0), Loop(11, 4))
+    np.testing.assert_array_equal(initial.images, np.ones((4, 3, 3, 1)))
     assert bits(outcome) == [*bits_of(outcome.final), *bits_of(outcome.final)]
     assert bits_of(outcome.final) == bits_of(go().final)
     assert outcome.best_iteration == 11 and np.isnan(outcome.best_accuracy)
@@ -287,13 +287,13 @@ def test_it_needs_neither_directory_nor_listener():
 def test_runs_that_differ_in_their_description_share_a_program_and_keep_their_own():
     """Neither seed nor version makes a program compile again."""
     before = of_run._cache_size()
-    found = []
+    infos = []
     for seed in (1, 2):
         first = start()
         first = first.replace(info=dataclasses.replace(first.info, seed=seed, version=str(seed)))
         outcome = distill(toy((5,)), first, jnp.float32(0.25), jax.random.key(0), Loop(6, 6, 3))
-        found.append((outcome.final.info.seed, outcome.best.info.version))
-    assert found == [(1, "1"), (2, "2")]
+        infos.append((outcome.final.info.seed, outcome.best.info.version))
+    assert infos == [(1, "1"), (2, "2")]
     assert of_run._cache_size() == before + 1
 
 

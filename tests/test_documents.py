@@ -110,15 +110,15 @@ def test_links_and_pictures_are_there(page):
 def test_words(page):
     text = without_code(text_of(page))
     for word in WORDS:
-        found = re.search(word, text, re.IGNORECASE)
-        assert found is None, f"{found[0]!r}: see the design's names"
+        match = re.search(word, text, re.IGNORECASE)
+        assert match is None, f"{match[0]!r}: see the design's names"
 
 
 def test_the_site_has_every_page():
     pages = re.findall(r": (\S+\.(?:md|ipynb))$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
     paths = [*(ROOT / "docs").rglob("*.md"), *NOTEBOOKS]
-    there = [path.relative_to(ROOT / "docs") for path in paths]
-    assert sorted(pages) == sorted(str(path) for path in there if path.parts[0] != "results")
+    files = [path.relative_to(ROOT / "docs") for path in paths]
+    assert sorted(pages) == sorted(str(path) for path in files if path.parts[0] != "results")
 
 
 def test_the_readme_is_short():
@@ -147,11 +147,11 @@ def flags_in(text):
 
 
 def test_flags_that_are_named_alone_exist():
-    known = {"--help", "--strict", "--hidden", "--plugin", "--durations"}
+    flags = {"--help", "--strict", "--hidden", "--plugin", "--durations"}
     for script in sorted(p.stem for p in (ROOT / "bin").glob("*.py")):
-        known |= flags_in(help_of(script))
+        flags |= flags_in(help_of(script))
     for method in METHODS_OF_COMMANDS:
-        known |= flags_in(help_of("distill", "--method", method))
+        flags |= flags_in(help_of("distill", "--method", method))
     for page in USER_PAGES:
         text = without_code_blocks(page.read_text())
         if page.name == "coming-from-pytorch.md":  # the other columns have other people's
@@ -161,7 +161,7 @@ def test_flags_that_are_named_alone_exist():
         codes = re.findall(r"`(--[^`]*)`", text)
         for flag in sorted({flag for code in codes for flag in flags_in(code)}):
             if not flag.startswith("--xla"):
-                assert flag in known, f"{name_of(page)}: {flag}"
+                assert flag in flags, f"{name_of(page)}: {flag}"
 
 
 def test_help_names_what_datasets_of_one_s_own_begin_with():
@@ -184,13 +184,13 @@ def settings_table(title):
     shared = defaults(kind_of(other)) if other else {}
     head = ["| setting | default | |", "| --- | --- | --- |"]
     return head + [
-        f"| `{flag_of(field)}` | {_shown(value)} | {_escaped(in_flags(words[field]))} |"
+        f"| `{flag_of(field)}` | {_formatted(value)} | {_escaped(in_flags(words[field]))} |"
         for field, value in values.items()
         if field not in shared or shared[field] != value
     ]
 
 
-def _shown(value):
+def _formatted(value):
     if isinstance(value, bool):
         return "on" if value else "off"
     return f"{value:g}" if isinstance(value, float) else str(value)
@@ -220,8 +220,8 @@ def methods_table():
     for row in sorted(recommendation.stored(), key=lambda row: row["accuracy"]):
         best[row["method"], row["dataset"], row["ipc"]] = row
     for name in registry.METHODS:
-        shown = [best.get((name, *cell)) for cell in cells]
-        words = [_best_of(row) for row in shown]
+        of_cells = [best.get((name, *cell)) for cell in cells]
+        words = [_best_of(row) for row in of_cells]
         lines.append(f"| [{name}]({page_of(name)}) | {' | '.join(words)} |")
     return lines
 
@@ -237,18 +237,18 @@ def _best_of(row):
 
 def measured_table(methods):
     """The rows of `<!-- measured: METHOD … -->`: what docs/results has of these methods."""
-    shown = ["method", "images per class", "accuracy", "plain", "random", "iterations", "minutes"]
-    heads = ["dataset", *shown, "network"]
+    columns = ["method", "images per class", "accuracy", "plain", "random", "iterations", "minutes"]
+    heads = ["dataset", *columns, "network"]
     lines = [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
-    found = [RunResult.load(path) for path in results.find([str(ROOT / "docs/results")])]
-    for group in sorted(results.grouped(found), key=lambda group: group[0].dataset):
+    runs = [RunResult.load(path) for path in results.find([str(ROOT / "docs/results")])]
+    for group in sorted(results.grouped(runs), key=lambda group: group[0].dataset):
         first = group[0]
         if first.method not in methods or first.choose != "validation":
             continue
         cells = dict(zip(results._COLUMNS, results._cells(0, group), strict=True))
         options = first.recipe.options
         sizes = ", ".join(f"{name} {options[name]}" for name in ("width", "depth"))
-        row = [first.dataset, *(cells[name] for name in shown), sizes]
+        row = [first.dataset, *(cells[name] for name in columns), sizes]
         lines.append(f"| {' | '.join(row)} |")
     return lines
 
@@ -272,8 +272,8 @@ def page_of(method):
 def _rows(rows):
     same = {}
     for dataset, counts in rows.items():
-        known = ", ".join("above 50" if count == 51 else str(count) for count in sorted(counts))
-        same.setdefault(known, []).append(dataset)
+        sizes = ", ".join("above 50" if count == 51 else str(count) for count in sorted(counts))
+        same.setdefault(sizes, []).append(dataset)
     return "; ".join(f"{', '.join(names)}: {counts}" for counts, names in same.items())
 
 
@@ -334,12 +334,12 @@ def test_pages_show_the_examples_as_they_are(page, example):
     assert f"```python\n{code}```\n" in (ROOT / f"docs/{page}.md").read_text()
 
 
-SHOWN = {path.read_text(): path.name for path in (ROOT / "examples").glob("*.py")}
+EXAMPLES = {path.read_text(): path.name for path in (ROOT / "examples").glob("*.py")}
 BLOCKS = [
     pytest.param(page, block, id=f"{name_of(page)}-{i}")
     for page in PAGES
     for i, block in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL))
-    if block not in SHOWN  # which tests/test_examples.py and tests/cli/test_listeners.py run
+    if block not in EXAMPLES  # which tests/test_examples.py and tests/cli/test_listeners.py run
 ]
 
 

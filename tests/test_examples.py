@@ -30,8 +30,8 @@ def registered(monkeypatch, tmp_path):
     monkeypatch.setenv("JDD_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(plugins, "_LOADED", {})
     monkeypatch.setattr(methods, "METHODS", dict(methods.METHODS))
-    monkeypatch.setattr(networks, "_OWN", {})
-    monkeypatch.setattr(datasets, "_OWN", {})
+    monkeypatch.setattr(networks, "_REGISTERED", {})
+    monkeypatch.setattr(datasets, "_REGISTERED", {})
     for path in EXAMPLES.values():
         plugins.load(path)
 

@@ -39,11 +39,11 @@ def opened(tree, path):
 
 def test_every_place_that_opens_a_file_is_on_the_list():
     """A reader that is new has to join `tests/fuzz/readers.py`."""
-    found = set()
+    calls = set()
     for path in sorted((ROOT / "jdd").rglob("*.py")):
         module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-        found |= set(opened(ast.parse(path.read_text()), [module]))
-    assert found == set(OPENED_BY)
+        calls |= set(opened(ast.parse(path.read_text()), [module]))
+    assert calls == set(OPENED_BY)
     for place, reader in OPENED_BY.items():
         assert reader in READERS or reader.startswith("- "), place
     assert set(READERS) <= {*OPENED_BY.values(), "cifar", "svhn", "forged set"}

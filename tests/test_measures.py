@@ -24,11 +24,11 @@ def test_the_score_is_0_to_1_and_rises():
 
 def test_what_the_scores_are_made_of():
     """By hand: α = ½ (0.7 − 0.5) − ½ (0.9 − 0.6), β = ½ (0.7 − 0.5) + ½ (0.55 − 0.45)."""
-    found = Measures(*(Accuracy((v,)) for v in (0.7, 0.6, 0.55, 0.5, 0.45)), full_data=0.9)
-    assert found.hard_label_recovery == pytest.approx(0.3)
-    assert found.improvement_over_random == pytest.approx(0.2)
-    assert found.lrs == pytest.approx(score(-0.05)) and found.ars == pytest.approx(score(0.15))
-    assert found.to_json()["lrs"] == found.lrs
+    result = Measures(*(Accuracy((v,)) for v in (0.7, 0.6, 0.55, 0.5, 0.45)), full_data=0.9)
+    assert result.hard_label_recovery == pytest.approx(0.3)
+    assert result.improvement_over_random == pytest.approx(0.2)
+    assert result.lrs == pytest.approx(score(-0.05)) and result.ars == pytest.approx(score(0.15))
+    assert result.to_json()["lrs"] == result.lrs
 
 
 @pytest.fixture(scope="module")
@@ -49,13 +49,13 @@ def made(digits, soft):
 def test_each_accuracy_is_of_what_it_says(digits, soft):
     stored = made(digits, soft)
     full = dataclasses.replace(RECIPE, epochs=10, batch_size=32)
-    found = measures.measure(stored, digits, NETWORK, full, networks=2)
+    result = measures.measure(stored, digits, NETWORK, full, networks=2)
     plain = evaluation.evaluate(stored, digits, networks=2)
-    assert found.without_augmentation == plain
-    assert abs(found.hard.mean - found.own.mean) < 0.02  # as the labels are nearly hard
+    assert result.without_augmentation == plain
+    assert abs(result.hard.mean - result.own.mean) < 0.02  # as the labels are nearly hard
     if soft:  # which are wrong, while those of random images are a good network's
-        assert found.own.mean < 0.3 < found.random.mean
-        assert found.improvement_over_random < -0.2
+        assert result.own.mean < 0.3 < result.random.mean
+        assert result.improvement_over_random < -0.2
     else:
-        assert abs(found.improvement_over_random) < 0.2  # random images against others
-    assert found.full_data > 0.85 > found.own.mean
+        assert abs(result.improvement_over_random) < 0.2  # random images against others
+    assert result.full_data > 0.85 > result.own.mean

@@ -27,9 +27,9 @@ def accuracies(text):
     return {name.strip(): float(words.split()[0]) for name, words in pairs}
 
 
-def is_better(name, found):
+def is_better(name, accuracy_of):
     more, less = BETTER[name]
-    return found[more] > found[less] + 5
+    return accuracy_of[more] > accuracy_of[less] + 5
 
 
 def test_each_is_stored_as_it_was_run_from_top_to_bottom():

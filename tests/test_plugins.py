@@ -46,7 +46,7 @@ def apart(monkeypatch, tmp_path):
     monkeypatch.setenv("JDD_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(plugins, "_LOADED", {})
     monkeypatch.setattr(registry, "METHODS", dict(registry.METHODS))
-    monkeypatch.setattr(datasets, "_OWN", {})
+    monkeypatch.setattr(datasets, "_REGISTERED", {})
 
 
 @pytest.fixture
@@ -138,9 +138,9 @@ def test_a_dataset_of_ones_own_is_loaded_by_name():
         return digits.train, digits.test
 
     data.register("own", read, digits.class_names, ([0.3], [0.4]))
-    own = data.load("own")
-    assert own.name == "own" and len(own.train) == 1437
-    assert [round(float(v), 6) for v in (own.preprocess.mean[0], own.preprocess.std[0])] == [
+    loaded = data.load("own")
+    assert loaded.name == "own" and len(loaded.train) == 1437
+    assert [round(float(v), 6) for v in (loaded.preprocess.mean[0], loaded.preprocess.std[0])] == [
         0.3,
         0.4,
     ]
@@ -178,8 +178,10 @@ def test_its_own_field_is_not_taken_for_one_of_all_methods(plugin):
         METHOD.format(iterations=7).replace("iterations:", f"{width}\n    iterations:")
     )
     plugins.load(plugin)
-    found = {group.name: group.values for group in defaults_of(Selection("still", "digits")).groups}
-    assert found["method"]["width"] == 3 and found["network"]["width"] == 64
+    groups = {
+        group.name: group.values for group in defaults_of(Selection("still", "digits")).groups
+    }
+    assert groups["method"]["width"] == 3 and groups["network"]["width"] == 64
 
 
 def test_a_damaged_record_is_said():

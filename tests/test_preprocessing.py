@@ -236,6 +236,6 @@ def test_a_whitening_is_known_again_without_its_images(cache):
     images = np.random.default_rng(0).integers(0, 256, (30, *SHAPE), np.uint8)
     spec = json.loads(json.dumps(preprocessing.fit("zca", images).spec()))
     preprocessing.fit("zca", images[::2])
-    found = preprocessing.from_spec(spec)
-    assert found.spec() == spec and found.zca.whiten.shape == (DIMENSIONS, DIMENSIONS)
+    restored = preprocessing.from_spec(spec)
+    assert restored.spec() == spec and restored.zca.whiten.shape == (DIMENSIONS, DIMENSIONS)
     assert preprocessing.from_spec({**spec, "zca": "of others"}) is None

@@ -39,8 +39,8 @@ def test_a_resumed_run_keeps_its_note():
     """All its settings are overrides then, of the same values."""
     selection = selected("folder:pets", 1, "quick", "mtt")
     made = run_settings.build(selection, None, SMALL)
-    known = run_settings.defaults_of(selection, SMALL)
-    stored = run_settings.stored_values(json.loads(json.dumps(made.to_json())), known)
+    defaults = run_settings.defaults_of(selection, SMALL)
+    stored = run_settings.stored_values(json.loads(json.dumps(made.to_json())), defaults)
     assert len(stored) > 30
     assert run_settings.build(selection, stored, SMALL) == made
 

@@ -271,12 +271,12 @@ def test_every_edit_of_the_description_is_noticed(digits, tmp_path):
     places = [place for place in places_of(json.loads(whole)) if place]
     assert len(places) > 50
     for place in places:
-        for how in ("replaced", "taken out"):
+        for edit in ("replaced", "taken out"):
             header = json.loads(whole)
             parent = header
             for key in place[:-1]:
                 parent = parent[key]
-            if how == "replaced":
+            if edit == "replaced":
                 parent[place[-1]] = 7 if parent[place[-1]] != 7 else 8
             else:
                 del parent[place[-1]]

@@ -81,7 +81,7 @@ def ends(method, of, several):
             assert not np.any(metrics["dropped"])
             so_far += np.asarray(metrics["loss"]).tolist()
     leaves = [[np.asarray(leaf) for leaf in jax.tree.leaves(run[0])] for run in runs]
-    return [[*own, np.asarray(loss)] for own, loss in zip(leaves, losses, strict=True)]
+    return [[*each, np.asarray(loss)] for each, loss in zip(leaves, losses, strict=True)]
 
 
 def check(name):

@@ -107,12 +107,12 @@ def measure(
 
 def _of_accelerator(call: Callable[[], Any], profile: bool) -> dict[str, int]:
     """What only an accelerator tells: memory in use at most, kernels and launches of a call."""
-    found: dict[str, int] = {}
+    figures: dict[str, int] = {}
     if (stats := jax.local_devices()[0].memory_stats()) is not None:
-        found["device_peak_bytes"] = stats.get("peak_bytes_in_use", 0)
+        figures["device_peak_bytes"] = stats.get("peak_bytes_in_use", 0)
     if profile and (counts := profiled(call)) is not None:
-        found |= counts._asdict()
-    return found
+        figures |= counts._asdict()
+    return figures
 
 
 def _torch_calls(problem: cases.Problem, settings: BenchmarkSettings) -> dict[str, Any]:

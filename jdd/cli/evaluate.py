@@ -73,14 +73,14 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
             flags.without_learned_rate(args, stored).learning_rate,
             bar.callback(should_stop),
         )
-        found = None
+        measured = None
         if args.measures:
-            how = evaluation.EvaluationSettings(full_data_epochs=epochs or FULL_DATA_EPOCHS)
-            found = measures.measure(
+            settings = evaluation.EvaluationSettings(full_data_epochs=epochs or FULL_DATA_EPOCHS)
+            measured = measures.measure(
                 stored.replace(info=dataclasses.replace(stored.info, recipe=recipe)),
                 dataset,
                 network,
-                how.full_data_recipe(recipe.network, recipe.options),
+                settings.full_data_recipe(recipe.network, recipe.options),
                 chosen_seed,
                 args.networks,
                 functools.partial(bar.callback, should_stop),
@@ -88,8 +88,8 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     if not distributed.is_primary():
         return
     print(evaluated(args.set, stored, recipe, accuracy, len(dataset.test)))
-    if found is not None:
-        print("\n".join(aligned(measures.in_words(found))))
+    if measured is not None:
+        print("\n".join(aligned(measures.in_words(measured))))
     if args.json:
         result = {
             **outcome.stamp("evaluate", stored.info),
@@ -99,7 +99,7 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
             "devices": len(stored.labels.sharding.device_set),
             **accuracy.to_json(),
             "storage": {"numbers": stored.numbers, "labels": stored.label_numbers},
-            **({"measures": found.to_json()} if found is not None else {}),
+            **({"measures": measured.to_json()} if measured is not None else {}),
             "recipe": recipe.to_json(),
             "seconds": round(time.monotonic() - began, 2),
         }

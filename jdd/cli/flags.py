@@ -213,8 +213,8 @@ def add_recipe_flags(
         from jdd import networks
 
         title = "options of the network, in place of the set's" if default else "its options"
-        shown = "default: the set's; another ConvNet's: {}" if default else "ConvNet's: {}"
-        add_settings(parser, title, networks.options("ConvNet"), networks.OPTION_WORDS, shown)
+        template = "default: the set's; another ConvNet's: {}" if default else "ConvNet's: {}"
+        add_settings(parser, title, networks.options("ConvNet"), networks.OPTION_WORDS, template)
 
 
 def recipe_of(

@@ -97,8 +97,8 @@ def _add_expert_flags(parser: Parser) -> None:
     from jdd.settings import defaults, helps
 
     values = {k: v for k, v in defaults(ExpertSettings).items() if k not in _NOT_ASKED}
-    shown = "default: {}, or the method's"
-    add_settings(parser, "how experts were trained", values, helps(ExpertSettings), shown)
+    template = "default: {}, or the method's"
+    add_settings(parser, "how experts were trained", values, helps(ExpertSettings), template)
 
 
 def refuse(args: argparse.Namespace, names: Any, why: str) -> None:

@@ -43,19 +43,19 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     if Path(args.out).is_file() or (Path(args.out).is_dir() and any(Path(args.out).iterdir())):
         raise SettingError("out", args.out, "it exists already, name another folder")
     paths = published.find([Path(name) for name in args.files])
-    found = published.read(paths[0], getattr(args, "number", 0))
+    content = published.read(paths[0], getattr(args, "number", 0))
     dataset = data.load(args.dataset, args.data_dir, args.image_size, args.preprocessing)
-    if isinstance(found, FoundExperts):
-        _experts(args, paths, found, dataset)
+    if isinstance(content, FoundExperts):
+        _experts(args, paths, content, dataset)
     elif len(paths) > 1:
         raise UserError(
             f"{paths[0]} holds a set, of which one is read at a time: leave {paths[1]} out"
         )
     else:
-        _set(args, paths[0], found, dataset)
+        _set(args, paths[0], content, dataset)
 
 
-def _set(args: argparse.Namespace, path: Path, found: "FoundSet", dataset: "Dataset") -> None:
+def _set(args: argparse.Namespace, path: Path, content: "FoundSet", dataset: "Dataset") -> None:
     from jdd import networks
     from jdd.experts import ExpertSettings
     from jdd.interop.export import new_folder
@@ -65,11 +65,11 @@ def _set(args: argparse.Namespace, path: Path, found: "FoundSet", dataset: "Data
     from jdd.training import Recipe
 
     refuse(args, defaults(ExpertSettings), "the file holds a set, this is of experts")
-    values = {**published_recipe(found, dataset), **chosen(args, defaults(Recipe))}
+    values = {**published_recipe(content, dataset), **chosen(args, defaults(Recipe))}
     recipe = Recipe(**values, options=chosen(args, networks.OPTION_WORDS))
     create_network(recipe.network, dataset, **recipe.options)
     made = import_set(
-        found,
+        content,
         dataset,
         recipe,
         method=args.method or "published",
@@ -79,11 +79,11 @@ def _set(args: argparse.Namespace, path: Path, found: "FoundSet", dataset: "Data
     )
     new_folder(Path(args.out), made.save, "out")
     count, soft = made.images.shape[0], made.labels.ndim == 2
-    which = f" (set {found.number} of {found.sets})" if found.sets > 1 else ""
+    which = f" (set {content.number} of {content.sets})" if content.sets > 1 else ""
     print(f"{path}{which}: {count} images of {dataset.name}, {'soft' if soft else 'hard'} labels")
-    means = {name: sum(each) / len(each) for name, each in found.accuracies.items()}
+    means = {name: sum(each) / len(each) for name, each in content.accuracies.items()}
     for name, mean in means.items():
-        networks_of = len(found.accuracies[name])
+        networks_of = len(content.accuracies[name])
         print(f"  in the file: {100 * mean:.1f} % on {networks_of} networks {name}")
     where = f" --data-dir {shlex.quote(args.data_dir)}" if args.data_dir else ""
     print(f"set: {args.out}\ntry: python bin/evaluate.py {shlex.quote(args.out)}{where}")
@@ -92,8 +92,8 @@ def _set(args: argparse.Namespace, path: Path, found: "FoundSet", dataset: "Data
             {
                 "set": args.out,
                 "images": count,
-                "number": found.number,
-                "sets": found.sets,
+                "number": content.number,
+                "sets": content.sets,
                 "soft_labels": soft,
                 "published_accuracies": means,
                 **made.info.to_json(),
@@ -118,10 +118,10 @@ def _experts(
 
     def others() -> Any:
         for path in paths[1:]:
-            found = published.read(path)
-            if not isinstance(found, published.FoundExperts):
+            content = published.read(path)
+            if not isinstance(content, published.FoundExperts):
                 raise UserError(f"{path} holds a set, {paths[0]} experts: one kind at a time")
-            yield found
+            yield content
 
     with ProgressBar("epochs of a file") as bar:
         buffers = itertools.chain([first], others())
@@ -174,7 +174,7 @@ def _command(args: argparse.Namespace, spec: "ExpertSpec") -> str:
     words = ["--method", selection.method, "--dataset", args.dataset, "--preset", "paper"]
     words += ["--preprocessing", args.preprocessing]  # presets' depend on the images per class
     words += ["--network", spec.network] * (spec.network != "ConvNet")
-    known = {
+    stored = {
         "experts": dataclasses.asdict(spec.settings),
         "network": spec.options,
         "loop": {"image_size": args.image_size or 0},
@@ -182,7 +182,7 @@ def _command(args: argparse.Namespace, spec: "ExpertSpec") -> str:
     }
     for name, group, field in defaults_of(selection).names():
         usual = group.values[field]
-        value = known.get(group.name, {}).get(field, usual)
+        value = stored.get(group.name, {}).get(field, usual)
         if isinstance(value, bool) and value != usual:
             words.append(flag_of(name if value else f"no_{name}"))
         elif value != usual:

@@ -81,21 +81,23 @@ def _list(wanted: "Sequence[Cell]", skipped: "Sequence[Cell]", preset: str, keep
     from jdd.runs import RunResult
     from jdd.tasks import table
 
-    found = results.find([str(keep)]) if any(keep.rglob("result.json")) else []
-    seconds = table.expected([RunResult.load(path) for path in found], preset)
+    paths = results.find([str(keep)]) if any(keep.rglob("result.json")) else []
+    seconds = table.expected([RunResult.load(path) for path in paths], preset)
     rows, total = [], 0.0
-    for cells, how in ((wanted, preset), (skipped, "paper")):
+    for cells, preset_name in ((wanted, preset), (skipped, "paper")):
         for cell in cells:
             same = [other for other in cells if other[:3] == cell[:3]]
             if cell is not same[0]:
                 continue
-            known = seconds.get(cell[:3])
-            count = len(same) if cell.method == "random" or (known or 0) < table.FAST else 1
-            minutes = "not measured" if known is None else f"{count} × {known / 60:.1f}"
+            expected = seconds.get(cell[:3])
+            count = len(same) if cell.method == "random" or (expected or 0) < table.FAST else 1
+            minutes = "not measured" if expected is None else f"{count} × {expected / 60:.1f}"
             if cells is skipped:
                 minutes = "for an accelerator"
-            total += count * (known or 0.0)
-            rows.append([minutes, shlex.join(["bin/distill.py", *table.arguments(cell, how)])])
+            total += count * (expected or 0.0)
+            rows.append(
+                [minutes, shlex.join(["bin/distill.py", *table.arguments(cell, preset_name)])]
+            )
     print(markdown(("minutes", "run"), rows))
     print(f"{len(wanted)} runs, {total / 3600:.1f} hours as far as they were measured", flush=True)
 

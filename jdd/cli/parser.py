@@ -117,7 +117,7 @@ def add_settings(
     title: str,
     values: Mapping[str, Any],
     words: Mapping[str, str],
-    shown: str = "default: {}",
+    template: str = "default: {}",
 ) -> None:
     """A flag for each setting; what the user does not override stays out of the namespace.
 
@@ -126,7 +126,7 @@ def add_settings(
       title: of the group in `--help`.
       values: default by the setting's name; its type is the flag's.
       words: help by name.
-      shown: how the help shows a default.
+      template: of a default in the help.
     """
     group = parser.add_argument_group(title)
     for name, value in values.items():
@@ -134,7 +134,7 @@ def add_settings(
         options: dict[str, Any] = {
             "dest": name,
             "default": argparse.SUPPRESS,
-            "help": f"{text} ({shown.format(_shown(value))})",
+            "help": f"{text} ({template.format(_format_value(value))})",
         }
         if isinstance(value, bool):
             group.add_argument(flag_of(name), action=argparse.BooleanOptionalAction, **options)
@@ -219,7 +219,7 @@ def _typed(kind: type) -> Any:
     return convert
 
 
-def _shown(value: Any) -> str:
+def _format_value(value: Any) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
     return f"{value:g}" if isinstance(value, float) else str(value)

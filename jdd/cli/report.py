@@ -51,8 +51,8 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
             raise UserError(f"{single} is a ready set: name a run, or several to compare")
         path = web.write_run(single)
     else:
-        found = [RunResult.load(path) for path in results.find(places)]
-        path = several.write_several(found, Path(args.out or web.NAME))
+        runs = [RunResult.load(path) for path in results.find(places)]
+        path = several.write_several(runs, Path(args.out or web.NAME))
     print(path)
     if args.json:
         print_json({"path": str(path)})

@@ -131,9 +131,9 @@ def _ratios(peer: str | None, dataset: str, ipc: int) -> dict[str, float]:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{peer} is not what `benchmark.py --peer torch --json` prints") from None
-    found = {method: ratio for method, (_, ratio) in ratios.items()}
+    by_method = {method: ratio for method, (_, ratio) in ratios.items()}
     # The benchmark has no case of its own for these: their steps are those of the others.
     for method, like in (("dsa", "dc"), ("datm", "mtt"), ("pad", "mtt")):
-        if like in found:
-            found[method] = found[like]
-    return found
+        if like in by_method:
+            by_method[method] = by_method[like]
+    return by_method

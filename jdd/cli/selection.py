@@ -300,12 +300,12 @@ def _stored_settings(named: argparse.Namespace) -> Mapping[str, Any]:
 
 def _named_by(stored: Mapping[str, Any], but: str = "") -> dict[str, Any]:
     """What a run's settings say in the place of flags: what is distilled, and where things are."""
-    given = {n: kind for n, kind in _SELECTED.items() if n != but}
-    named = {n: stored[n] for n, kind in given.items() if type(stored.get(n)) is kind}
+    kinds = {n: kind for n, kind in _SELECTED.items() if n != but}
+    named = {n: stored[n] for n, kind in kinds.items() if type(stored.get(n)) is kind}
     loop, places = stored.get("loop"), stored.get("places")
     if isinstance(loop, Mapping) and type(loop.get("image_size")) is int:
         named["image_size"] = loop["image_size"]
     if isinstance(places, Mapping):
-        there = {name: place for name, place in places.items() if isinstance(place, str)}
-        named |= {n: there[n] for n in ("data_dir", "experts") if Path(there.get(n, "/-")).is_dir()}
+        paths = {name: place for name, place in places.items() if isinstance(place, str)}
+        named |= {n: paths[n] for n in ("data_dir", "experts") if Path(paths.get(n, "/-")).is_dir()}
     return named

@@ -112,8 +112,8 @@ def _arrays(
     present = {name.removesuffix(".npy") for name in archive.namelist()}
     for name in ("images", "labels"):
         if name not in present:
-            there = shortened(", ".join(sorted(present))) or "nothing"
-            raise UserError(f"{path}: no array '{name}' in it, but {there}")
+            others = shortened(", ".join(sorted(present))) or "nothing"
+            raise UserError(f"{path}: no array '{name}' in it, but {others}")
     arrays = {}
     for name in wanted:
         if name in present:
@@ -125,7 +125,7 @@ def _arrays(
 def _class_names(path: Path, arrays: dict[str, np.ndarray[Any, Any]]) -> tuple[str, ...]:
     labels = arrays["labels"]
     if labels.dtype.kind not in "iu" or labels.ndim != 1 or not labels.size:
-        raise UserError(f"{path}: labels are {_shown(labels)}: whole numbers (n,) are needed")
+        raise UserError(f"{path}: labels are {_type(labels)}: whole numbers (n,) are needed")
     if "class_names" not in arrays:
         most = int(labels.max())
         if not 0 <= most < 100_000:
@@ -133,7 +133,7 @@ def _class_names(path: Path, arrays: dict[str, np.ndarray[Any, Any]]) -> tuple[s
         return tuple(map(str, range(most + 1)))
     names = arrays["class_names"]
     if names.dtype.kind != "U" or names.ndim != 1:
-        raise UserError(f"{path}: class_names are {_shown(names)}: strings are needed, one a class")
+        raise UserError(f"{path}: class_names are {_type(names)}: strings are needed, one a class")
     return tuple(map(str, names))
 
 
@@ -142,14 +142,14 @@ def _split(path: Path, arrays: dict[str, np.ndarray[Any, Any]], kind: str, class
     channels = (*images.shape, 1)[3:4]
     if images.dtype != np.uint8 or images.ndim not in (3, 4) or channels not in ((1,), (3,)):
         raise UserError(
-            f"{path}: {kind}images are {_shown(images)}: uint8 (n, h, w) or (n, h, w, 1 or 3) from"
+            f"{path}: {kind}images are {_type(images)}: uint8 (n, h, w) or (n, h, w, 1 or 3) from"
             " 0 to 255 are needed"
         )
     if labels.dtype.kind not in "iu" or labels.ndim != 1:
-        raise UserError(f"{path}: {kind}labels are {_shown(labels)}: whole numbers (n,) are needed")
+        raise UserError(f"{path}: {kind}labels are {_type(labels)}: whole numbers (n,) are needed")
     images = images.reshape(*images.shape[:3], *channels)
     return checked(images, labels, classes, f"{path}, {kind}labels")
 
 
-def _shown(array: np.ndarray[Any, Any]) -> str:
+def _type(array: np.ndarray[Any, Any]) -> str:
     return f"{array.dtype} {array.shape}"

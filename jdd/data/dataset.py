@@ -33,9 +33,9 @@ class Dataset:
     """`jdd.data.fingerprint` of the training images as stored; empty: not known"""
 
     def __str__(self) -> str:
-        shown = ", ".join(self.class_names[:5]) + ", …" * (self.num_classes > 5)
+        names = ", ".join(self.class_names[:5]) + ", …" * (self.num_classes > 5)
         counts = f"{len(self.train):,} training and {len(self.test):,} test images"
-        return f"{self.num_classes:,} classes ({shown}), {counts}"
+        return f"{self.num_classes:,} classes ({names}), {counts}"
 
     @property
     def num_classes(self) -> int:

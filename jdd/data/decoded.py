@@ -79,8 +79,8 @@ def read_all(wanted: Sequence[Wanted], decode: Decode, check: Check) -> list[Pic
       UserError: pictures cannot be read; it names all of them, in all lists.
     """
     marks = [_mark(each) for each in wanted]
-    found = [_kept(each, mark) for each, mark in zip(wanted, marks, strict=True)]
-    missing = [i for i, each in enumerate(found) if each is None]
+    pictures = [_kept(each, mark) for each, mark in zip(wanted, marks, strict=True)]
+    missing = [i for i, each in enumerate(pictures) if each is None]
     paths = [path for i in missing for path in wanted[i].paths]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         results = list(pool.map(decode, paths))
@@ -93,13 +93,13 @@ def read_all(wanted: Sequence[Wanted], decode: Decode, check: Check) -> list[Pic
         named = "; ".join(words.removeprefix(root + os.sep) for words in damaged)
         raise UserError(f"{root}: {len(damaged)} of {len(paths)} images cannot be read: {named}")
     for i in missing:
-        own, results = results[: len(wanted[i].paths)], results[len(wanted[i].paths) :]
-        images = [result[0] for result in own if isinstance(result, tuple)]
+        part, results = results[: len(wanted[i].paths)], results[len(wanted[i].paths) :]
+        images = [result[0] for result in part if isinstance(result, tuple)]
         check(wanted[i].paths, images)
-        digests = tuple(result[1] for result in own if isinstance(result, tuple))
+        digests = tuple(result[1] for result in part if isinstance(result, tuple))
         made = Pictures(_stacked(images), digests)
-        found[i] = _keep(wanted[i], marks[i], made) or made
-    return [each for each in found if each is not None]
+        pictures[i] = _keep(wanted[i], marks[i], made) or made
+    return [each for each in pictures if each is not None]
 
 
 def _stacked(images: list[np.ndarray]) -> np.ndarray:
@@ -210,10 +210,10 @@ def _write(path: Path, mark: str, made: Pictures) -> None:
 
 
 def _checksum(*parts: Any) -> bytes:
-    found = hashlib.blake2b(digest_size=_DIGEST)
+    checksum = hashlib.blake2b(digest_size=_DIGEST)
     for part in parts:
-        found.update(part)
-    return found.digest()
+        checksum.update(part)
+    return checksum.digest()
 
 
 def _make_room(path: Path, needed: int) -> bool:

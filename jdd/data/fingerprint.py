@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import numpy as np
 
 DIGEST = 16  # bytes of an image's
-_SHOWN = 16  # hexadecimal digits of each part
+_HEX_DIGITS = 16  # hexadecimal digits of each part
 
 
 def of_images(images: np.ndarray, labels: np.ndarray) -> str:
@@ -29,7 +29,7 @@ def of_digests(digests: Iterable[bytes], labels: np.ndarray) -> str:
     numbers = np.asarray(labels, "<i4")
     rows = [each + number.tobytes() for each, number in zip(digests, numbers, strict=True)]
     parts = (sorted(rows), rows)
-    return "-".join(digest(b"".join(part)).hex()[:_SHOWN] for part in parts)
+    return "-".join(digest(b"".join(part)).hex()[:_HEX_DIGITS] for part in parts)
 
 
 def is_same(one: str, other: str) -> bool:

@@ -60,8 +60,8 @@ def traits(place: Path, image_size: int | None) -> Traits:
     listed, names = _find(place)
     labels = np.array([label for _, label in listed[0]], np.int32)
     shapes = [decoded.kept_shape(each) for each in _wanted(place, listed, image_size)]
-    if known := [shape for shape in shapes if shape is not None]:
-        (height, width), channels = known[0][:2], max(shape[2] for shape in known)
+    if cached := [shape for shape in shapes if shape is not None]:
+        (height, width), channels = cached[0][:2], max(shape[2] for shape in cached)
         return Traits.of((height, width, channels), labels, len(names))
     side, channels = image_size, 1
     for path, _ in (row for each in listed for row in each):
@@ -195,10 +195,10 @@ def _text(path: Path) -> str:
 
 def _classes(place: Path) -> tuple[str, ...]:
     folders = (entry.name for entry in place.iterdir() if entry.is_dir())
-    found = sorted(name for name in folders if name[0] != ".")
-    if not found:
+    names = sorted(name for name in folders if name[0] != ".")
+    if not names:
         raise SettingError("dataset", f"folder:{place}", "no folders in it: one a class is needed")
-    return tuple(found)
+    return tuple(names)
 
 
 def _are_splits(place: Path, names: Sequence[str]) -> bool:
@@ -212,8 +212,8 @@ def _are_splits(place: Path, names: Sequence[str]) -> bool:
 
 
 def _images(folder: Path) -> list[Path]:
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS)
-    return sorted(path for path in found if path.name[0] != ".")
+    paths = (path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS)
+    return sorted(path for path in paths if path.name[0] != ".")
 
 
 def _wanted(
@@ -228,9 +228,9 @@ def _wanted(
 def _read(
     wanted: Sequence[decoded.Wanted], listed: Sequence[_Listed], classes: int, size: int | None
 ) -> list[Split]:
-    found = decoded.read_all(wanted, lambda path: _image(path, size), _check_sizes)
+    loaded = decoded.read_all(wanted, lambda path: _image(path, size), _check_sizes)
     splits = []
-    for each, of_files, kept in zip(listed, wanted, found, strict=True):
+    for each, of_files, kept in zip(listed, wanted, loaded, strict=True):
         labels = np.array([label for _, label in each], np.int32)
         split = checked(
             kept.images, labels, classes, f"{of_files.root}, {of_files.name.split()[0]}"

@@ -52,18 +52,18 @@ def read_arrays(content: bytes | bytearray, names: tuple[str, ...]) -> dict[str,
     order = {b"IM": "<", b"MI": ">"}.get(bytes(content[_HEADER - 2 : _HEADER]))
     if order is None:
         raise ValueError("no MATLAB file of level 5")
-    found: dict[str, np.ndarray] = {}
+    arrays: dict[str, np.ndarray] = {}
     for element in _elements(memoryview(content)[_HEADER:], order):
         if element.kind == _COMPRESSED:
             element = next(_elements(memoryview(_unpacked(element.data, order)), order))
         if element.kind == _MATRIX:
             name, parts = _name_and_parts(element.data, order)
             if name in names:
-                found[name] = _array(parts, order)
-    missing = [name for name in names if name not in found]
+                arrays[name] = _array(parts, order)
+    missing = [name for name in names if name not in arrays]
     if missing:
         raise ValueError(f"no array '{missing[0]}'")
-    return found
+    return arrays
 
 
 def _elements(data: memoryview, order: str) -> Iterator[_Element]:

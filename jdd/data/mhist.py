@@ -47,8 +47,8 @@ def _rows(annotations: Path) -> list[dict[str, str]]:
     for number, row in enumerate(rows, start=2):
         name = row[_IMAGE] or ""
         if not name or "\0" in name or Path(name).name != name:
-            shown = f"{_IMAGE} {name[:80]!r}"
-            raise UserError(f"{annotations} line {number}: {shown} is no file's name")
+            entry = f"{_IMAGE} {name[:80]!r}"
+            raise UserError(f"{annotations} line {number}: {entry} is no file's name")
         for column, allowed in ((_LABEL, MHIST), (_PARTITION, ("train", "test"))):
             if row[column] not in allowed:
                 raise UserError(
@@ -89,9 +89,9 @@ def _read(
             picture = squeezed(picture, image_size)
         return np.asarray(picture), fingerprint.digest(content)
 
-    found = decoded.read_all(wanted, image, check)
+    loaded = decoded.read_all(wanted, image, check)
     splits = []
-    for name, part, kept in zip(("train", "test"), parts, found, strict=True):
+    for name, part, kept in zip(("train", "test"), parts, loaded, strict=True):
         labels = np.array([MHIST.index(row[_LABEL]) for row in part], np.int32)
         split = checked(kept.images, labels, len(MHIST), f"{annotations}, partition {name}")
         mark = fingerprint.of_digests(kept.digests, split.labels)

@@ -33,12 +33,12 @@ class _Registered:
         return self.read()
 
 
-_OWN: dict[str, _Registered] = {}
+_REGISTERED: dict[str, _Registered] = {}
 
 
 def names() -> tuple[str, ...]:
     """The names that `load` knows."""
-    return ("digits", *SOURCES, *_OWN)
+    return ("digits", *SOURCES, *_REGISTERED)
 
 
 def is_known(name: str) -> bool:
@@ -53,20 +53,20 @@ def check_name(name: str, data_dir: str | os.PathLike[str] | None = None) -> Non
     """
     if is_known(name):
         return
-    place, here, shown = _own_path(name, data_dir), _expanded(name), name
+    place, here, path = _own_path(name, data_dir), _expanded(name), name
     if here.exists() and not place.exists():  # not where `load` would look
         place = here.absolute()
-        shown = str(place)
+        path = str(place)
     if place.is_dir():
-        raise SettingError("dataset", f"'{name}'", f"a directory of images is {FOLDER}{shown}")
+        raise SettingError("dataset", f"'{name}'", f"a directory of images is {FOLDER}{path}")
     if place.suffix == ".npz":
-        raise SettingError("dataset", f"'{name}'", f"a file of arrays is {ARRAYS}{shown}")
+        raise SettingError("dataset", f"'{name}'", f"a file of arrays is {ARRAYS}{path}")
     if os.sep in name:
         problem = "it is no .npz" if place.exists() else f"{place} does not exist"
         wanted = f"{FOLDER}PATH is a directory of images, {ARRAYS}FILE.npz a file of arrays"
         raise SettingError("dataset", f"'{name}'", f"{problem}; {wanted}")
-    own = (f"{FOLDER}PATH", f"{ARRAYS}FILE.npz")
-    raise SettingError("dataset", f"'{name}'", nearest(name, [*names(), *own]))
+    forms = (f"{FOLDER}PATH", f"{ARRAYS}FILE.npz")
+    raise SettingError("dataset", f"'{name}'", nearest(name, [*names(), *forms]))
 
 
 def short_name(name: str) -> str:
@@ -98,7 +98,7 @@ def register(
     """
     if name == "digits" or name in SOURCES:
         raise UserError(f"dataset '{name}': there is one of this name already, choose another")
-    _OWN[name] = _Registered(read, tuple(class_names), mean_std)
+    _REGISTERED[name] = _Registered(read, tuple(class_names), mean_std)
 
 
 def traits(
@@ -115,18 +115,18 @@ def traits(
         if name.startswith(FOLDER):
             return folder.traits(_own_path(name.removeprefix(FOLDER), data_dir), image_size)
         if name.startswith(ARRAYS):
-            found = arrays.traits(_own_path(name.removeprefix(ARRAYS), data_dir))
-        elif name in _OWN:
-            split, classes = _OWN[name].splits[0], len(_OWN[name].class_names)
+            result = arrays.traits(_own_path(name.removeprefix(ARRAYS), data_dir))
+        elif name in _REGISTERED:
+            split, classes = _REGISTERED[name].splits[0], len(_REGISTERED[name].class_names)
             split = checked(split.images, split.labels, classes, f"dataset '{name}'")
             if split.images.ndim != 4:
                 return None
-            found = Traits.of(split.images.shape[1:], split.labels, classes)
+            result = Traits.of(split.images.shape[1:], split.labels, classes)
         else:
             return None
     except (UserError, OSError):
         return None
-    return found._replace(side=image_size) if image_size else found
+    return result._replace(side=image_size) if image_size else result
 
 
 def load(
@@ -167,8 +167,8 @@ def load(
     if name == "digits":
         classes: tuple[str, ...] = class_names.MNIST
         train, test = digits.read()
-    elif name in _OWN:
-        registered = _OWN[name]
+    elif name in _REGISTERED:
+        registered = _REGISTERED[name]
         classes, mean_std = registered.class_names, registered.mean_std
         train, test = (
             checked(split.images, split.labels, len(classes), f"dataset '{name}'")
@@ -184,9 +184,9 @@ def load(
         source = SOURCES[name]
         classes, mean_std = source.class_names, source.mean_std
         image_size = image_size or source.image_size
-        found = _read(name, source, data_dir, image_size)
-        train, test = found[:2]
-        classes = found[2] if len(found) == 3 else classes
+        content = _read(name, source, data_dir, image_size)
+        train, test = content[:2]
+        classes = content[2] if len(content) == 3 else classes
     if name not in SHAPES:
         _check_classes(name, train, classes)
     mark = train.fingerprint or fingerprint.of_images(train.images, train.labels)
@@ -211,10 +211,10 @@ def _shape(
     name: str, data_dir: str | os.PathLike[str] | None, image_size: int | None
 ) -> tuple[int, int, int] | None:
     """`(h, w, c)` of the images, before they are read; None where it is not known."""
-    if (known := SHAPES.get(name)) is not None:
-        side, channels = image_size or known.side, known.channels
-    elif (found := traits(name, data_dir, image_size)) is not None:
-        side, channels = found.side, found.channels
+    if (shape := SHAPES.get(name)) is not None:
+        side, channels = image_size or shape.side, shape.channels
+    elif (data_traits := traits(name, data_dir, image_size)) is not None:
+        side, channels = data_traits.side, data_traits.channels
     else:
         return None
     return side, side, channels

@@ -42,7 +42,7 @@ def stand_in(name: str, image_size: int | None = None, preprocessing: str = "sta
         return Split(images, np.arange(count, dtype=np.int32) % classes)
 
     zeros, ones = jnp.zeros(channels), jnp.ones(channels)
-    kind = next((known for known in KINDS if known == preprocessing), KINDS[0])
+    kind = next((each for each in KINDS if each == preprocessing), KINDS[0])
     preprocess = Preprocess(zeros, ones, _zca(shape) if kind != "standard" else None, kind, shape)
     names = tuple(str(label) for label in range(classes))
     return Dataset(name, split(train), split(test), names, preprocess)

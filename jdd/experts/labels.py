@@ -35,11 +35,11 @@ def label_logits(
     Returns:
       float32 `(n, classes)`; NaN for an image that none classifies correctly.
     """
-    shown = DeviceData(images, jax.numpy.asarray(classes, jax.numpy.int32))
+    data = DeviceData(images, jax.numpy.asarray(classes, jax.numpy.int32))
     total = np.zeros((), np.float32)
     count = np.zeros((len(classes), 1), np.float32)
     for expert in range(experts):
-        logits = np.asarray(training.predict(network, _variables(store, expert), shown))
+        logits = np.asarray(training.predict(network, _variables(store, expert), data))
         right = (logits.argmax(-1) == classes)[:, None]
         total = total + np.where(right, logits, 0.0)
         count += right
@@ -63,14 +63,16 @@ def correctly_classified(
     chosen: list[int] = []
     for label in range(dataset.num_classes):
         members = rng.permutation(np.flatnonzero(split.labels == label))
-        found: list[int] = []
+        positions: list[int] = []
         for expert in range(experts):
-            left = members[~np.isin(members, found)]
-            found += _correct(store, network, split, dataset, left, ipc - len(found), expert)
-            if len(found) == ipc:
+            left = members[~np.isin(members, positions)]
+            positions += _correct(
+                store, network, split, dataset, left, ipc - len(positions), expert
+            )
+            if len(positions) == ipc:
                 break
-        found += members[~np.isin(members, found)][: ipc - len(found)].tolist()
-        chosen += found
+        positions += members[~np.isin(members, positions)][: ipc - len(positions)].tolist()
+        chosen += positions
     return np.asarray(chosen)
 
 
@@ -84,30 +86,30 @@ def _correct(
     expert: int,
 ) -> list[int]:
     """Up to `wanted` of these positions whose images the expert classifies correctly."""
-    found: list[int] = []
+    correct: list[int] = []
     variables = _variables(store, expert)
     for first in range(0, len(members), _AT_A_TIME):
         some = members[first : first + _AT_A_TIME]
         padded = np.resize(some, _AT_A_TIME)  # one shape, one compiled program
-        shown = DeviceData(
+        batch = DeviceData(
             jax.numpy.asarray(split.images[padded]),
             jax.numpy.asarray(split.labels[padded]),
             dataset.preprocess,
         )
-        guessed = np.asarray(training.predict(network, variables, shown)).argmax(-1)[: len(some)]
-        found += some[guessed == split.labels[some]].tolist()
-        if len(found) >= wanted:
+        guessed = np.asarray(training.predict(network, variables, batch)).argmax(-1)[: len(some)]
+        correct += some[guessed == split.labels[some]].tolist()
+        if len(correct) >= wanted:
             break
-    return found[:wanted]
+    return correct[:wanted]
 
 
 def class_means(logits: np.ndarray, classes: np.ndarray) -> np.ndarray:
     """Mean logits of each class, `(classes, classes)`, over the rows that are numbers."""
-    known = np.isfinite(logits).all(-1)
+    finite = np.isfinite(logits).all(-1)
     width = logits.shape[-1]
     means = np.eye(width, dtype=np.float32)
     for label in range(width):
-        rows = logits[known & (classes == label)]
+        rows = logits[finite & (classes == label)]
         if len(rows):
             means[label] = rows.mean(0)
     return means

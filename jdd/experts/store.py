@@ -142,14 +142,12 @@ class ExpertStore:
         if distributed.is_primary():
             progress = self._progress()
             first, epochs = len(progress.accuracies), self.spec.settings.train_epochs + 1
-            known = (*progress.checksums, *[()] * (first - len(progress.checksums)))
+            old = (*progress.checksums, *[()] * (first - len(progress.checksums)))
             new = tuple(
                 tuple(_checksum(self._read(expert, epoch)) for epoch in range(epochs))
                 for expert in range(first, first + len(accuracies))
             )
-            complete = Progress(
-                (*progress.accuracies, *accuracies), progress.seconds, (*known, *new)
-            )
+            complete = Progress((*progress.accuracies, *accuracies), progress.seconds, (*old, *new))
             description.write_progress(self._progress_file, complete)
         distributed.barrier(f"finished experts of {self.directory}")
         self._checksums = self._progress().checksums
@@ -175,8 +173,8 @@ class ExpertStore:
           UserError: they are not there, or damaged.
         """
         stored = self._read(expert, epoch)
-        known = self._checksums[expert] if expert < len(self._checksums) else ()
-        if known and known[epoch : epoch + 1] != (_checksum(stored),):
+        checksums = self._checksums[expert] if expert < len(self._checksums) else ()
+        if checksums and checksums[epoch : epoch + 1] != (_checksum(stored),):
             raise self._unreadable(expert, epoch, "not as it was written")
         vector = np.asarray(stored, np.float32)
         if not np.isfinite(vector).all():

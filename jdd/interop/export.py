@@ -123,26 +123,26 @@ def arrays(
     pixels is stored, `storage`.
     """
     recipe = synthetic.info.recipe
-    found = {
+    content = {
         "images": np.asarray(synthetic.images),
         "labels": np.asarray(synthetic.hard_labels(), np.int32),
         "learning_rate": np.asarray(recipe.step_size(synthetic.learning_rate), np.float32),
     }
     if preprocess is not None:
-        found["pixels"] = _pixels(synthetic, preprocess)
+        content["pixels"] = _pixels(synthetic, preprocess)
     if synthetic.labels.ndim == 2:
-        found["label_logits"] = np.asarray(synthetic.labels)
+        content["label_logits"] = np.asarray(synthetic.labels)
     if synthetic.decoder != IDENTITY:
-        found["storage"] = np.asarray(synthetic.storage)
-    return found
+        content["storage"] = np.asarray(synthetic.storage)
+    return content
 
 
 def _npz(synthetic: SyntheticSet, preprocess: Preprocess | None, path: Path) -> None:
     """The arrays, and the descriptions of set and decoder as JSON text."""
-    found: dict[str, Any] = arrays(synthetic, preprocess)
-    found |= {name: np.array(text) for name, text in _described(synthetic).items()}
+    content: dict[str, Any] = arrays(synthetic, preprocess)
+    content |= {name: np.array(text) for name, text in _described(synthetic).items()}
     with path.open("wb") as file:
-        np.savez_compressed(file, **found)
+        np.savez_compressed(file, **content)
 
 
 def _safetensors(synthetic: SyntheticSet, preprocess: Preprocess | None, path: Path) -> None:
@@ -189,17 +189,17 @@ def _huggingface(synthetic: SyntheticSet, preprocess: Preprocess | None, path: P
     bits, `values`, the image as networks see it, row by row; `label_logits` where labels are soft.
     """
     arrow, parquet = (guide.imported(f"pyarrow{x}", "pyarrow") for x in ("", ".parquet"))
-    found, names = arrays(synthetic, preprocess), list(synthetic.info.class_names)
+    content, names = arrays(synthetic, preprocess), list(synthetic.info.class_names)
     features: dict[str, Any] = {"label": {"names": names, "_type": "ClassLabel"}}
-    columns = {"label": arrow.array(found["labels"].astype(np.int64))}
-    if "pixels" in found:
-        encoded = [{"bytes": _encoded(image), "path": None} for image in found["pixels"]]
+    columns = {"label": arrow.array(content["labels"].astype(np.int64))}
+    if "pixels" in content:
+        encoded = [{"bytes": _encoded(image), "path": None} for image in content["pixels"]]
         picture = arrow.struct({"bytes": arrow.binary(), "path": arrow.string()})
         features = {"image": {"_type": "Image"}, **features}
         columns = {"image": arrow.array(encoded, picture), **columns}
     for column, name in (("values", "images"), ("label_logits", "label_logits")):
-        if name in found:
-            rows = found[name].reshape(len(found["labels"]), -1).tolist()
+        if name in content:
+            rows = content[name].reshape(len(content["labels"]), -1).tolist()
             columns[column] = arrow.array(rows, arrow.list_(arrow.float32()))
             features[column] = {"feature": {"dtype": "float32", "_type": "Value"}, "_type": "List"}
     table = arrow.table(columns).replace_schema_metadata(
@@ -215,12 +215,12 @@ def _pt(synthetic: SyntheticSet, preprocess: Preprocess | None, path: Path) -> N
     Labels are int64 classes or, where soft, float32 logits, as the code of DATM stores them.
     """
     torch = guide.imported("torch", "torch")
-    found = arrays(synthetic, preprocess)
-    labels = found.get("label_logits", found["labels"].astype(np.int64))
-    channels_first = found["images"].transpose(0, 3, 1, 2)
+    content = arrays(synthetic, preprocess)
+    labels = content.get("label_logits", content["labels"].astype(np.int64))
+    channels_first = content["images"].transpose(0, 3, 1, 2)
     torch.save(torch.from_numpy(np.array(channels_first)), path / "images_best.pt")
     torch.save(torch.from_numpy(np.array(labels)), path / "labels_best.pt")
-    torch.save(torch.tensor(float(found["learning_rate"])), path / "lr_best.pt")
+    torch.save(torch.tensor(float(content["learning_rate"])), path / "lr_best.pt")
     (path / "info.json").write_text(json.dumps(synthetic.info.to_json(), indent=2) + "\n")
 
 

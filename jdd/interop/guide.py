@@ -78,21 +78,21 @@ def texts(
       cut: what its pixels lack; None: it is exported without pixels.
     """
     name = f"{file}.train.py" if file else "train.py"
-    found = {"README.md": _readme(synthetic, kind, file, result, cut)}
+    contents = {"README.md": _readme(synthetic, kind, file, result, cut)}
     if kind == "huggingface":
-        found["README.md"] = _card_head(synthetic) + found["README.md"]
+        contents["README.md"] = _card_head(synthetic) + contents["README.md"]
     if kind in ("jdd", "jdd8"):
-        return found
+        return contents
     if why := script.missing(synthetic, kind):
         words = f"There is no `train.py` for PyTorch: {why}."
     else:
-        found["train.py"] = script.text(synthetic, kind, file, name)
+        contents["train.py"] = script.text(synthetic, kind, file, name)
         words = (
             f"`python {name} --test TEST.npz` trains on it with PyTorch, without augmentation and "
             "CutMix; its first lines say how TEST.npz is written."
         )
-    found["README.md"] = found["README.md"].replace("\n## NumPy", f"\n{words}\n\n## NumPy", 1)
-    return found
+    contents["README.md"] = contents["README.md"].replace("\n## NumPy", f"\n{words}\n\n## NumPy", 1)
+    return contents
 
 
 def lacking(synthetic: SyntheticSet) -> str:

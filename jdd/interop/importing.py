@@ -30,13 +30,13 @@ _TEST_IMAGES, _BATCH = 1000, 250
 _Progress = Callable[[int, int, str], None]
 
 
-def published_recipe(found: FoundSet, dataset: Dataset) -> dict[str, Any]:
+def published_recipe(published_set: FoundSet, dataset: Dataset) -> dict[str, Any]:
     """What the code that made a set trains networks on it by, where it is not `Recipe`'s default.
 
     FRePo's and RCIG's sets are for networks without norm, small steps of Adam, and mirror images.
     """
     strategy = strategy_for(dataset.name)
-    if found.temperature is None:
+    if published_set.temperature is None:
         return {"equal_batches": False, "augmentation": strategy}
     return {
         "equal_batches": False,
@@ -49,7 +49,7 @@ def published_recipe(found: FoundSet, dataset: Dataset) -> dict[str, Any]:
 
 
 def import_set(
-    found: FoundSet,
+    published_set: FoundSet,
     dataset: Dataset,
     recipe: Recipe,
     *,
@@ -61,22 +61,22 @@ def import_set(
     """A set as it was read, as one of `dataset` as it is loaded.
 
     Args:
-      found: what the file holds.
+      published_set: what the file holds.
       dataset: with the preprocessing that the set was made with.
       recipe: how networks are trained on it.
       method: what made it.
       mean_std: of each channel, that its images were normalised by, where they are not the
         dataset's here, or 0 and 1 of pixels; the images are converted.
-      temperature: label logits are targets of a regression divided by it; None: `found` says.
+      temperature: label logits are targets of a regression divided by it; None: as in the file.
       factor: a stored image holds factor × factor smaller ones (IDC, NCFM).
 
     Raises:
       SettingError: `mean_std` of other channels.
       UserError: the set is not of this dataset.
     """
-    images = _images(found, dataset, mean_std)
-    ipc = _images_per_class(found, dataset)
-    if found.temperature is None and temperature is not None:
+    images = _images(published_set, dataset, mean_std)
+    ipc = _images_per_class(published_set, dataset)
+    if published_set.temperature is None and temperature is not None:
         raise SettingError("temperature", temperature, "the file's labels are no targets")
     info = SetInfo(
         dataset=dataset.name,
@@ -88,33 +88,33 @@ def import_set(
         recipe=recipe,
         plugins=plugins.loaded(),
     )
-    rate = None if found.learning_rate is None else jnp.float32(found.learning_rate)
-    if found.labels.ndim == 2:
+    rate = None if published_set.learning_rate is None else jnp.float32(published_set.learning_rate)
+    if published_set.labels.ndim == 2:
         if factor > 1:
             raise SettingError("factor", factor, "the file holds soft labels, of whole images")
-        logits = found.labels / np.float32(temperature or found.temperature or 1)
+        logits = published_set.labels / np.float32(temperature or published_set.temperature or 1)
         made = SyntheticSet(images, jnp.asarray(logits), rate, info)
     else:
         height, width, _ = dataset.image_shape
         decoder = IDENTITY if factor == 1 else MultiFormation(factor, height, width, "uniform")
-        by_class = images[np.argsort(found.labels, stable=True)]
+        by_class = images[np.argsort(published_set.labels, stable=True)]
         made = SyntheticSet.store(by_class, info, decoder).replace(learning_rate=rate)
     made.check("the set in the file")
     return made
 
 
-def _images(found: FoundSet, dataset: Dataset, mean_std: MeanStd | None) -> jax.Array:
+def _images(published_set: FoundSet, dataset: Dataset, mean_std: MeanStd | None) -> jax.Array:
     """The images as networks see them here; raises `UserError` where they are of another shape."""
-    if found.images.shape[1:] != dataset.image_shape:
+    if published_set.images.shape[1:] != dataset.image_shape:
         theirs, here = (
-            "×".join(map(str, s)) for s in (found.images.shape[1:], dataset.image_shape)
+            "×".join(map(str, s)) for s in (published_set.images.shape[1:], dataset.image_shape)
         )
         raise UserError(
             f"the file holds images of {theirs}, {dataset.name} here has {here}: name another "
             "`dataset`, or give the `image_size` that it was resized to"
         )
-    images, channels = jnp.asarray(found.images), dataset.image_shape[-1]
-    if mean_std is None and not found.are_pixels:
+    images, channels = jnp.asarray(published_set.images), dataset.image_shape[-1]
+    if mean_std is None and not published_set.are_pixels:
         return images
     mean_std = mean_std or ([0.0] * channels, [1.0] * channels)
     for name, values in zip(("mean", "std"), mean_std, strict=True):
@@ -124,12 +124,12 @@ def _images(found: FoundSet, dataset: Dataset, mean_std: MeanStd | None) -> jax.
     return dataset.preprocess((images * std + mean) * 255)
 
 
-def _images_per_class(found: FoundSet, dataset: Dataset) -> int:
+def _images_per_class(published_set: FoundSet, dataset: Dataset) -> int:
     """How many are stored; raises `UserError` where it is not the same number of each class."""
-    stored, classes = len(found.images), dataset.num_classes
+    stored, classes = len(published_set.images), dataset.num_classes
     even = stored % classes == 0
-    if found.labels.ndim == 1:
-        counts = np.bincount(found.labels.clip(0, classes), minlength=classes)
+    if published_set.labels.ndim == 1:
+        counts = np.bincount(published_set.labels.clip(0, classes), minlength=classes)
         even = even and bool((counts == stored // classes).all())
     if not even:
         raise UserError(

@@ -67,8 +67,8 @@ def loads(content: bytes, where: object) -> Any:
 
 def _why(error: BaseException) -> str:
     """In a few words: PyTorch's own advice is to run what the file holds."""
-    if (found := re.search(r"GLOBAL ([\w.]{1,60})", str(error))) is not None:
-        return f"it holds more than tensors ({found[1]}), and nothing in it is run"
+    if (match := re.search(r"GLOBAL ([\w.]{1,60})", str(error))) is not None:
+        return f"it holds more than tensors ({match[1]}), and nothing in it is run"
     return f"it is damaged, or no file of torch.save ({type(error).__name__})"
 
 

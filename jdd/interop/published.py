@@ -65,11 +65,11 @@ def find(paths: Sequence[Path]) -> list[Path]:
     if len(paths) != 1 or not paths[0].is_dir():
         return list(paths)
     for kind in _KINDS:
-        found = sorted(paths[0].glob(kind), key=_number_in)
-        if kind == "res_*.pt" and len(found) > 1:
-            raise UserError(f"{paths[0]} holds {len(found)} sets: name one, such as {found[0]}")
-        if found:
-            return found if kind == _KINDS[0] else found[-1:]
+        matches = sorted(paths[0].glob(kind), key=_number_in)
+        if kind == "res_*.pt" and len(matches) > 1:
+            raise UserError(f"{paths[0]} holds {len(matches)} sets: name one, such as {matches[0]}")
+        if matches:
+            return matches if kind == _KINDS[0] else matches[-1:]
     raise UserError(f"{paths[0]} holds no {', '.join(_KINDS[:-1])} or {_KINDS[-1]}: name a file")
 
 
@@ -92,8 +92,8 @@ def read(path: Path, number: int = 0) -> FoundSet | FoundExperts:
     rate = temperature = None
     is_state = isinstance(value, dict) and isinstance(value.get("params"), dict)
     if isinstance(value, np.ndarray):
-        sets: Any = [[value, _value(_beside(path, "labels"))]]
-        rate = _rate(_beside(path, "lr"))
+        sets: Any = [[value, _value(_companion(path, "labels"))]]
+        rate = _rate(_companion(path, "lr"))
     elif is_state:
         state = value["ema_average"] if _has_set(value.get("ema_average")) else value["params"]
         sets = [[state.get("x_proto"), state.get("y_proto")]]
@@ -157,7 +157,7 @@ def _has_set(value: Any) -> bool:
     return isinstance(value, dict) and "x_proto" in value
 
 
-def _beside(path: Path, what: str) -> Path:
+def _companion(path: Path, what: str) -> Path:
     before, images, after = path.name.rpartition("images")
     if not images:
         raise UserError(
@@ -184,10 +184,10 @@ def _is_float(value: Any) -> bool:
 def _floats(value: Any, axes: int, what: str) -> np.ndarray:
     if not _is_float(value) or value.ndim != axes or not value.size:
         raise UserError(f"{what} are no numbers in {axes} axes")
-    found = np.asarray(value, np.float32)
-    if not np.isfinite(found).all():
+    array = np.asarray(value, np.float32)
+    if not np.isfinite(array).all():
         raise UserError(f"{what} are not finite")
-    return found
+    return array
 
 
 def _labels(value: Any, count: int, are_targets: bool, what: str) -> np.ndarray:
@@ -209,12 +209,12 @@ def _labels(value: Any, count: int, are_targets: bool, what: str) -> np.ndarray:
 
 def _accuracies(value: Any) -> dict[str, tuple[float, ...]]:
     """Lists of fractions by a network's name; whatever else is there is passed over."""
-    found = {}
+    accuracies = {}
     for name, each in value.items() if isinstance(value, dict) else ():
         fractions = each if isinstance(each, list) else []
         if fractions and all(isinstance(x, float) and 0 <= x <= 1 for x in fractions):
-            found[name] = tuple(fractions)
-    return found
+            accuracies[name] = tuple(fractions)
+    return accuracies
 
 
 def _number_in(path: Path) -> tuple[float, str]:

@@ -73,15 +73,15 @@ def lines(synthetic: SyntheticSet, kind: str, file: str) -> str:
 def dataset(synthetic: SyntheticSet) -> str:
     """The call that loads the set's dataset as it was; DIR stands for where its data are."""
     info, (height, width, _) = synthetic.info, synthetic.images.shape[1:]
-    given, usual = [repr(info.dataset)], SHAPES.get(info.dataset)
+    arguments, usual = [repr(info.dataset)], SHAPES.get(info.dataset)
     place = Path(info.dataset.removeprefix(FOLDER).removeprefix(ARRAYS))
     if info.dataset != "digits" and not _is_registered(synthetic) and not place.is_absolute():
-        given.append("'DIR'")
+        arguments.append("'DIR'")
     if height == width and (usual is None or usual.side != height):
-        given.append(f"image_size={height}")
+        arguments.append(f"image_size={height}")
     if is_zca(synthetic):
-        given.append(f"preprocessing={info.preprocessing['kind']!r}")
-    return f"jdd.load({', '.join(given)})"
+        arguments.append(f"preprocessing={info.preprocessing['kind']!r}")
+    return f"jdd.load({', '.join(arguments)})"
 
 
 def write_test(synthetic: SyntheticSet) -> str:

@@ -30,8 +30,8 @@ def missing(synthetic: SyntheticSet, kind: str) -> str:
             "networks see them"
         )
     recipe = synthetic.info.recipe
-    known = recipe.network in networks.names()
-    network = _network(synthetic) if known else None
+    is_known = recipe.network in networks.names()
+    network = _network(synthetic) if is_known else None
     if not isinstance(network, ConvNet):
         return f"it would have ConvNet and WideConvNet alone, and the network is {recipe.network}"
     for name, can in _LAYERS.items():
@@ -84,7 +84,7 @@ def text(synthetic: SyntheticSet, kind: str, file: str, name: str) -> str:
     }  # fmt: skip
     script = _TEMPLATE.read_text(encoding="utf-8")
     script = re.sub(r"@EMA@(.*\n)", r"\1" if recipe.ema else "", script)
-    return re.sub(r"@([A-Z_]+)@", lambda found: str(values[found[1]]), script)
+    return re.sub(r"@([A-Z_]+)@", lambda match: str(values[match[1]]), script)
 
 
 def step_size(synthetic: SyntheticSet) -> float:

@@ -56,9 +56,9 @@ def changes(
       of_all_classes: whether a batch of real images is of all classes, not of one.
     """
     shape, before = SHAPES.get(source), {**defaults, **values}
-    found: dict[str, Any] = {"depth": depth_for(traits.side)}
-    if quick and found["depth"] >= _NARROW_FROM:
-        found |= _NARROW
+    changed: dict[str, Any] = {"depth": depth_for(traits.side)}
+    if quick and changed["depth"] >= _NARROW_FROM:
+        changed |= _NARROW
     count = traits.images if of_all_classes else traits.smallest
     limits = {
         "batch_real": max(1, int(_USED * count)),
@@ -66,24 +66,24 @@ def changes(
     }
     for name, limit in limits.items():
         if before.get(name, 0) > limit:
-            found[name] = limit
+            changed[name] = limit
     if before.get("real_images", 0) >= _USED * traits.images:
-        found["real_images"] = 0
+        changed["real_images"] = 0
     if shape is not None and "train_epochs" in before:
-        found |= _expert_batch(before, traits, shape)
+        changed |= _expert_batch(before, traits, shape)
     # The gradient to a pixel falls about as images grow: measured from 32 to 128 pixels.
     is_larger = shape is not None and depth_for(traits.side) != depth_for(shape.side)
     if shape is not None and is_larger and "mom_img" in before:
-        found["lr_img"] = float(f"{before['lr_img'] * traits.side / shape.side:.3g}")
+        changed["lr_img"] = float(f"{before['lr_img'] * traits.side / shape.side:.3g}")
     if traits.side < _SMALL and before.get("factor", 1) > 1:
-        found["factor"] = 1
+        changed["factor"] = 1
     if shape is not None and before.get("coefficients"):  # the same share of the pixels
         share = before["coefficients"] / shape.side**2
-        found["coefficients"] = max(1, round(share * traits.side**2))
+        changed["coefficients"] = max(1, round(share * traits.side**2))
     epochs = min(_MOST_EPOCHS, math.ceil(_FULL_DATA / max(1, traits.images)))
     if quick and before["full_data_epochs"] and epochs > before["full_data_epochs"]:
-        found["full_data_epochs"] = epochs
-    return {name: value for name, value in found.items() if before.get(name) != value}
+        changed["full_data_epochs"] = epochs
+    return {name: value for name, value in changed.items() if before.get(name) != value}
 
 
 def _expert_batch(before: Mapping[str, Any], traits: Traits, shape: Shape) -> dict[str, Any]:
@@ -92,8 +92,8 @@ def _expert_batch(before: Mapping[str, Any], traits: Traits, shape: Shape) -> di
     ours = min(before["real_images"] or traits.images, int(_USED * traits.images))
     steps = max(1, theirs // before["batch_train"])
     batch = min(before["batch_train"], max(_FEWEST, ours // steps))
-    found: dict[str, Any] = {"batch_train": batch}
+    changed: dict[str, Any] = {"batch_train": batch}
     if before.get("epoch_steps"):  # the same part of a pass
         part = before["epoch_steps"] / (theirs / before["batch_train"])
-        found["epoch_steps"] = max(1, int(part * ours / batch))
-    return found
+        changed["epoch_steps"] = max(1, int(part * ours / batch))
+    return changed

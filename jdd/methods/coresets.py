@@ -1,4 +1,4 @@
-"""Coresets: real images chosen instead of made. The rows that distilled sets are judged by.
+"""Coresets: real images chosen instead of made. The rows that distilled sets are compared with.
 
 As in Zhao et al. 2021 (section 4.1): `random`; `herding` (Welling 2009; Rebuffi et al. 2017,
 equation 4); `k_center` (Wolf 2011; Sener and Savarese 2018, algorithm 1); the latter two class by

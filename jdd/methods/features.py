@@ -116,7 +116,7 @@ def _class_by_class(
     parts: _Parts, variables: Any, data: DeviceData, images: jax.Array, keys: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     def of_class(
-        shared: tuple[Any, DeviceData], own: jax.Array, label: jax.Array, key: jax.Array
+        shared: tuple[Any, DeviceData], class_images: jax.Array, label: jax.Array, key: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
         variables, data = shared
         part = batch_part(parts.batch)
@@ -125,10 +125,12 @@ def _class_by_class(
         if part != WHOLE:
             theirs = part.mean(jax.tree.map(lambda f: jnp.mean(f, 0, keepdims=True), theirs))
 
-        def loss(own: jax.Array) -> jax.Array:
-            return parts.distance(parts.describe(variables, parts.augmented(own, key)), theirs)
+        def loss(class_images: jax.Array) -> jax.Array:
+            return parts.distance(
+                parts.describe(variables, parts.augmented(class_images, key)), theirs
+            )
 
-        return jax.value_and_grad(loss)(own)
+        return jax.value_and_grad(loss)(class_images)
 
     labels = jnp.arange(images.shape[0], dtype=jnp.int32)
     losses, gradient = matching.over_classes(

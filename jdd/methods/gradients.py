@@ -57,7 +57,7 @@ def image_gradient(
     classes = data.num_classes
 
     def of_class(
-        shared: Any, own: jax.Array, label: jax.Array, key: jax.Array
+        shared: Any, class_images: jax.Array, label: jax.Array, key: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
         params, held, data = shared
         real_key, transform = jax.random.split(key)
@@ -73,9 +73,9 @@ def image_gradient(
 
         real = data.sample_class(real_key, label, pair.batch_real)
         theirs = jax.grad(loss)(params, real)
-        ours = jax.grad(loss)(params, own)
+        ours = jax.grad(loss)(params, class_images)
         distance, direction = jax.value_and_grad(pair.distance)(ours, theirs)
-        _, gradient = jax.jvp(lambda p: jax.grad(loss, 1)(p, own), (params,), (direction,))
+        _, gradient = jax.jvp(lambda p: jax.grad(loss, 1)(p, class_images), (params,), (direction,))
         return distance, gradient
 
     losses, gradients = matching.over_classes(

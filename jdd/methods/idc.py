@@ -173,8 +173,8 @@ def _some(settings: IdcSettings, data: DeviceData, key: jax.Array, images: jax.A
     if by_class.shape[1] <= settings.batch_syn:
         return images
 
-    def drawn(key: jax.Array, own: jax.Array) -> jax.Array:
-        return jax.random.permutation(key, own)[: settings.batch_syn]
+    def drawn(key: jax.Array, positions: jax.Array) -> jax.Array:
+        return jax.random.permutation(key, positions)[: settings.batch_syn]
 
     some = jax.vmap(drawn)(jax.random.split(key, data.num_classes), by_class)
     return some.reshape(-1, *images.shape[1:])

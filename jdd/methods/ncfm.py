@@ -193,7 +193,7 @@ def _of_class(
     settings: NcfmSettings,
     network: NetworkLike,
     shared: tuple[Any, Any, Any, DeviceData],
-    own: jax.Array,
+    class_images: jax.Array,
     label: jax.Array,
     key: jax.Array,
 ) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, Any]]:
@@ -209,13 +209,13 @@ def _of_class(
     theirs = ops.microbatched_map(features, between, augmented(settings, transform, real))
     noise = jax.random.normal(noise_key, (settings.frequencies, theirs.shape[1]))
 
-    def loss(own: jax.Array, params: Any) -> tuple[jax.Array, tuple[Any, Any]]:
+    def loss(class_images: jax.Array, params: Any) -> tuple[jax.Array, tuple[Any, Any]]:
         frequencies: Any = noise
         if params is not None:
             learned = {"params": params}
             frequencies, _ = FrequencyNetwork().apply(learned, noise, mutable=["batch_stats"])
         matched = settings.loss_scale * characteristic_function_discrepancy(
-            features(between, augmented(settings, transform, own)),
+            features(between, augmented(settings, transform, class_images)),
             theirs,
             frequencies,
             settings.amplitude,
@@ -223,13 +223,13 @@ def _of_class(
         )
         calibrated = jnp.zeros(())
         if settings.calibration:
-            shown = augmented(settings, other_transform, own)
-            logits: Any = network.apply({"params": last}, shown)
-            labels = jnp.full(own.shape[0], label)
+            transformed = augmented(settings, other_transform, class_images)
+            logits: Any = network.apply({"params": last}, transformed)
+            labels = jnp.full(class_images.shape[0], label)
             calibrated = settings.calibration * cross_entropy(logits, labels)
         return matched + calibrated, (matched, calibrated)
 
-    gradients, losses = jax.grad(loss, (0, 1), has_aux=True)(own, frequency_network)
+    gradients, losses = jax.grad(loss, (0, 1), has_aux=True)(class_images, frequency_network)
     return losses, gradients
 
 

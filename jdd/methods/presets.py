@@ -97,10 +97,10 @@ def cell(name: str, preset: Preset, dataset: str, ipc: int, traits: Traits | Non
     row = dict(rows[start])
     if source != kind:
         row.pop("preprocessing", None)  # which belongs to the images
-    own = {**preset.all, **row, **preset.datasets.get(like, {})}
+    specific = {**preset.all, **row, **preset.datasets.get(like, {})}
     if nearest is not None:
-        own.pop("preprocessing", None)
-    values, for_all = {**shared, **own}, frozenset(shared) - frozenset(own)
+        specific.pop("preprocessing", None)
+    values, for_all = {**shared, **specific}, frozenset(shared) - frozenset(specific)
     if source == kind and start == ipc:
         return Cell(values, "", for_all)
     note = (

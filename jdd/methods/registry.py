@@ -111,10 +111,10 @@ def create_method(name: str, network: NetworkLike, **settings: Any) -> Method:
     Raises:
       UserError: an unknown name or setting, or a value out of range.
     """
-    known = {f.name for f in dataclasses.fields(entry(name).settings)}
+    fields = {f.name for f in dataclasses.fields(entry(name).settings)}
     for field_name in settings:
-        if field_name not in known:
-            raise unknown(f"setting of {name}", field_name, known)
+        if field_name not in fields:
+            raise unknown(f"setting of {name}", field_name, fields)
     return create(name, entry(name).settings(**settings), network)
 
 
@@ -133,34 +133,34 @@ def preset(name: str, method: str, dataset: str, ipc: int, traits: Traits | None
       UserError: unknown preset or method; it names the nearest.
     """
     check_name(name)
-    known = entry(method)
-    found = cell(name, known.presets.get(name, _PLAIN), dataset, ipc, traits)
-    if traits is not None and found.source:
-        found = _suited(found, known.settings, name == "quick", traits)
-    return found if name in known.presets else found._replace(note="")
+    method_entry = entry(method)
+    result = cell(name, method_entry.presets.get(name, _PLAIN), dataset, ipc, traits)
+    if traits is not None and result.source:
+        result = _suited(result, method_entry.settings, name == "quick", traits)
+    return result if name in method_entry.presets else result._replace(note="")
 
 
-def _suited(found: Cell, settings: type[MethodSettings], quick: bool, traits: Traits) -> Cell:
+def _suited(original: Cell, settings: type[MethodSettings], quick: bool, traits: Traits) -> Cell:
     """Borrowed settings, changed to suit the images; the note says what was changed."""
     kinds: list[type[Settings]] = [EvaluationSettings]
     if settings().needs.segments is not None:
         kinds.append(ExpertSettings)
-    known = networks.options(NETWORK)
-    known |= {n: value for kind in (*kinds, settings) for n, value in defaults(kind).items()}
+    all_defaults = networks.options(NETWORK)
+    all_defaults |= {n: value for kind in (*kinds, settings) for n, value in defaults(kind).items()}
     changes = borrowed.changes(
-        found.values,
-        known,
+        original.values,
+        all_defaults,
         traits,
-        found.source,
+        original.source,
         quick=quick,
         of_all_classes=settings.real_batch_of_all_classes,
     )
     words = ", ".join(f"{name} {value}" for name, value in changes.items())
-    note = found.note and (
-        f"{found.note}, whose images are most like these ({traits})"
+    note = original.note and (
+        f"{original.note}, whose images are most like these ({traits})"
         + (SUITED + words if words else "")
     )
-    return found._replace(values={**found.values, **changes}, note=note)
+    return original._replace(values={**original.values, **changes}, note=note)
 
 
 def register(
@@ -186,25 +186,26 @@ def register(
     Raises:
       UserError: the name is taken, or something is missing; the message says what.
     """
-    own = f"method '{name}'"
+    title = f"method '{name}'"
     if name in _BUILT_IN:
-        raise UserError(f"{own}: there is one of this name already, choose another")
+        raise UserError(f"{title}: there is one of this name already, choose another")
     if not (isinstance(settings, type) and issubclass(settings, MethodSettings)):
-        raise UserError(f"{own}: its settings are to be a class derived from MethodSettings")
+        raise UserError(f"{title}: its settings are to be a class derived from MethodSettings")
     if "__dataclass_fields__" not in vars(settings):
-        raise UserError(f"{own}: {settings.__name__} is to be a @dataclass(frozen=True)")
+        raise UserError(f"{title}: {settings.__name__} is to be a @dataclass(frozen=True)")
     fields = {f.name: f for f in dataclasses.fields(settings)}
     bare = [n for n, f in fields.items() if "help" not in f.metadata]
     if bare:
         raise UserError(
-            f"{own}: declare the field {bare[0]} of {settings.__name__} by jdd.settings.setting(…)"
+            f"{title}: declare the field {bare[0]} of {settings.__name__} by "
+            "jdd.settings.setting(…)"
         )
     if not is_coreset and "iterations" not in fields:
         raise UserError(
-            f"{own}: {settings.__name__} has no field 'iterations': no update would be made"
+            f"{title}: {settings.__name__} has no field 'iterations': no update would be made"
         )
     for preset_name in presets or {}:
         check_name(preset_name)
     made = MethodEntry(factory, settings, presets or {}, is_coreset)
-    try_out(own, made.factory, made.settings())
+    try_out(title, made.factory, made.settings())
     METHODS[name] = made

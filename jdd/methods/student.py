@@ -20,9 +20,9 @@ class Learned(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """What a step needs apart from what is learned."""
+    """What a step of a student needs apart from what is learned."""
 
-    chosen: jax.Array  # (batch,) int32
+    chosen: Any  # (batch,) int32; None, in trajectory matching: all images, in their order
     labels: Any  # (batch,) int32 or (batch, classes) float32; None: they are learned
     key: Any  # random key of the augmentation, or what was drawn with it
 

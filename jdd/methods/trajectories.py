@@ -15,6 +15,7 @@ from jdd.errors import SettingError
 from jdd.experts import Segment, SegmentWindow
 from jdd.losses import trajectory_matching
 from jdd.methods.base import Method, MethodSettings, MethodState, Metrics, Needs, decoded
+from jdd.methods.student import Entry
 from jdd.networks import NetworkLike
 from jdd.settings import setting
 from jdd.sharding import Batch, at_once, batch_part, over_models
@@ -97,14 +98,6 @@ class _Learned(NamedTuple):
     images: Any  # (n, h, w, c) float32, or the set's storage
     rate: Any  # () float32
     labels: Any  # (n, classes) float32
-
-
-class _Entry(NamedTuple):
-    """What one step of the student needs apart from what is learned."""
-
-    chosen: Any  # (batch,) int32; None: all images, in their order
-    labels: Any  # (batch,) int32 or (batch, classes) float32; None: they are learned
-    key: Any  # random key of the augmentation, or what was drawn with it
 
 
 def trajectory_method(
@@ -239,7 +232,7 @@ def _student(
     chosen: Any = unrolling.batch_plan(order, moved.images.shape[0], settings.batch_syn, steps)
     part = batch_part(batch)
 
-    def step_loss(params: Any, learned: _Learned, entry: _Entry) -> jax.Array:
+    def step_loss(params: Any, learned: _Learned, entry: Entry) -> jax.Array:
         """Of the whole batch; of a device's part of it the summand that it contributes."""
         chosen, labels = part.take((entry.chosen, entry.labels))
         batch = learned.images if chosen is None else learned.images[chosen]
@@ -259,7 +252,7 @@ def _student(
         # have in the set's order what it would have drawn in the batch's.
         draws = jax.vmap(Draw.reordered)(draws, jnp.argsort(chosen, axis=1))
         seen, chosen = jnp.broadcast_to(jnp.arange(images.shape[0]), chosen.shape), None
-    plan = _Entry(chosen, None if moved.labels is not None else labels[seen], draws)
+    plan = Entry(chosen, None if moved.labels is not None else labels[seen], draws)
     learned = moved._replace(rate=jnp.zeros(()))  # the student's rate is no part of its data
     if settings.memory == "tesla":
         return unrolling.tesla(step_loss, start, learned, moved.rate, plan)

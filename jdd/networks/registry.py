@@ -39,12 +39,12 @@ OPTION_WORDS = {
 }
 
 
-_OWN: dict[str, tuple[Callable[..., NetworkLike], dict[str, Any]]] = {}
+_REGISTERED: dict[str, tuple[Callable[..., NetworkLike], dict[str, Any]]] = {}
 
 
 def names() -> tuple[str, ...]:
     """The names that `create` knows, sorted."""
-    return tuple(sorted({*_NETWORKS, *_OWN}))
+    return tuple(sorted({*_NETWORKS, *_REGISTERED}))
 
 
 def register(name: str, factory: Callable[..., NetworkLike], **options: Any) -> None:
@@ -68,7 +68,7 @@ def register(name: str, factory: Callable[..., NetworkLike], **options: Any) -> 
         hash(made)
     except TypeError:
         raise UserError(f"network '{name}': what its factory makes is not hashable") from None
-    _OWN[name] = (factory, options)
+    _REGISTERED[name] = (factory, options)
 
 
 def create(name: str, num_classes: int, **options: Any) -> Any:
@@ -97,8 +97,8 @@ def create(name: str, num_classes: int, **options: Any) -> Any:
         if option not in available:
             hint = nearest(option, available)
             raise SettingError(option, value, f"{name} has no option '{option}': {hint}")
-    if name in _OWN:
-        factory, defaults = _OWN[name]
+    if name in _REGISTERED:
+        factory, defaults = _REGISTERED[name]
         return factory(num_classes, **{**defaults, **options})
     network, settled = _entry(name)
     return network(num_classes=num_classes, **settled, **options)
@@ -114,8 +114,8 @@ def options(name: str) -> dict[str, Any]:
 
 
 def _free_options(name: str) -> dict[str, Any]:
-    if name in _OWN:
-        return dict(_OWN[name][1])
+    if name in _REGISTERED:
+        return dict(_REGISTERED[name][1])
     network, settled = _entry(name)
     fixed = {"num_classes", "parent", "name", *settled}
     return {f.name: f.default for f in dataclasses.fields(network) if f.name not in fixed}

@@ -115,7 +115,7 @@ def from_spec(spec: Mapping[str, Any]) -> Preprocess | None:
     height, width, channels = spec["image_shape"]
     shape, whitening = (height, width, channels), None
     if spec["kind"] != "standard":
-        whitening = _zca.known(spec.get("zca", ""), height * width * channels)
+        whitening = _zca.from_cache(spec.get("zca", ""), height * width * channels)
         if whitening is None:
             return None
     mean, std = (jnp.asarray(spec[name], jnp.float32) for name in ("mean", "std"))

@@ -122,13 +122,13 @@ def cached(
     return computed
 
 
-def known(mark: str, dimensions: int) -> Zca | None:
+def from_cache(mark: str, dimensions: int) -> Zca | None:
     """The whitening of this `fingerprint` in the user's cache directory; None where it is not."""
     for path in sorted(files.cache_dir().glob("zca-*.f32")):
         with contextlib.suppress(UserError):
-            found = _read(path, dimensions)
-            if found is not None and fingerprint(found) == mark:
-                return found
+            zca = _read(path, dimensions)
+            if zca is not None and fingerprint(zca) == mark:
+                return zca
     return None
 
 

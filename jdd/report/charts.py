@@ -105,20 +105,20 @@ def chart(
 def _names(points: Sequence[Point]) -> list[Name]:
     """The points' names, next to their dots; those without room for one are left out."""
     taken = [(p.x - _DOT, p.y - _DOT, p.x + _DOT, p.y + _DOT) for p in points]
-    found = []
+    names = []
     for point in points:
-        for name in _beside(point) if point.name else ():
+        for name in _placements(point) if point.name else ():
             box = _box(name)
             is_inside = box[0] >= _LEFT and box[2] <= _WIDTH and box[1] >= _TOP - 8
             is_inside &= box[3] <= _BOTTOM + 4  # above the axis
             if is_inside and not any(_overlap(box, other) for other in taken):
-                found.append(name)
+                names.append(name)
                 taken.append(box)
                 break
-    return found
+    return names
 
 
-def _beside(point: Point) -> Iterator[Name]:
+def _placements(point: Point) -> Iterator[Name]:
     """Where a point's name may be, the best place first."""
     for dy in (4, -8, 15, -15):
         yield Name(round(point.x + 8, 1), round(point.y + dy, 1), "start", point.name)

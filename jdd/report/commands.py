@@ -22,8 +22,8 @@ def commands(result: RunResult, places: Mapping[str, Any], out: Path) -> Iterato
     """
     place, flags = shlex.quote(str(out)), {"data_dir": "", "experts": ""}
     for name in flags:
-        if isinstance(found := places.get(name), str):
-            flags[name] = f" --{name.replace('_', '-')} {shlex.quote(found)}"
+        if isinstance(value := places.get(name), str):
+            flags[name] = f" --{name.replace('_', '-')} {shlex.quote(value)}"
     if result.command.startswith(_BEGIN):
         whole = out if out.name.strip(".") else out.resolve()
         words = f"{result.command.removeprefix(_BEGIN)}{flags['data_dir']}{flags['experts']}"

@@ -80,7 +80,7 @@ class ProgressBar:
     def __init__(self, title: str) -> None:
         self._title = title
         self._bar: tqdm | None = None
-        self._said = time.monotonic()
+        self._printed_at = time.monotonic()
         self._first: tuple[int, float] | None = None  # what was done when work was first heard of
 
     def __enter__(self) -> "ProgressBar":
@@ -111,8 +111,8 @@ class ProgressBar:
             self._bar.n = done
             self._bar.set_postfix_str(text, refresh=False)
             self._bar.refresh()
-        elif now - self._said > LINE_SECONDS:
-            self._said = now
+        elif now - self._printed_at > LINE_SECONDS:
+            self._printed_at = now
             say("  " + ", ".join(filter(None, [self._rate(done, total, now), text])))
 
     def _rate(self, done: int, total: int, now: float) -> str:

@@ -19,11 +19,11 @@ def cells(results: Sequence[RunResult]) -> dict[tuple[str, int], list[RunResult]
 
     It is that from real images with the lowest seed.
     """
-    found: dict[tuple[str, int], dict[str, RunResult]] = {}
+    by_cell: dict[tuple[str, int], dict[str, RunResult]] = {}
     for run in sorted(results, key=lambda run: (run.method, run.seed)):
         if len(run.curve) > 1 and run.init == "real" and run.choose == "validation":
-            found.setdefault((run.dataset, run.ipc), {}).setdefault(run.label, run)
-    return {cell: list(runs.values()) for cell, runs in sorted(found.items())}
+            by_cell.setdefault((run.dataset, run.ipc), {}).setdefault(run.label, run)
+    return {cell: list(runs.values()) for cell, runs in sorted(by_cell.items())}
 
 
 def picture(runs: Sequence[RunResult], peers: Mapping[str, float]) -> Figure:

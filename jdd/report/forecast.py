@@ -54,6 +54,6 @@ def _plural(unit: str, count: int) -> str:
     return unit if count == 1 else unit + ending
 
 
-def _collectives(found: Mapping[str, Mapping[str, int]]) -> str:
-    words = [f"{e['count']:,} {kind}, {_mib(e['bytes'])}" for kind, e in found.items()]
+def _collectives(collectives: Mapping[str, Mapping[str, int]]) -> str:
+    words = [f"{e['count']:,} {kind}, {_mib(e['bytes'])}" for kind, e in collectives.items()]
     return "; ".join(words) or "none"

@@ -24,7 +24,7 @@ class Origin(NamedTuple):
     origin: str
 
 
-class _Known(NamedTuple):
+class _Setting(NamedTuple):
     """What is known of a setting today."""
 
     name: str  # such as "experts.chunk", where a group before has that field, too
@@ -39,15 +39,15 @@ def origins(stored: Mapping[str, Any], result: RunResult) -> Iterator[Origin]:
       stored: the run's `settings.json`.
       result: of the run.
     """
-    known, given = _known(stored, result), _given(result.command)
+    settings, overrides = _settings(stored, result), _overrides(result.command)
     by_user = "command line" if result.command else "set in Python"
     start = Selection()._asdict()
     for name in (name for name in start if name in stored and name not in _NOT_SETTINGS):
-        is_given = name in given or stored[name] != start[name]
-        yield Origin(name, stored[name], by_user if is_given else "default")
+        is_override = name in overrides or stored[name] != start[name]
+        yield Origin(name, stored[name], by_user if is_override else "default")
 
     preset = f"preset {result.preset}{', borrowed' * bool(result.note)}"
-    has_experts = not known or any(group in _OF_EXPERTS for group, _ in known)
+    has_experts = not settings or any(group in _OF_EXPERTS for group, _ in settings)
     for key, values in stored.items():
         group = _GROUPS.get(key, key)
         if key in _NOT_SETTINGS or not isinstance(values, Mapping):
@@ -55,30 +55,30 @@ def origins(stored: Mapping[str, Any], result: RunResult) -> Iterator[Origin]:
         if group in _OF_EXPERTS and not has_experts:
             continue
         for field, value in renamed(values).items():
-            each = known.get((group, field), _Known(field))
+            each = settings.get((group, field), _Setting(field))
             is_changed = value not in (each.preset, each.default)
             origin = "preset or default"  # of a method that is not loaded, or of an older jdd
-            if each.name.replace(".", "_") in given:
+            if each.name.replace(".", "_") in overrides:
                 origin = by_user
-            elif value == each.preset or (is_changed and each.preset is not None and given):
+            elif value == each.preset or (is_changed and each.preset is not None and overrides):
                 origin = preset
             elif value == each.default:
                 origin = "default"
-            elif each.default is not None and not given:
+            elif each.default is not None and not overrides:
                 origin = by_user
             elif each.default is not None and result.note:
                 origin = preset
             yield Origin(each.name, value, origin)
 
 
-def _given(command: str) -> set[str]:
+def _overrides(command: str) -> set[str]:
     """The settings that a command names."""
     flags = (word.partition("=")[0] for word in command.split() if word.startswith("--"))
     names = (flag.removeprefix("--no-").removeprefix("--").replace("-", "_") for flag in flags)
     return {RENAMED.get(name, name) for name in names}
 
 
-def _known(stored: Mapping[str, Any], result: RunResult) -> dict[tuple[str, str], _Known]:
+def _settings(stored: Mapping[str, Any], result: RunResult) -> dict[tuple[str, str], _Setting]:
     """By group and field, what is known of the run's settings; nothing where the method is not.
 
     Of data of the user's that are not where they were, the note of the result has to do.
@@ -95,7 +95,7 @@ def _known(stored: Mapping[str, Any], result: RunResult) -> dict[tuple[str, str]
         cell = registry.preset(result.preset, result.method, result.dataset, result.ipc, traits)
     except UserError:  # a method, network or preset that is not known
         return {}
-    known = {}
+    settings = {}
     for name, group, field in of_run.names():
         bare = networks.options(result.network) if group.kind is None else defaults(group.kind)
         shared = cell.shared if group.name == "method" else ()
@@ -103,5 +103,5 @@ def _known(stored: Mapping[str, Any], result: RunResult) -> dict[tuple[str, str]
         if group.kind is None and result.network != NETWORK:
             is_preset = False
         preset = group.values[field] if is_preset else None
-        known[group.name, field] = _Known(name, bare[field], preset)
-    return known
+        settings[group.name, field] = _Setting(name, bare[field], preset)
+    return settings

@@ -35,7 +35,7 @@ def grid(synthetic: SyntheticSet, preprocess: Preprocess) -> Image.Image:
     Where more than a hundredth of the values lie beyond either end of [0, 1], as distilled ones do
     after ZCA, the range of the middle 98 % is shown, so that shapes are seen.
     """
-    pixels, _ = _shown(synthetic, preprocess)
+    pixels, _ = _scaled_pixels(synthetic, preprocess)
     enlarge = max(1, -(-_SIDE // pixels.shape[1]))
     pixels = pixels.repeat(enlarge, axis=1).repeat(enlarge, axis=2)
     labels = synthetic.classes()
@@ -45,7 +45,7 @@ def grid(synthetic: SyntheticSet, preprocess: Preprocess) -> Image.Image:
     return _sheet(rows, across=_across(synthetic))
 
 
-def _shown(synthetic: SyntheticSet, preprocess: Preprocess) -> tuple[np.ndarray, bool]:
+def _scaled_pixels(synthetic: SyntheticSet, preprocess: Preprocess) -> tuple[np.ndarray, bool]:
     """Pixels `(n, h, w, c)` in [0, 1], and whether another range was scaled to it."""
     pixels = np.asarray(preprocess.unclipped(synthetic.images))
     low, high = np.percentile(pixels, [1, 99])
@@ -162,7 +162,7 @@ def save_picture(
     """Writes the set as a PNG, `words` above it; where several images are stored in one, those
     too, as `-stored`."""
     info = synthetic.info
-    scaled = "colors scaled" if _shown(synthetic, preprocess)[1] else ""
+    scaled = "colors scaled" if _scaled_pixels(synthetic, preprocess)[1] else ""
     title = ", ".join(filter(None, (f"{info.method} on {info.dataset}", words, scaled)))
     _save(captioned(synthetic, preprocess, title), path)
     if isinstance(synthetic.decoder, MultiFormation):

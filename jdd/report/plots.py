@@ -158,7 +158,7 @@ def panels(
     size = (_SIZE[0] * 0.65 * columns, _SIZE[1] * len(rows) + 0.8)
     figure = Figure(figsize=size, layout="constrained")
     figure.suptitle(title, fontsize=11)
-    shown = {}
+    curves = {}
     places = figure.subplots(len(rows), columns, squeeze=False, sharey="row")
     for (row_name, row), row_axes in zip(rows.items(), places, strict=True):
         row_axes[0].set_ylabel(f"{row_name}: {ylabel}")
@@ -170,11 +170,11 @@ def panels(
                 k = names.index(name)
                 style = {"marker": "os^Dv*"[k % 6], **_style(k)}
                 x, y = zip(*sorted(points), strict=True)
-                (shown[name],) = axes.plot(x, y, alpha=0.8, linewidth=1, markersize=5, **style)
+                (curves[name],) = axes.plot(x, y, alpha=0.8, linewidth=1, markersize=5, **style)
             low, high = axes.get_xlim()
             if high < 3 * low:  # as many numbers for every point
                 axes.set_xlim(low / 2, high * 2)
-    handles = [shown[name] for name in names]
+    handles = [curves[name] for name in names]
     figure.legend(handles, names, ncols=_legend_columns(names, size[0]), **_BELOW)
     return figure
 

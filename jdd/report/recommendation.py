@@ -20,11 +20,11 @@ MEASURED = Path(__file__).with_name("measured.json")
 
 def rows(results: Sequence[RunResult]) -> list[dict[str, Any]]:
     """What is known of each row of the tables that a command can make again, as plain JSON."""
-    found = []
+    measured = []
     for group in grouped(results):
         first, accuracies = group[0], [v for run in group for v in run.best.accuracy.values]
         if first.command and first.init == "real" and first.choose == "validation":
-            found.append(
+            measured.append(
                 {
                     "dataset": first.dataset,
                     "ipc": first.ipc,
@@ -37,7 +37,7 @@ def rows(results: Sequence[RunResult]) -> list[dict[str, Any]]:
                     "command": first.command,
                 }
             )
-    return found
+    return measured
 
 
 def recommend(
@@ -57,8 +57,8 @@ def recommend(
     """
     of_dataset = [row for row in measured if row["dataset"] == dataset]
     if not of_dataset:
-        known = ", ".join(sorted({row["dataset"] for row in measured}))
-        raise UserError(f"no method was measured on {dataset}, only on {known or 'nothing'}")
+        datasets = ", ".join(sorted({row["dataset"] for row in measured}))
+        raise UserError(f"no method was measured on {dataset}, only on {datasets or 'nothing'}")
     of_size = [row for row in of_dataset if row["ipc"] == ipc]
     if not of_size:
         counts = ", ".join(map(str, sorted({row["ipc"] for row in of_dataset})))

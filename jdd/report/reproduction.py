@@ -76,8 +76,8 @@ def _compared(jobs: Sequence[Job]) -> str:
     """The table of figures there and here; empty for a dataset that the projects did not have."""
     by_name = {job.step.name: job for job in jobs}
     rows = [
-        [words, there, _figure(by_name[step], way) if step in by_name else "–"]
-        for words, there, step, way in _PUBLISHED.get(jobs[0].dataset, ())
+        [words, published, _figure(by_name[step], way) if step in by_name else "–"]
+        for words, published, step, way in _PUBLISHED.get(jobs[0].dataset, ())
     ]
     return table(["task", "there", "here"], rows) if rows else ""
 

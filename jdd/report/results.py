@@ -156,13 +156,13 @@ def _details(group: Group) -> str:
 
 def _accuracy(accuracies: Sequence[Accuracy | None]) -> str:
     """Over all networks on all sets, as "86.8 ± 1.2 (5)" or "86.5 ± 1.3 (3 × 5)"."""
-    known = [accuracy for accuracy in accuracies if accuracy is not None]
-    if not known:
+    measured = [accuracy for accuracy in accuracies if accuracy is not None]
+    if not measured:
         return "–"
-    values = [value for accuracy in known for value in accuracy.values]
+    values = [value for accuracy in measured for value in accuracy.values]
     count = str(len(values))
-    if len(known) > 1:
-        count = f"{len(known)} × {len(known[0].values)}"
+    if len(measured) > 1:
+        count = f"{len(measured)} × {len(measured[0].values)}"
     return f"{percent(float(np.mean(values)), float(np.std(values)))} ({count})"
 
 
@@ -196,8 +196,8 @@ def _stored(result: RunResult) -> str:
 
 def _recipe(recipe: Recipe) -> str:
     """Such as "ConvNet (width 128, depth 3), 1000 epochs, DSA", and what else is not published."""
-    shown = [name for name in ("width", "depth") if name in recipe.options]
-    options = ", ".join(f"{name} {recipe.options[name]}" for name in shown)
+    names = [name for name in ("width", "depth") if name in recipe.options]
+    options = ", ".join(f"{name} {recipe.options[name]}" for name in names)
     network = recipe.network + (f" ({options})" if options else "")
     name = recipe.augmentation
     augmentation = name if name.startswith(("each_", STACKED)) else "DSA"

@@ -16,8 +16,8 @@ def summary(result: RunResult, out: Path) -> str:
     """A finished run in `out`: the accuracies, and where set and pictures are."""
     kind = "distilled images"
     if result.is_coreset:
-        how = "drawn at random" if result.method == "random" else f"chosen by {result.method}"
-        kind = f"real images {how}"
+        selection = "drawn at random" if result.method == "random" else f"chosen by {result.method}"
+        kind = f"real images {selection}"
     decoded = result.storage.get("images", result.images)
     if decoded != result.images:
         kind += f", in the storage of {result.images}"

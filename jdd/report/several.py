@@ -76,7 +76,7 @@ def _row(number: int, run: RunResult) -> Iterator[dict[str, Any]]:
     yield {"text": run.seed, "sort": run.seed, "kind": "number"}
     yield {"text": str(accuracy), "sort": round(accuracy.mean, 5), "kind": "number keep"}
     for other in (run.random, run.plain):
-        shown = "–" if other is None else f"{100 * other.mean:.1f} %"
-        yield {"text": shown, "sort": 0.0 if other is None else other.mean, "kind": "number keep"}
+        text = "–" if other is None else f"{100 * other.mean:.1f} %"
+        yield {"text": text, "sort": 0.0 if other is None else other.mean, "kind": "number keep"}
     yield {"text": f"{run.minutes:.1f}", "sort": round(run.minutes, 3), "kind": "number"}
     yield {"text": f"{numbers:,}" if numbers else "–", "sort": numbers, "kind": "number"}

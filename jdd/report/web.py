@@ -116,10 +116,10 @@ def _frames(folder: Path, result: RunResult) -> list[Frame]:
     if not result.iterations:  # what was chosen at once is the best set
         paths = []
     step = -(-len(paths) // _MOST_FRAMES) or 1
-    known = {look.iteration: look.accuracy for look in result.curve}
+    accuracies = {look.iteration: look.accuracy for look in result.curve}
     frames = []
     for path in paths[::step]:
-        accuracy = known.get(int(path.stem))
+        accuracy = accuracies.get(int(path.stem))
         words = f"iteration {int(path.stem)}"
         if accuracy is not None:
             words += f": {100 * accuracy:.1f} % on validation"
@@ -139,12 +139,12 @@ def _frame(path: Path, words: str) -> Frame:
 
 def _losses(path: Path) -> list[Point]:
     """Loss by iteration from `metrics.jsonl`, thinned out; damaged lines are passed over."""
-    found = {}
+    losses = {}
     for _, row in files.read_lines(path) if path.exists() else ():
         iteration, loss = (row.get(k) if isinstance(row, dict) else None for k in _LOSS)
         if isinstance(iteration, int) and isinstance(loss, (int, float)):
-            found[iteration] = float(loss)
-    rows = sorted(found.items())
+            losses[iteration] = float(loss)
+    rows = sorted(losses.items())
     return [Point(*row) for row in rows[:: -(-len(rows) // _MOST_POINTS) or 1]]
 
 

@@ -10,7 +10,7 @@ from jdd.distillation import Outcome
 from jdd.methods import registry
 from jdd.report import pictures
 from jdd.runs import directory as rundir
-from jdd.runs.judging import judge
+from jdd.runs.evaluating import evaluate_outcome
 from jdd.runs.problem import Problem
 from jdd.runs.result import RunResult, machine
 
@@ -26,10 +26,10 @@ def conclude(
     """
     settings = problem.settings
     outcome.final.save(out / rundir.LAST, lambda: rundir.forget_result(out))
-    result = judge(problem, outcome, should_stop)
-    shown = result.best.accuracy.mean
+    result = evaluate_outcome(problem, outcome, should_stop)
+    accuracy = result.best.accuracy.mean
     which = f"best, at iteration {outcome.best_iteration}: " if settings.iterations else ""
-    words = f"{which}{100 * shown:.1f} % on test images, {outcome.best.storage_in_words()}"
+    words = f"{which}{100 * accuracy:.1f} % on test images, {outcome.best.storage_in_words()}"
     preprocess = problem.dataset.preprocess
     pictures.save_picture(out / "images" / "best.png", outcome.best, preprocess, words)
     pictures.save_course(out / "images")

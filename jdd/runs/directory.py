@@ -134,23 +134,23 @@ def differences(
     stored: Mapping[str, Any], asked: Mapping[str, Any], free: Collection[str] = _FREE
 ) -> list[str]:
     """In words, where two runs' settings differ; more iterations, another jdd or place do not."""
-    found = []
+    result = []
     for name in sorted({*stored, *asked} - set(free)):
         before, after = stored.get(name), asked.get(name)
         if isinstance(before, Mapping) and isinstance(after, Mapping):
-            found += differences(before, after, free)
+            result += differences(before, after, free)
         elif name == "plugins":
             kept = [{plugin["sha256"] for plugin in each or ()} for each in (before, after)]
             if kept[0] != kept[1]:
-                found.append("the plugins, or what is in them, differ")
+                result.append("the plugins, or what is in them, differ")
         elif name == "fingerprint":
-            found += fingerprint.differences(str(before or ""), str(after or ""))
+            result += fingerprint.differences(str(before or ""), str(after or ""))
         elif before != after:
             called = name if name == "set" else f"`{name}`"  # a search has no flag for its set
             if not name.isidentifier() or len(name) > 40:  # of a damaged file
                 called = shortened(name)
-            found.append(f"{called} is {shortened(before)} there, {shortened(after)} here")
-    return found
+            result.append(f"{called} is {shortened(before)} there, {shortened(after)} here")
+    return result
 
 
 class RunFiles(Listener):
@@ -160,19 +160,19 @@ class RunFiles(Listener):
     `metrics.jsonl`. What is told to it is also told to another listener, which shows it.
     """
 
-    def __init__(self, directory: Path, shown: Listener | None = None) -> None:
-        self._directory, self._shown = directory, shown or Listener()
+    def __init__(self, directory: Path, listener: Listener | None = None) -> None:
+        self._directory, self._listener = directory, listener or Listener()
         self._states = checkpoints.StateCheckpoints(directory / "state")
         self._lines = directory / "metrics.jsonl"
         self._began = False
 
     def restore(self, like: Any) -> Saved | None:
         """The newest state that is whole; lines and set are brought back to it."""
-        found = self._states.newest(like)
+        newest = self._states.newest(like)
         iteration = -1
         saved = None
-        if found is not None:
-            arrays, header = found
+        if newest is not None:
+            arrays, header = newest
             iteration, progress = records.parse(header, _StateHeader, self._states.directory)[:2]
             saved = Saved(iteration, arrays, progress)
             arrays[2].save(self._directory)  # what is there may be newer than the state, or damaged
@@ -188,7 +188,7 @@ class RunFiles(Listener):
 
     def began(self, iteration: int, iterations: int) -> None:
         """Passes it on."""
-        self._shown.began(iteration, iterations)
+        self._listener.began(iteration, iterations)
 
     def updated(self, iteration: int, iterations: int, rows: list[dict[str, float]]) -> None:
         """Adds a line for each update."""
@@ -196,7 +196,7 @@ class RunFiles(Listener):
         for i, row in enumerate(rows):
             number = iteration - len(rows) + i + 1
             files.append_line(self._lines, {**row, "iteration": number})
-        self._shown.updated(iteration, iterations, rows)
+        self._listener.updated(iteration, iterations, rows)
 
     def evaluated(
         self, iteration: int, synthetic: SyntheticSet, accuracy: float, is_best: bool
@@ -207,18 +207,18 @@ class RunFiles(Listener):
             synthetic.save(self._directory, self._forget_result)
         line = {"iteration": iteration, "validation_accuracy": accuracy}
         files.append_line(self._lines, line)
-        self._shown.evaluated(iteration, synthetic, accuracy, is_best)
+        self._listener.evaluated(iteration, synthetic, accuracy, is_best)
 
     def save(self, state: Saved) -> None:
         """Stores the state."""
         self._check_there()
         header = {"progress": state.progress._asdict()}
         self._states.save(state.iteration, state.arrays, header)
-        self._shown.save(state)
+        self._listener.save(state)
 
     def ended(self, outcome: Outcome | None) -> None:
         """Passes it on."""
-        self._shown.ended(outcome)
+        self._listener.ended(outcome)
 
     def _check_there(self) -> None:
         """Raises `UserError` where the directory went away; writing on would make half of one."""
@@ -252,9 +252,9 @@ def data_dir_of(place: Path) -> str | None:
     for run in (place, place.parent):
         with contextlib.suppress(UserError):
             places = read_settings(run / "settings.json").get("places")
-            found = places.get("data_dir") if isinstance(places, Mapping) else None
-            if isinstance(found, str) and Path(found).is_dir():
-                return found
+            data_dir = places.get("data_dir") if isinstance(places, Mapping) else None
+            if isinstance(data_dir, str) and Path(data_dir).is_dir():
+                return data_dir
     return None
 
 

@@ -32,7 +32,7 @@ def estimate(settings: RunSettings, data_dir: str | None = None) -> dict[str, An
     problem = prepare(settings, data_dir)
     variables = problem.network.init(jax.random.key(0), problem.start.images[:1])
     params = variables["params"]
-    found: dict[str, Any] = {
+    result: dict[str, Any] = {
         "method": settings.method,
         "dataset": settings.dataset,
         "ipc": settings.ipc,
@@ -48,11 +48,11 @@ def estimate(settings: RunSettings, data_dir: str | None = None) -> dict[str, An
         of = settings.experts
         width = 2 if of.expert_dtype == "bfloat16" else 4
         stored = of.num_experts * (of.train_epochs + 1)
-        found["experts_bytes"] = width * stored * found["parameters"]
+        result["experts_bytes"] = width * stored * result["parameters"]
     data = problem.real_data()
     started = jax.jit(problem.method.init)(jax.random.key(0), problem.start, data)
     synthetic, state = jax.tree.map(jnp.copy, started)
-    found["learned"] = synthetic.numbers - synthetic.decoder.numbers()
+    result["learned"] = synthetic.numbers - synthetic.decoder.numbers()
     if settings.iterations:
         chunk = min(settings.loop.chunk, settings.iterations)
         window, segment = problem.method.needs.segments, None
@@ -61,18 +61,18 @@ def estimate(settings: RunSettings, data_dir: str | None = None) -> dict[str, An
         compiled = updates.of_run.lower(
             problem.method, synthetic, state, data, segment, chunk
         ).compile()
-        found["peak_bytes"] = cost.peak_bytes(compiled)
+        result["peak_bytes"] = cost.peak_bytes(compiled)
 
         def update() -> Any:  # copies, as a chunk gives its arrays' memory away
             ours = jax.tree.map(jnp.copy, (synthetic, state))
             return compiled(*ours, data, segment)
 
-        found["seconds_per_update"] = cost.seconds(update) / chunk
-        seconds["distilling"] = settings.iterations * found["seconds_per_update"]
+        result["seconds_per_update"] = cost.seconds(update) / chunk
+        seconds["distilling"] = settings.iterations * result["seconds_per_update"]
     seconds["evaluating"] = _of_evaluations(problem, synthetic.data())
     seconds["total"] = sum(seconds.values())
-    found["seconds"] = {name: round(value, 1) for name, value in seconds.items()}
-    return found
+    result["seconds"] = {name: round(value, 1) for name, value in seconds.items()}
+    return result
 
 
 def _step_seconds(trainer: Trainer, data: DeviceData) -> float:

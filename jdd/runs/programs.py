@@ -45,12 +45,12 @@ def programs(problem: Problem) -> list[Program]:
     evaluate a set, and their test. They are the run's own functions, with its own arguments; how
     many models they hold at once depends on what is compiled for.
     """
-    found = []
+    result = []
     if problem.method.needs.segments is not None:
-        found.append(_expert_epoch(problem))
+        result.append(_expert_epoch(problem))
     if problem.settings.iterations:
-        found.append(_update(problem))
-    return [*found, *_evaluation(problem)]
+        result.append(_update(problem))
+    return [*result, *_evaluation(problem)]
 
 
 def after_experts(problem: Problem) -> list[Callable[[], Any]]:
@@ -120,7 +120,7 @@ def _evaluation(problem: Problem) -> list[Program]:
     states = _states(trainer, start, count)
     rates = jax.eval_shape(lambda: training.schedule(recipe))
     pieces = evaluation.pieces_of(recipe.epochs)
-    epochs = -(-recipe.epochs // pieces)
+    epochs = max(pieces)
 
     def lower(place: Place) -> Any:
         placed = tuple(place(shapes) for shapes in (states, start, rates))
@@ -136,7 +136,7 @@ def _evaluation(problem: Problem) -> list[Program]:
         "training step",
         epochs * trainer.steps,
         epochs,
-        pieces * networks / count,
+        len(pieces) * networks / count,
     )
     test = jax.eval_shape(partial(problem.on_device, problem.dataset.test))
     variables = variable_shapes(network, problem.dataset)

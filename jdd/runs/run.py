@@ -145,8 +145,10 @@ def run_seeds(
         if should_stop():
             raise Interrupted("nothing was begun")
         _announce(settings, [job.out for job in left], first.dataset)
-        how = _How(resume, overwrite, should_stop if wait else None, should_stop, began, listeners)
-        results |= _make(left, experts_dir, how)
+        options = _Options(
+            resume, overwrite, should_stop if wait else None, should_stop, began, listeners
+        )
+        results |= _make(left, experts_dir, options)
     return [results[job.out] for job in jobs]
 
 
@@ -177,7 +179,7 @@ def _jobs(
     ]
 
 
-class _How(NamedTuple):
+class _Options(NamedTuple):
     """How runs are made, the same for all of them."""
 
     resume: bool
@@ -207,35 +209,35 @@ def _announce(settings: RunSettings, outs: list[Path], dataset: Dataset) -> None
             warn(note)
 
 
-def _make(jobs: Sequence[Job], experts_dir: Path, how: _How) -> dict[Path, RunResult]:
+def _make(jobs: Sequence[Job], experts_dir: Path, options: _Options) -> dict[Path, RunResult]:
     """Makes the runs that are not finished, each the only writer of its directory."""
     results: dict[Path, RunResult] = {}
     with contextlib.ExitStack() as held:
         for job in jobs:
-            held.enter_context(locks.locked(job.out, wait_until=how.waiting))
+            held.enter_context(locks.locked(job.out, wait_until=options.waiting))
             # Again, as another process may have been here between the first look and the lock.
-            finished = _check(job, how.resume, how.overwrite)
+            finished = _check(job, options.resume, options.overwrite)
             if finished is not None:
                 results[job.out] = finished
         jobs = [job for job in jobs if job.out not in results]
         if not jobs:
             return results
         # Listeners first: what a user's file raises is to leave everything as it was.
-        with listening(jobs, how.listeners) as listeners:
-            store, starts = _ready(jobs, experts_dir, how)
+        with listening(jobs, options.listeners) as listeners:
+            store, starts = _ready(jobs, experts_dir, options)
             for job in jobs:
-                rundir.claim(job.out, job.stored, overwrite=how.overwrite)
+                rundir.claim(job.out, job.stored, overwrite=options.overwrite)
                 say_where(job.problem, job.out)
-        outcomes = distil(jobs, starts, store, how.should_stop, listeners)
-        shared = (time.monotonic() - how.began) / len(jobs)
+        outcomes = distil(jobs, starts, store, options.should_stop, listeners)
+        shared = (time.monotonic() - options.began) / len(jobs)
         for job, outcome in zip(jobs, outcomes, strict=True):
-            judging = time.monotonic()
+            evaluation_began = time.monotonic()
             result = dataclasses.replace(
-                conclude(job.problem, outcome, job.out, how.should_stop),
+                conclude(job.problem, outcome, job.out, options.should_stop),
                 expert_seconds=0.0 if store is None else store.seconds,
                 command=job.command,
                 together=len(jobs),
-                seconds=round(shared + time.monotonic() - judging, 2),
+                seconds=round(shared + time.monotonic() - evaluation_began, 2),
             )
             result.save(job.out / "result.json")
             results[job.out] = result
@@ -249,7 +251,7 @@ def _check(job: Job, resume: bool, overwrite: bool) -> RunResult | None:
 
 
 def _ready(
-    jobs: Sequence[Job], experts_dir: Path, how: _How
+    jobs: Sequence[Job], experts_dir: Path, options: _Options
 ) -> tuple[ExpertStore | None, list[SyntheticSet]]:
     """The experts, where the method needs any, and the sets to start from."""
     problems = [job.problem for job in jobs]
@@ -259,7 +261,7 @@ def _ready(
     # The updates of several runs are another program.
     due = programs.after_experts(problems[0]) if len(problems) == 1 else []
     with ahead.compiling(*due):
-        store = ready_experts(problems[0], experts_dir, how.should_stop, how.waiting)
+        store = ready_experts(problems[0], experts_dir, options.should_stop, options.waiting)
     if not needs.label_logits:
         return store, [problem.start for problem in problems]
     return store, [with_label_logits(problem, store) for problem in problems]

@@ -40,8 +40,8 @@ class LoopSettings(Settings):
     precision: str = setting(
         "tf32",
         "arithmetic of products and convolutions on accelerators: float32, tf32 (three bfloat16 "
-        "passes on a TPU) or bfloat16 (convolutions on a CPU too); experts and networks that judge "
-        "a set always have tf32",
+        "passes on a TPU) or bfloat16 (convolutions on a CPU too); experts and networks that "
+        "evaluate a set always have tf32",
         choices=PRECISIONS,
     )
 
@@ -180,8 +180,8 @@ def defaults_of(selection: Selection, traits: Traits | None = None) -> Defaults:
     groups = []
     for name, kind in groups_of(selection.method).items():
         # A method of the user's may have a field whose name means something else to all methods.
-        known = cell.shared if name == "method" else ()
-        preset = {n: value for n, value in cell.values.items() if n not in known}
+        shared = cell.shared if name == "method" else ()
+        preset = {n: value for n, value in cell.values.items() if n not in shared}
         values = {n: preset.get(n, value) for n, value in defaults(kind).items()}
         groups.append(Group(name, kind, values))
     options = networks.options(selection.network)
@@ -223,9 +223,9 @@ def build(
     Raises:
       UserError: a name that is not known, or a value out of range.
     """
-    found = defaults_of(selection, traits)
-    values = {group.name: dict(group.values) for group in found.groups}
-    places = {name: (group.name, field) for name, group, field in found.names()}
+    base = defaults_of(selection, traits)
+    values = {group.name: dict(group.values) for group in base.groups}
+    places = {name: (group.name, field) for name, group, field in base.names()}
     if "decoder" in (overrides or {}):  # a preset's numbers are for its own
         values["storage"] = dataclasses.asdict(StorageSettings())
     values["evaluation"] |= _other_augmentation(overrides or {})
@@ -255,7 +255,7 @@ def build(
         difficulty=DifficultySettings(**values.get("difficulty", {})),
         evaluation=EvaluationSettings(**values["evaluation"]),
         storage=storage,
-        note=_in_force(found, overrides or {}),
+        note=_in_force(base, overrides or {}),
     )
 
 
@@ -269,10 +269,10 @@ def _other_augmentation(overrides: Mapping[str, Any]) -> dict[str, bool]:
     return dict.fromkeys(_AUGMENTATIONS, False) if off else {}
 
 
-def _in_force(found: Defaults, overrides: Mapping[str, Any]) -> str:
+def _in_force(base: Defaults, overrides: Mapping[str, Any]) -> str:
     """The note without those changes to borrowed settings that the user overrides."""
-    whose, mark, words = found.note.partition(registry.SUITED)
-    before = {name: group.values[field] for name, group, field in found.names()}
+    whose, mark, words = base.note.partition(registry.SUITED)
+    before = {name: group.values[field] for name, group, field in base.names()}
     other = {name for name, value in overrides.items() if before.get(name) != value}
     kept = [word for word in words.split(", ") if word and word.split()[0] not in other]
     return whose + mark + ", ".join(kept) if kept else whose

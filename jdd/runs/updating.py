@@ -10,7 +10,7 @@ from jdd.distillation import Hooks, Listener, Listeners, Loop, Outcome, Start, d
 from jdd.experts import ExpertStore, SegmentSampler
 from jdd.report.console import ProgressBar, say
 from jdd.runs.directory import RunFiles
-from jdd.runs.judging import validator
+from jdd.runs.evaluating import validator
 from jdd.runs.problem import Problem
 from jdd.runs.settings import RunSettings
 from jdd.runs.watch import Watch
@@ -49,13 +49,13 @@ def distil(
     several = len(jobs) > 1
     with ProgressBar("updates") as bar:
         runs = []
-        for job, start, own in zip(jobs, starts, listeners, strict=True):
+        for job, start, run_listeners in zip(jobs, starts, listeners, strict=True):
             problem, is_first = job.problem, job is jobs[0]
             watch = Watch(job.out, problem, bar if is_first else None, several)
             hooks = Hooks(
                 evaluate=validator(problem, should_stop),
                 segments=_segments(problem, store),
-                listener=RunFiles(job.out, Listeners(watch, *own)),
+                listener=RunFiles(job.out, Listeners(watch, *run_listeners)),
                 should_stop=should_stop,
             )
             runs.append(Start(start, randomness.key(problem.settings.seed, "method"), hooks))
@@ -74,12 +74,12 @@ def listening(
     """
     made: list[list[Listener]] = [[] for _ in jobs]
     try:
-        for job, own in zip(jobs, made, strict=True):
+        for job, run_listeners in zip(jobs, made, strict=True):
             for make in makers:
-                own.append(make(job.problem.settings, job.out))
+                run_listeners.append(make(job.problem.settings, job.out))
         yield made
     except BaseException:
-        for listener in (each for own in made for each in own):
+        for listener in (each for run_listeners in made for each in run_listeners):
             listener.ended(None)
         raise
 

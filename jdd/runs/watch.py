@@ -21,7 +21,7 @@ class Watch(Listener):
         self._loss, self._best = "", ""
         self._began = time.monotonic()
         chosen_on_test = problem.settings.evaluation.choose == "test"
-        self._judged_on = "the TEST images" if chosen_on_test else "validation"
+        self._evaluated_on = "the TEST images" if chosen_on_test else "validation"
 
     def updated(self, iteration: int, iterations: int, rows: list[dict[str, float]]) -> None:
         """Shows loss and, where there are any, step size and dropped updates."""
@@ -38,13 +38,13 @@ class Watch(Listener):
         self, iteration: int, synthetic: SyntheticSet, accuracy: float, is_best: bool
     ) -> None:
         """Makes the picture, and sums up in a line how far the run is."""
-        words, how = f"iteration {iteration}", self._judged_on
-        if accuracy == accuracy:  # NaN where sets are not judged
-            words += f": {100 * accuracy:.1f} % on {how}"
+        words, split = f"iteration {iteration}", self._evaluated_on
+        if accuracy == accuracy:  # NaN where sets are not evaluated
+            words += f": {100 * accuracy:.1f} % on {split}"
             best = "the best so far" if is_best else self._best
             self._best = f"best {100 * accuracy:.1f} % at {iteration}" if is_best else self._best
             spent = duration(time.monotonic() - self._began)
-            of = f"iteration {iteration} of {self._iterations}: {100 * accuracy:.1f} % on {how}"
+            of = f"iteration {iteration} of {self._iterations}: {100 * accuracy:.1f} % on {split}"
             say(self._whose + ", ".join(filter(None, (of, best, self._loss, spent))))
         path = self._images / f"{iteration:06d}.png"
         pictures.save_picture(path, synthetic, self._preprocess, words)

@@ -138,8 +138,8 @@ class MultiFormation:
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON."""
-        own = {"factor": self.factor, "height": self.height, "width": self.width}
-        return {"name": "multi_formation", **own, "formation": self.formation}
+        sizes = {"factor": self.factor, "height": self.height, "width": self.width}
+        return {"name": "multi_formation", **sizes, "formation": self.formation}
 
     def _parts(self, storage: jax.Array, f: int) -> jax.Array:
         """`(n, h, w, c)` → `(n, f², h, w, c)`."""

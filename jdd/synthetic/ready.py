@@ -13,8 +13,8 @@ _NAME = re.compile(r"([a-z0-9_]+)/([a-z0-9_-]+)")
 
 def names() -> tuple[str, ...]:
     """Such as `mnist/dm-ipc1`; none in a jdd that was installed from a wheel."""
-    found = (path.parent for path in SETS.glob("*/*/synthetic"))
-    return tuple(sorted(f"{path.parent.name}/{path.name}" for path in found))
+    folders = (path.parent for path in SETS.glob("*/*/synthetic"))
+    return tuple(sorted(f"{path.parent.name}/{path.name}" for path in folders))
 
 
 def resolve(path: str | Path) -> Path:

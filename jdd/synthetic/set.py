@@ -202,14 +202,14 @@ class SyntheticSet:
 
     def check_fits(self, dataset: Dataset, where: str | Path = "the set") -> None:
         """Raises `UserError` naming the difference where the set is not of `dataset` as loaded."""
-        known, here = self.info.fingerprint, dataset.fingerprint
-        moved = fingerprint.is_same(known, here)  # a folder of the user's, by another name
+        stored, here = self.info.fingerprint, dataset.fingerprint
+        moved = fingerprint.is_same(stored, here)  # a folder of the user's, by another name
         if self.info.dataset != dataset.name and not moved:
             raise UserError(
                 f"{where} is a set of '{self.info.dataset}', not of '{dataset.name}': "
                 f"use `dataset` {self.info.dataset}"
             )
-        if other := fingerprint.differences(known, here, in_order=False):
+        if other := fingerprint.differences(stored, here, in_order=False):
             raise UserError(f"{where} does not fit '{dataset.name}': {other[0]}; make it again")
         differing = preprocessing.differences(
             dict(self.info.preprocessing), dataset.preprocess.spec()

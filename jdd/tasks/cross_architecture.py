@@ -128,14 +128,14 @@ def plan(
     Raises:
       UserError: an unknown name, or none of them fits.
     """
-    own = synthetic.info.recipe.network
-    wanted = names or sorted(networks.names(), key=lambda name: (name != own, name))
+    original = synthetic.info.recipe.network
+    wanted = names or sorted(networks.names(), key=lambda name: (name != original, name))
     fitting: dict[str, NetworkLike] = {}
     skipped: dict[str, str] = {}
     for name in wanted:
         if name not in networks.names():
             raise unknown_value("networks", name, networks.names())
-        options = recipe_of(name).options if name == own else {}
+        options = recipe_of(name).options if name == original else {}
         network = networks.create(name, synthetic.num_classes, **options)
         fits = getattr(network, "fits", None)  # a network of the user's own may have none
         if fits is None or fits(image_shape):
@@ -146,13 +146,13 @@ def plan(
         raise UserError(
             f"none of {', '.join(skipped)} fits {image_shape[0]}×{image_shape[1]} images"
         )
-    recipes = {name: _for(name, recipe_of(name), own) for name in fitting}
+    recipes = {name: _for(name, recipe_of(name), original) for name in fitting}
     return Plan(synthetic, recipes, fitting, skipped)
 
 
-def _for(name: str, recipe: Recipe, own: str) -> Recipe:
+def _for(name: str, recipe: Recipe, original: str) -> Recipe:
     """A recipe for a network: options are of the one that it was written for."""
-    return replace(recipe, network=name, options=recipe.options if name == own else {})
+    return replace(recipe, network=name, options=recipe.options if name == original else {})
 
 
 def compare(

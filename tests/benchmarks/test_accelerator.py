@@ -88,8 +88,8 @@ def test_what_is_missing_is_said_and_made_by_the_same_command(measure, tmp_path)
         "distill_dsa_10": "left",
     }
     first = Programs(**ends)
-    code, found, err = measure(first)
-    parts = found["parts"]
+    code, result, err = measure(first)
+    parts = result["parts"]
     assert code == 2 and "speed: something failed" in err[-1]
     assert parts["speed"]["failed"] == ["train-mnist"] and not parts["speed"]["complete"]
     assert parts["trajectories"]["left_out"] == ["mtt-1: 4700 of 5000 updates"]
@@ -112,8 +112,8 @@ def test_what_is_missing_is_said_and_made_by_the_same_command(measure, tmp_path)
     assert len(list((tmp_path / "out").iterdir())) == 4
 
     again = Programs()
-    code, found, _ = measure(again)
-    assert code == 0 and all(part["complete"] for part in found["parts"].values())
+    code, result, _ = measure(again)
+    assert code == 0 and all(part["complete"] for part in result["parts"].values())
     made = [(c[0], c[c.index("--case" if "--case" in c else "--method") + 1]) for c in again.calls]
     assert made == [("benchmark", "train-mnist"), ("distill", "mtt"), ("distill", "dsa")]
     assert all("--resume" in c for c in again.calls if c[0] == "distill")
@@ -123,10 +123,10 @@ def test_what_is_missing_is_said_and_made_by_the_same_command(measure, tmp_path)
 
 @pytest.mark.slow
 def test_a_part_stops_by_its_deadline(measure):
-    code, found, _ = measure(Programs(), "--minutes", "1e-9", parts="speed,features")
+    code, result, _ = measure(Programs(), "--minutes", "1e-9", parts="speed,features")
     assert code == 0
-    assert found["parts"]["speed"]["left_out"] == ["mtt-cifar10-ipc1", "train-mnist"]
-    assert found["parts"]["features"]["left_out"] == ["dm-1", "datadam-1", "dm-10", "datadam-10"]
+    assert result["parts"]["speed"]["left_out"] == ["mtt-cifar10-ipc1", "train-mnist"]
+    assert result["parts"]["features"]["left_out"] == ["dm-1", "datadam-1", "dm-10", "datadam-10"]
 
 
 @pytest.mark.slow
@@ -175,11 +175,11 @@ def test_an_archive_of_pictures_is_read_as_cifar10(tmp_path):
     archive(place / "cifar10.tar.xz", pictures)
     binary = binary_version(place, tmp_path / "work")
     assert binary_version(binary, tmp_path / "elsewhere") == binary
-    found = data.load("cifar10", binary)
-    assert (len(found.train), len(found.test)) == (30, 10)
-    assert found.class_names[found.train.labels[12]] == CIFAR10[2], "by number, then by class"
-    assert (found.train.images[12] == pictures["train/bird/0001.jpg"]).all()
-    assert (found.test.images[9] == pictures["test/truck/0000.jpg"]).all()
+    dataset = data.load("cifar10", binary)
+    assert (len(dataset.train), len(dataset.test)) == (30, 10)
+    assert dataset.class_names[dataset.train.labels[12]] == CIFAR10[2], "by number, then by class"
+    assert (dataset.train.images[12] == pictures["train/bird/0001.jpg"]).all()
+    assert (dataset.test.images[9] == pictures["test/truck/0000.jpg"]).all()
 
 
 def test_a_damaged_archive_is_said(tmp_path):
@@ -196,8 +196,8 @@ def test_every_part_runs(tmp_path, capfd):
     """With the real programs, at the smallest sizes."""
     places = ["--out", tmp_path / "out", "--work", tmp_path / "work", "--dataset", "digits"]
     small = ["--trial", "--cases", "test-mnist", "--minutes", "20"]
-    code, found, _ = call(measure_accelerator.main, capfd, *places, *small, "--json")
-    assert code == 0 and list(found["parts"]) == list(accelerator.NAMES)
-    assert all(part["complete"] for part in found["parts"].values())
-    assert found["parts"]["parity"]["passed"] > 0
-    assert len(found["parts"]["gradients"]["rows"]) == 4
+    code, result, _ = call(measure_accelerator.main, capfd, *places, *small, "--json")
+    assert code == 0 and list(result["parts"]) == list(accelerator.NAMES)
+    assert all(part["complete"] for part in result["parts"].values())
+    assert result["parts"]["parity"]["passed"] > 0
+    assert len(result["parts"]["gradients"]["rows"]) == 4

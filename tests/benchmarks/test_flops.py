@@ -104,20 +104,20 @@ def test_an_update_of_trajectory_matching():
     case = Case("mtt", "digits", 1, syn_steps=3, augmented=False)
     step = cases.step(cases.problem(case, width=4, stored=1))
     whole, (first, *_) = sum(forward(8, 1, 4)), forward(8, 1, 4)
-    there = 3 * whole - first
+    forwards = 3 * whole - first
     # With a tangent of all weights a product becomes two beside itself, one where the other factor
     # has no tangent: images at the first layer. Forward 3 F − F₁; gradients to what each layer
     # sees, of which the images' is no part of the primal, 3 F − F₁; of the gradients to the weights
     # only the tangents, 2 F − F₁.
-    back = 8 * whole - 3 * first
-    assert product_flops(step.function, *step.arguments) == 10 * 3 * (there + back)
+    backwards = 8 * whole - 3 * first
+    assert product_flops(step.function, *step.arguments) == 10 * 3 * (forwards + backwards)
 
 
 def test_steps_of_the_benchmark():
     train = cases.step(cases.problem(Case("train", "digits", batch=20), width=4))
     one = forward(8, 1, 4)
-    found = product_flops(train.function, *train.arguments, turns=train.turns)
-    assert found == 20 * (3 * sum(one) - one[0])
+    counted = product_flops(train.function, *train.arguments, turns=train.turns)
+    assert counted == 20 * (3 * sum(one) - one[0])
 
     test = cases.step(cases.problem(Case("test", "digits", batch=500), width=4))
     assert product_flops(test.function, *test.arguments) == 500 * sum(one)

@@ -145,15 +145,15 @@ def test_crop_and_cutout():
 def test_scale_and_rotate_slopes(kind):
     y, x = np.mgrid[-7:8, -7:8].astype(np.float32)
     inside = (abs(y) < 5) & (abs(x) < 5)  # what is sampled from outside is zero
-    found = []
+    slopes = []
     for seed in SEEDS:
         slope = transformed(torch.from_numpy(x), kind, seed)[inside]
         (by_x, by_y), misfit, *_ = np.linalg.lstsq(
             np.stack([x[inside], y[inside]], 1), slope, rcond=None
         )
         assert misfit < 1e-6
-        found.append((by_x, by_y))
-    across, down = np.array(found).T
+        slopes.append((by_x, by_y))
+    across, down = np.array(slopes).T
     assert np.ptp(across) > 1e-3
     if kind == "scale":
         np.testing.assert_allclose(down, 0, atol=1e-5)

@@ -12,11 +12,11 @@ from jdd.benchmarks.timing import compile_afresh, in_turns, matrix_product
 def test_calls_take_turns_after_one_that_warms_up():
     order = []
     calls = {name: lambda name=name: order.append(name) for name in "ab"}
-    shown = []
-    found = in_turns(calls, 3, 1.0, lambda done, total: shown.append((done, total)))
+    progress = []
+    measured = in_turns(calls, 3, 1.0, lambda done, total: progress.append((done, total)))
     assert order == list("ab" * 4)
-    assert {name: len(seconds) for name, seconds in found.items()} == {"a": 3, "b": 3}
-    assert shown == [(0, 3), (1, 3), (2, 3), (3, 3)]
+    assert {name: len(seconds) for name, seconds in measured.items()} == {"a": 3, "b": 3}
+    assert progress == [(0, 3), (1, 3), (2, 3), (3, 3)]
 
 
 def test_as_many_rounds_as_fit_but_three_at_least():

@@ -20,13 +20,13 @@ def small(monkeypatch):
 
 
 def test_a_case_is_measured(small, capfd):
-    code, found, _ = call(
+    code, result, _ = call(
         benchmark.main, capfd, "--case", "dm-digits,test-digits", "--width", "8", "--steps", "4",
         "--json",
     )  # fmt: skip
-    assert code == 0 and found["task"] == "benchmark" and found["jax"] and found["device"]
-    assert list(found["cases"]) == ["dm-digits", "test-digits"]
-    for row in found["cases"].values():
+    assert code == 0 and result["task"] == "benchmark" and result["jax"] and result["device"]
+    assert list(result["cases"]) == ["dm-digits", "test-digits"]
+    for row in result["cases"].values():
         assert len(row["seconds_of_steps"]) == 4
         low, high = sorted(row["seconds_of_steps"])[1:3]
         assert row["seconds_per_step"] == pytest.approx((low + high) / 2, abs=1e-6)
@@ -34,7 +34,7 @@ def test_a_case_is_measured(small, capfd):
         assert row["flops_per_second"] == pytest.approx(rate)
         assert row["share_of_matmul_rate"] == pytest.approx(rate / row["matmul_flops_per_second"])
         assert row["compile_seconds"] > 0 and "peer" not in row
-    row = found["cases"]["test-digits"]
+    row = result["cases"]["test-digits"]
     # Three blocks of 8 channels on 8×8, 4×4 and 2×2 pixels, and the classifier.
     one = 2 * (64 * 9 * 8 + (16 + 4) * 9 * 64 + 8 * 10)
     assert row["flops"] == 500 * one
@@ -44,12 +44,12 @@ def test_a_case_is_measured(small, capfd):
 
 @pytest.mark.skipif(not HAS_TORCH, reason="PyTorch is not installed: pip install '.[bench]'")
 def test_pytorch_takes_turns(small, capfd):
-    code, found, _ = call(
+    code, result, _ = call(
         benchmark.main, capfd, "--case", "test-digits", "--width", "8", "--steps", "3",
         "--peer", "torch", "--json",
     )  # fmt: skip
     assert code == 0
-    row = found["cases"]["test-digits"]
+    row = result["cases"]["test-digits"]
     peer = row["peer"]
     assert len(peer["seconds_of_steps"]) == len(row["seconds_of_steps"]) == 3
     assert peer["ratio"] == pytest.approx(peer["seconds_per_step"] / row["seconds_per_step"])

@@ -45,7 +45,7 @@ def test_a_run_knows_the_command_that_makes_it_by_itself(capfd, tmp_path, monkey
     """Each command is parsed as distill.py parses it, into the settings of the run."""
     made = []
 
-    def instead(runs, *places, command, **how):
+    def instead(runs, *places, command, **options):
         made.extend((settings, command(settings)) for settings in runs.values())
         raise Interrupted("seen")
 

@@ -42,17 +42,17 @@ def test_other_networks_have_quick_recipes_that_the_user_overrides(run, capfd):
     assert few == {"batch_size": 25, "epochs": 600} and many == {"batch_size": 25, "epochs": 150}
     assert cross_architecture_task.quick("AlexNet", 100)["augmentation"] == "none"
     assert set(cross_architecture_task.QUICK) | {"ConvNet"} == set(networks.names())
-    own = SyntheticSet.load(run).info.recipe
-    for preset, expected in (("quick", (3, 25)), ("paper", (3, own.batch_size))):
+    recipe = SyntheticSet.load(run).info.recipe
+    for preset, expected in (("quick", (3, 25)), ("paper", (3, recipe.batch_size))):
         code, result, _ = call(
             cross_architecture.main, capfd, run, "--repeats", "1", "--networks", "MLP,ConvNet",
             "--preset", preset, "--epochs", "3", "--json",
         )  # fmt: skip
         recipes = result["sets"][0]["recipes"]
-        assert code == 0 and recipes["ConvNet"]["batch_size"] == own.batch_size
+        assert code == 0 and recipes["ConvNet"]["batch_size"] == recipe.batch_size
         assert (recipes["MLP"]["epochs"], recipes["MLP"]["batch_size"]) == expected
-        assert recipes["MLP"]["augmentation"] == own.augmentation
-        assert recipes["ConvNet"]["options"] == own.options and recipes["MLP"]["options"] == {}
+        assert recipes["MLP"]["augmentation"] == recipe.augmentation
+        assert recipes["ConvNet"]["options"] == recipe.options and recipes["MLP"]["options"] == {}
 
 
 def test_its_figures_are_those_of_an_evaluation(run, capfd):

@@ -37,8 +37,8 @@ def test_what_a_run_finds_in_data_of_one_s_own_is_said_first(tmp_path, monkeypat
         raise Interrupted("nothing was begun")
 
     monkeypatch.setattr(sys.modules["jdd.runs.run"], "_make", stops)
-    own = ("--method", "dm", "--dataset", f"arrays:{tmp_path / 'own.npz'}", "--depth", 2)
-    _, _, err = call(distill.main, capfd, *own, "--out", tmp_path / "run")
+    flags = ("--method", "dm", "--dataset", f"arrays:{tmp_path / 'own.npz'}", "--depth", 2)
+    _, _, err = call(distill.main, capfd, *flags, "--out", tmp_path / "run")
     assert err[1].endswith("npz: 6 classes (0, 1, 2, 3, 4, …), 24 training and 6 test images")
 
 
@@ -62,8 +62,8 @@ def test_what_a_run_leaves(finished):
     made = SyntheticSet.load(finished.out)
     assert made.images.shape == (10, 8, 8, 1) and made.info.method == "mtt"
     names = {path.name for path in (finished.out / "images").iterdir()}
-    shown = {"000000.png", "000020.png", "000040.png", "best.png"}
-    assert names == {*shown, "start-and-best.png", "set.gif"}
+    pictures = {"000000.png", "000020.png", "000040.png", "best.png"}
+    assert names == {*pictures, "start-and-best.png", "set.gif"}
     with Image.open(finished.out / "images" / "best.png") as picture:
         assert picture.size == (10 * 100 + 4, 2 * 18 + 104)  # two lines of words
     with Image.open(finished.out / "images" / "set.gif") as picture:
@@ -73,9 +73,9 @@ def test_what_a_run_leaves(finished):
 
 
 def test_evaluating_the_set_reproduces_the_runs_accuracy(finished, capfd):
-    code, found, _ = call(evaluate.main, capfd, finished.out, "--networks", 2, "--json")
-    assert code == 0 and found.keys() >= PROMISED
-    assert found["accuracies"] == stored(finished.out)["accuracies"]
+    code, result, _ = call(evaluate.main, capfd, finished.out, "--networks", 2, "--json")
+    assert code == 0 and result.keys() >= PROMISED
+    assert result["accuracies"] == stored(finished.out)["accuracies"]
     code, other, _ = call(
         evaluate.main,
         capfd,
@@ -90,9 +90,9 @@ def test_evaluating_the_set_reproduces_the_runs_accuracy(finished, capfd):
         "--json",
     )
     assert code == 0 and other["recipe"]["epochs"] == 1
-    assert other["accuracies"][0] != found["accuracies"][0]
+    assert other["accuracies"][0] != result["accuracies"][0]
     assert other["measures"]["own"]["accuracies"] == other["accuracies"]
-    assert 0 < other["measures"]["lrs"] < 1 and "measures" not in found
+    assert 0 < other["measures"]["lrs"] < 1 and "measures" not in result
 
 
 def test_a_finished_run_is_given_back(finished, copied, capfd):

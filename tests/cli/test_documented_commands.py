@@ -72,8 +72,8 @@ def stopped(monkeypatch, tmp_path):
     monkeypatch.setattr(flags, "connect", lambda: None)
     monkeypatch.setattr(plugins, "_LOADED", {})
     monkeypatch.setattr(methods, "METHODS", dict(methods.METHODS))
-    monkeypatch.setattr(networks, "_OWN", {})
-    monkeypatch.setattr(datasets, "_OWN", {})
+    monkeypatch.setattr(networks, "_REGISTERED", {})
+    monkeypatch.setattr(datasets, "_REGISTERED", {})
     monkeypatch.setenv("JDD_CACHE_DIR", str(tmp_path))
     monkeypatch.chdir(ROOT)
 

@@ -141,14 +141,14 @@ def test_a_run_that_does_not_fit_stays_as_it_was_and_resumes(
     # A set that is better takes the place of the other whole, and the result that was of that goes.
     assert changed or (run / "result.json").read_bytes() == result
     assert np.isfinite(SyntheticSet.load(run).images).all()
-    code, found, err = call(distill.main, capsys, *more, "--json")
+    code, resumed, err = call(distill.main, capsys, *more, "--json")
     assert code == 0, err
     whole = tmp_path / "whole"
     code, expected, _ = call(
         *(distill.main, capsys, *SMALL, "--out", whole, "--experts", finished.experts),
         *("--iterations", 60, "--json"),
     )
-    assert code == 0 and found["accuracies"] == expected["accuracies"]
+    assert code == 0 and resumed["accuracies"] == expected["accuracies"]
     assert (run / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
 
 

@@ -12,14 +12,14 @@ from tests.cli.running import call, image_size
 
 @pytest.mark.slow
 def test_time_and_memory_along_two_sizes(capfd, tmp_path):
-    code, found, _ = call(
+    code, result, _ = call(
         growth.main, capfd, "--method", "dm", "--dataset", "digits", "--ipc", "20,1",
         "--width", "8", "--base-width", "8", "--batch-real", "8", "--most", "0.01",
         "--out", tmp_path, "--json",
     )  # fmt: skip
-    assert code == 0 and json.loads((tmp_path / "growth.json").read_text()) == found
-    assert found["base"] == {"ipc": 1, "width": 8}
-    ipc, width = found["sizes"]["ipc"], found["sizes"]["width"]
+    assert code == 0 and json.loads((tmp_path / "growth.json").read_text()) == result
+    assert result["base"] == {"ipc": 1, "width": 8}
+    ipc, width = result["sizes"]["ipc"], result["sizes"]["width"]
     assert ipc["values"] == [1, 20] and width["values"] == [8]
     assert width["seconds"] == ipc["seconds"][:1]  # the base point is measured once
     assert width["seconds_exponent"] is None and width["peak_bytes_exponent"] is None

@@ -22,13 +22,13 @@ def test_a_set_is_evaluated_exported_and_started_from(tmp_path, capfd):
     out = tmp_path / "set"
     arguments = [tmp_path, *DIGITS, "--network", "MLP", "--width", 8, "--epochs", 2]
     arguments += ["--augmentation", "none", "--temperature", 2, "--method", "rcig"]
-    code, found, _ = call(import_published.main, capfd, *arguments, "--out", out, "--json")
-    assert code == 0 and found["images"] == 20 and found["soft_labels"] and found["ipc"] == 2
+    code, result, _ = call(import_published.main, capfd, *arguments, "--out", out, "--json")
+    assert code == 0 and result["images"] == 20 and result["soft_labels"] and result["ipc"] == 2
     loaded = SyntheticSet.load(out, data.load("digits"))
     np.testing.assert_array_equal(loaded.images, images)
     np.testing.assert_allclose(loaded.labels, np.asarray(targets) / 2, rtol=1e-6)
-    code, found, _ = call(evaluate.main, capfd, out, "--networks", 1, "--json")
-    assert code == 0 and found["recipe"]["epochs"] == 2 and found["method"] == "rcig"
+    code, result, _ = call(evaluate.main, capfd, out, "--networks", 1, "--json")
+    assert code == 0 and result["recipe"]["epochs"] == 2 and result["method"] == "rcig"
     assert call(export.main, capfd, out, "--to", tmp_path / "set.npz")[0] == 0
     run = build(Selection("dm", "digits", 2, init=str(out)), {"width": 8, "depth": 2})
     np.testing.assert_array_equal(prepare(run).start.labels, loaded.labels)
@@ -48,8 +48,8 @@ def test_experts_are_those_that_the_printed_command_asks_for(tmp_path, capfd, mo
     command = shlex.split(line)
     small = ["--expert-epochs", "1", "--max-start-epoch", "2", "--initial-max-start-epoch", "1"]
     # It trains none where there are enough that fit.
-    code, found, err = call(train_experts.main, capfd, *command, *small, "--json")
+    code, result, err = call(train_experts.main, capfd, *command, *small, "--json")
     assert code == 0, err
-    assert found["num_experts"] == 3 and found["settings"]["expert_optimizer"] == "gsam"
+    assert result["num_experts"] == 3 and result["settings"]["expert_optimizer"] == "gsam"
     code, _, err = call(train_experts.main, capfd, *command, *small, "--batch-train", 64)
     assert code == 2 and "stored with --batch-train 128, asked for 64" in err[-1]

@@ -131,8 +131,8 @@ def test_a_run_that_resumes_has_no_step_twice(tmp_path, board, stop_at):
     looks = [(row["iteration"], row["validation_accuracy"]) for row in lines if "loss" not in row]
     assert [step for step, _ in losses] == list(range(1, 12)) and len(looks) == 4
     assert values(tmp_path / "tensorboard", "loss") == losses
-    found = values(tmp_path / "tensorboard", "validation_accuracy")
-    assert found == [(step, pytest.approx(accuracy)) for step, accuracy in looks]
+    accuracies = values(tmp_path / "tensorboard", "validation_accuracy")
+    assert accuracies == [(step, pytest.approx(accuracy)) for step, accuracy in looks]
 
 
 def test_pictures_are_in_it_and_what_is_no_number_is_not(tmp_path, board):

@@ -48,9 +48,9 @@ def test_runs_are_made_once_and_kept(tmp_path, capfd, monkeypatch):
     out, keep = tmp_path / "runs", tmp_path / "kept"
     arguments = ["--dataset", "digits", "--methods", "random,herding", "--ipc", "1", "--out", out]
     arguments += ["--keep", keep, "--seeds", "1", "--preset", "quick"]
-    code, found, _ = call(measure_methods.main, capfd, *arguments, "--json")
+    code, result, _ = call(measure_methods.main, capfd, *arguments, "--json")
     names = [f"digits/random-ipc1-seed{seed}" for seed in range(2)] + ["digits/herding-ipc1-seed0"]
-    assert code == 0 and found["runs"] == dict.fromkeys(names, "done")
+    assert code == 0 and result["runs"] == dict.fromkeys(names, "done")
     stamps = {name: (out / name / "result.json").stat().st_mtime_ns for name in names}
 
     code, _, _ = call(measure_methods.main, capfd, *arguments, "--json")
@@ -100,8 +100,8 @@ def test_accuracy_is_drawn_against_time_with_the_peers_alongside(drawn, capfd):
     arguments = [drawn / "run", "--out", drawn / "page.md", "--pictures", drawn / "pictures"]
     sizes = []
     for more in ([], ["--peer", peer]):
-        code, found, _ = call(results.main, capfd, *arguments, *more, "--json")
-        (path,) = found["pictures"]
+        code, result, _ = call(results.main, capfd, *arguments, *more, "--json")
+        (path,) = result["pictures"]
         assert code == 0 and path.endswith(f"accuracy-{run.dataset}-ipc{run.ipc}.png")
         sizes.append(Image.open(path).tobytes())
     assert sizes[0] != sizes[1]
@@ -142,5 +142,5 @@ def test_methods_are_drawn_against_storage_and_minutes(drawn, capfd):
     (drawn / "run" / "result.json").write_text(json.dumps({**value, **more}))
     pictures = drawn / "pictures"
     arguments = [drawn / "run", "--out", drawn / "page.md", "--pictures", pictures, "--json"]
-    code, found, _ = call(results.main, capfd, *arguments)
-    assert code == 0 and found["pictures"][-1] == str(pictures / "methods.png")
+    code, result, _ = call(results.main, capfd, *arguments)
+    assert code == 0 and result["pictures"][-1] == str(pictures / "methods.png")

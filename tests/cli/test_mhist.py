@@ -103,15 +103,15 @@ def test_the_scripts_say_the_figures(downloaded, run, tmp_path, capfd):
     places = ["--data-dir", downloaded]
     capfd.readouterr()
     assert evaluate.main([str(a) for a in (run, *places, "--networks", 2, "--json")]) == 0
-    said = capfd.readouterr().out.splitlines()
-    assert words in said[1] and "balanced accuracy" in said[1]
-    found = json.loads(said[-1])
+    lines = capfd.readouterr().out.splitlines()
+    assert words in lines[1] and "balanced accuracy" in lines[1]
+    evaluated = json.loads(lines[-1])
     fields = [name for name in result if name.startswith(("accurac", "balanced", "auc"))]
-    assert len(fields) == 9 and {f: found[f] for f in fields} == {f: result[f] for f in fields}
+    assert len(fields) == 9 and {f: evaluated[f] for f in fields} == {f: result[f] for f in fields}
     code, compared, _ = call(
         cost.main, capfd, run, *places, "--real-epochs", 1, "--out", tmp_path, "--json"
     )
     assert code == 0 and "| AUC, %" in (tmp_path / "cost.md").read_text()
     first = compared["synthetic"]
-    assert first["accuracy"] == found["accuracies"][0]
+    assert first["accuracy"] == evaluated["accuracies"][0]
     assert 0 <= first["auc"] <= 1 and 0 <= first["balanced_accuracy"] <= 1

@@ -28,11 +28,11 @@ def test_its_result_is_read():
 @pytest.mark.slow
 def test_its_set_is_evaluated_to_the_same_accuracy(capfd):
     before = content(OLD_RUN)
-    code, found, _ = call(evaluate.main, capfd, OLD_RUN, "--networks", 2, "--json")
+    code, result, _ = call(evaluate.main, capfd, OLD_RUN, "--networks", 2, "--json")
     expected = json.loads((OLD_RUN / "result.json").read_text())
-    assert code == 0 and found["accuracies"] == pytest.approx(expected["accuracies"], abs=0.01)
-    assert (found["method"], found["ipc"], found["seed"]) == ("mtt", 2, 77)
-    assert found["version"] == jdd.__version__ and content(OLD_RUN) == before
+    assert code == 0 and result["accuracies"] == pytest.approx(expected["accuracies"], abs=0.01)
+    assert (result["method"], result["ipc"], result["seed"]) == ("mtt", 2, 77)
+    assert result["version"] == jdd.__version__ and content(OLD_RUN) == before
 
 
 def test_its_set_is_exported(tmp_path, capfd):
@@ -59,8 +59,8 @@ def test_a_kept_set_is_read(data_dir, capfd):
     stored = SyntheticSet.load(place)
     assert stored.images.shape == (10, 28, 28, 1) and stored.info.method == "mtt"
     stored.check_fits(data.load("mnist", data_dir))
-    code, found, _ = call(
+    code, result, _ = call(
         evaluate.main, capfd, place, "--data-dir", data_dir, "--networks", 1, "--epochs", 20,
         "--json",
     )  # fmt: skip
-    assert code == 0 and found["accuracies"][0] > 0.5
+    assert code == 0 and result["accuracies"][0] > 0.5

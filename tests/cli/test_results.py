@@ -29,33 +29,33 @@ def stored(runs, name):
 
 
 def test_methods_without_experts_leave_what_the_others_do(runs):
-    found = stored(runs, "dm")
-    assert found.keys() >= PROMISED and found["iterations"] == 4
+    result = stored(runs, "dm")
+    assert result.keys() >= PROMISED and result["iterations"] == 4
     assert not (runs / "experts").exists()
-    assert found["command"] == " ".join(
+    assert result["command"] == " ".join(
         ["python bin/distill.py --method dm", *FEW, "--iterations 4 --batch-real 9"]
     )
-    assert "JAX" in found["machine"]
-    found = stored(runs, "random")
-    assert (found["iterations"], found["best"]["iteration"]) == (0, 0)
-    assert found["command"] == " ".join(["python bin/distill.py --method random", *FEW])
+    assert "JAX" in result["machine"]
+    result = stored(runs, "random")
+    assert (result["iterations"], result["best"]["iteration"]) == (0, 0)
+    assert result["command"] == " ".join(["python bin/distill.py --method random", *FEW])
 
 
 def test_a_finished_coreset_is_given_back(runs, capfd):
     arguments = ["--method", "random", *FEW, "--out", runs / "random", "--resume", "--json"]
-    code, found, _ = call(distill.main, capfd, *arguments)
-    assert code == 0 and found == stored(runs, "random")
+    code, result, _ = call(distill.main, capfd, *arguments)
+    assert code == 0 and result == stored(runs, "random")
     (runs / "random" / "result.json").unlink()
     code, again, _ = call(distill.main, capfd, *arguments)
-    assert code == 0 and again["accuracies"] == found["accuracies"]
+    assert code == 0 and again["accuracies"] == result["accuracies"]
 
 
 def test_each_run_is_a_row_with_its_figures_and_command(runs, tmp_path, capfd):
     mnist = {**stored(runs, "dm"), "dataset": "mnist", "ipc": 10, "init": "noise"}
     (tmp_path / "result.json").write_text(json.dumps(mnist))
     page = tmp_path / "RESULTS.md"
-    code, found, _ = call(results.main, capfd, runs, tmp_path, runs, "--out", page, "--json")
-    assert code == 0 and len(found["runs"]) == 3
+    code, result, _ = call(results.main, capfd, runs, tmp_path, runs, "--out", page, "--json")
+    assert code == 0 and len(result["runs"]) == 3
     text = page.read_text()
     assert text.index("## digits") < text.index("## mnist")
     tables, commands = [], []
@@ -105,16 +105,16 @@ def test_the_published_ways_of_choosing_are_marked_and_kept_apart(
 ):
     few = [*FEW, "--method", "dm", "--iterations", "4", "--eval-every", "2", "--choose", choose]
     out = tmp_path / "run"
-    code, found, err = call(distill.main, capfd, *few, "--out", out, "--json")
-    assert code == 0 and found["choose"] == choose
+    code, result, err = call(distill.main, capfd, *few, "--out", out, "--json")
+    assert code == 0 and result["choose"] == choose
     assert any(line.startswith("AS PUBLISHED: no images are held out") for line in err)
     assert any("on the TEST images" in line for line in err) == (choose == "test")
     assert not any("on validation" in line or "nan" in line for line in err)
-    assert found["best"]["iteration"] == 4 or choose == "test"
+    assert result["best"]["iteration"] == 4 or choose == "test"
     last, chosen = SyntheticSet.load(out / "last"), SyntheticSet.load(out)
-    assert (found["best"]["iteration"] == 4) == bool((last.images == chosen.images).all())
-    code, judged, _ = call(evaluate.main, capfd, out / "last", "--networks", "2", "--json")
-    assert code == 0 and judged["accuracies"] == found["final"]["accuracies"]
+    assert (result["best"]["iteration"] == 4) == bool((last.images == chosen.images).all())
+    code, evaluated, _ = call(evaluate.main, capfd, out / "last", "--networks", "2", "--json")
+    assert code == 0 and evaluated["accuracies"] == result["final"]["accuracies"]
 
     page = tmp_path / "RESULTS.md"
     assert call(results.main, capfd, runs, out, "--out", page)[0] == 0
@@ -125,12 +125,12 @@ def test_the_published_ways_of_choosing_are_marked_and_kept_apart(
 
 def test_seeds_stand_together_and_other_storage_apart(runs, tmp_path, capfd):
     run = stored(runs, "dm")
-    found = {
+    by_name = {
         "a": run,
         "b": {**run, "seed": 1},
         "c": {**run, "storage": {**run["storage"], "decoder": "dct", "coefficients": 32}},
     }
-    for name, result in found.items():
+    for name, result in by_name.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "result.json").write_text(json.dumps(result))
     page = tmp_path / "RESULTS.md"

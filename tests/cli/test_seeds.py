@@ -18,26 +18,26 @@ FEW = [*SMALL, "--iterations", "6", "--eval-every", "3"]
 def test_each_seed_s_run_is_its_own(tmp_path, capfd):
     words = [*FEW, "--experts", tmp_path / "experts"]
     both = [*words, "--seeds", "1,3", "--out", tmp_path / "both", "--json"]
-    code, found, _ = call(distill.main, capfd, *both)
-    assert code == 0 and found["seeds"] == [1, 3]
-    for result in found["runs"]:
+    code, output, _ = call(distill.main, capfd, *both)
+    assert code == 0 and output["seeds"] == [1, 3]
+    for result in output["runs"]:
         seed = result["seed"]
         place = tmp_path / "both" / f"seed{seed}"
         assert json.loads((place / "result.json").read_text()) == result
         assert RunResult.load(place / "result.json").together == 2
         assert result["command"].endswith(f"--seed {seed}") and "--seeds" not in result["command"]
         again = shlex.split(result["command"])[2:]
-        own = [*again, "--experts", tmp_path / "experts", "--out", tmp_path / f"own{seed}"]
-        assert call(distill.main, capfd, *own, "--json")[1]["accuracies"] == result["accuracies"]
+        single = [*again, "--experts", tmp_path / "experts", "--out", tmp_path / f"own{seed}"]
+        assert call(distill.main, capfd, *single, "--json")[1]["accuracies"] == result["accuracies"]
         ours, theirs = (
             SyntheticSet.load(path / "last") for path in (place, tmp_path / f"own{seed}")
         )
         scale = float(np.abs(theirs.images).max())
         assert np.abs(ours.images - theirs.images).max() <= 1e-5 * scale
         np.testing.assert_allclose(ours.learning_rate, theirs.learning_rate, rtol=1e-5)
-    means = [result["accuracy_mean"] for result in found["runs"]]
-    assert found["accuracies"] == means and found["accuracy_std"] == pytest.approx(np.std(means))
-    assert call(distill.main, capfd, *both, "--resume")[1]["runs"] == found["runs"]
+    means = [result["accuracy_mean"] for result in output["runs"]]
+    assert output["accuracies"] == means and output["accuracy_std"] == pytest.approx(np.std(means))
+    assert call(distill.main, capfd, *both, "--resume")[1]["runs"] == output["runs"]
 
 
 @pytest.mark.parametrize(

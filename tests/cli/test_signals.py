@@ -34,22 +34,22 @@ def test_a_run_that_is_interrupted_twice_ends_in_the_same_bits(finished, tmp_pat
     arguments = [*SMALL, "--out", out, "--experts", experts]
     lines = out / "metrics.jsonl"
 
-    code, said = interrupted(
+    code, output = interrupted(
         signal.SIGINT, (experts / "parameters" / "c" / "0" / "1" / "0").exists, *arguments
     )
-    assert code == 130, said
-    assert "the state is stored, the same command with --resume resumes from it" in said
-    assert "Traceback" not in said and not lines.exists()
+    assert code == 130, output
+    assert "the state is stored, the same command with --resume resumes from it" in output
+    assert "Traceback" not in output and not lines.exists()
     assert list((experts / "state").iterdir())
 
-    code, said = interrupted(
+    code, output = interrupted(
         signal.SIGTERM,
         lambda: lines.exists() and lines.read_text().count("loss") >= 2,
         *arguments,
         "--resume",
     )
-    assert code == 143, said
-    assert "the same command with --resume resumes from it" in said and "Traceback" not in said
+    assert code == 143, output
+    assert "the same command with --resume resumes from it" in output and "Traceback" not in output
     assert not (out / "result.json").exists()
 
     code, result, _ = call(distill.main, capfd, *arguments, "--resume", "--json")

@@ -67,9 +67,9 @@ def test_noise_gets_the_labels_of_its_class(made, capfd):
 
 
 def test_such_a_set_is_evaluated_and_started_from(made, capfd):
-    code, found, _ = call(evaluate.main, capfd, made.run, "--networks", "1", "--json")
+    code, result, _ = call(evaluate.main, capfd, made.run, "--networks", "1", "--json")
     stored = json.loads((made.run / "result.json").read_text())
-    assert code == 0 and found["accuracies"] == pytest.approx(stored["best"]["accuracies"])
+    assert code == 0 and result["accuracies"] == pytest.approx(stored["best"]["accuracies"])
     out = made.run.parent / "further"
     arguments = [*FEW, "--out", out, "--experts", made.experts, "--init", made.run]
     code, _, _ = call(distill.main, capfd, *arguments)
@@ -90,8 +90,8 @@ def test_the_picture_shows_each_label_below_its_image(made):
 
 def test_export_keeps_soft_labels(made, capfd, tmp_path):
     stored = SyntheticSet.load(made.run)
-    code, found, _ = call(export.main, capfd, made.run, "--to", tmp_path / "set.npz", "--json")
-    assert code == 0 and found["images"] == 10
+    code, result, _ = call(export.main, capfd, made.run, "--to", tmp_path / "set.npz", "--json")
+    assert code == 0 and result["images"] == 10
     with np.load(tmp_path / "set.npz") as arrays:
         np.testing.assert_array_equal(arrays["images"], stored.images)
         np.testing.assert_array_equal(arrays["label_logits"], stored.labels)
@@ -106,8 +106,8 @@ def test_export_keeps_soft_labels(made, capfd, tmp_path):
     digits = data.load("digits")
     pixels = np.asarray(digits.preprocess.invert(stored.images))
     for i, row in enumerate(rows):
-        found = [float(row[name]) for name in digits.class_names]
-        np.testing.assert_allclose(found, shares[i], atol=1e-5)
+        written = [float(row[name]) for name in digits.class_names]
+        np.testing.assert_allclose(written, shares[i], atol=1e-5)
         with Image.open(tmp_path / "folder" / row["file"]) as opened:
             image = np.asarray(opened)
         expected = np.clip(pixels[i, ..., 0], 0, 1) * 255
@@ -121,24 +121,24 @@ def test_export_keeps_soft_labels(made, capfd, tmp_path):
 @pytest.mark.slow
 def test_a_dry_run_says_what_it_will_take_and_writes_nothing(capfd, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    code, found, _ = call(distill.main, capfd, *FEW, "--dry-run", "--json")
+    code, result, _ = call(distill.main, capfd, *FEW, "--dry-run", "--json")
     assert code == 0 and not list(tmp_path.iterdir())
     # Two blocks of a 3×3 convolution and an instance norm, 2×2 pixels left, ten classes.
     by_hand = (9 + 1 + 2) * 8 + (9 * 8 + 1 + 2) * 8 + (4 * 8 + 1) * 10
-    assert found["parameters"] == by_hand
-    assert found["learned"] == 10 * 64 + 10 * 10 + 1
-    assert found["experts_bytes"] == 4 * 2 * 6 * by_hand
-    assert found["peak_bytes"] > 4 * by_hand
-    seconds = found["seconds"]
-    assert seconds["distilling"] == pytest.approx(4 * found["seconds_per_update"], abs=0.06)
+    assert result["parameters"] == by_hand
+    assert result["learned"] == 10 * 64 + 10 * 10 + 1
+    assert result["experts_bytes"] == 4 * 2 * 6 * by_hand
+    assert result["peak_bytes"] > 4 * by_hand
+    seconds = result["seconds"]
+    assert seconds["distilling"] == pytest.approx(4 * result["seconds_per_update"], abs=0.06)
     assert seconds["total"] >= seconds["experts"] + seconds["evaluating"] - 0.2
     code, _, _ = call(distill.main, capfd, *FEW, "--method", "random", "--dry-run", "--json")
     assert code == 2  # flags of pad
     code, _, err = call(distill.main, capfd, *FEW, "--dry-run", "--expert-epochs", 99)
     assert code == 2 and "--expert-epochs 99" in err[-1]  # as without --dry-run
     short = ["--method", "random", "--dataset", "digits", "--preset", "quick", "--dry-run"]
-    code, found, _ = call(distill.main, capfd, *short, "--width", "8", "--json")
-    assert code == 0 and "peak_bytes" not in found
+    code, result, _ = call(distill.main, capfd, *short, "--width", "8", "--json")
+    assert code == 0 and "peak_bytes" not in result
 
 
 def test_difficulty_is_scored_stored_and_shown(capfd, tmp_path):
@@ -147,12 +147,12 @@ def test_difficulty_is_scored_stored_and_shown(capfd, tmp_path):
         "--score-epochs 1 --real-images 200 --json"
     )
     out = tmp_path / "scores"
-    code, found, _ = call(score_difficulty.main, capfd, *arguments, "--out", out)
-    assert code == 0 and found["images"] == 200 and found["score"] == "el2n"
-    assert 0 <= found["quantiles"][0] <= found["quantiles"][-1] <= 2**0.5
+    code, result, _ = call(score_difficulty.main, capfd, *arguments, "--out", out)
+    assert code == 0 and result["images"] == 200 and result["score"] == "el2n"
+    assert 0 <= result["quantiles"][0] <= result["quantiles"][-1] <= 2**0.5
     assert image_size(out / "easiest-and-hardest.png") == (4 + 17 * 100, 4 + 10 * 100)
     code, again, err = call(score_difficulty.main, capfd, *arguments, "--out", out)
-    assert code == 0 and again["quantiles"] == found["quantiles"]
+    assert code == 0 and again["quantiles"] == result["quantiles"]
     assert any("in " + str(out) in line for line in err)
     code, _, err = call(score_difficulty.main, capfd, *arguments, "--score-lr", "9", "--out", out)
     assert code == 2 and "made from something else (settings)" in err[-1]

@@ -41,9 +41,9 @@ def base(tmp_path_factory):
 
 def run(capfd, method, out, *flags):
     arguments = [*FEW, "--method", method, *UPDATES[method], "--out", out, *flags, "--json"]
-    code, found, err = call(distill.main, capfd, *arguments)
+    code, result, err = call(distill.main, capfd, *arguments)
     assert code == 0, err
-    return found
+    return result
 
 
 _SHORT = ("dm", "herding", "ncfm")  # the others repeat them in part
@@ -54,12 +54,12 @@ _SHORT = ("dm", "herding", "ncfm")  # the others repeat them in part
     [pytest.param(name, marks=() if name in _SHORT else pytest.mark.slow) for name in UPDATES],
 )
 def test_every_method_fills_the_same_storage_with_more_images(base, capfd, method):
-    found = run(capfd, method, base / method, *FACTOR)
+    result = run(capfd, method, base / method, *FACTOR)
     made = SyntheticSet.load(base / method)
     assert isinstance(made.decoder, MultiFormation)
     assert made.storage.shape == (10, 8, 8, 1) and made.images.shape == (40, 8, 8, 1)
     assert made.numbers == 640 + LABELS.get(method, 0)
-    assert found["storage"] == {
+    assert result["storage"] == {
         "numbers": made.numbers,
         "labels": 400 if LABELS.get(method, 0) >= 400 else 0,
         "images": 40,
@@ -69,8 +69,8 @@ def test_every_method_fills_the_same_storage_with_more_images(base, capfd, metho
         "coefficients": 0,
     }
     assert (base / method / "images" / "best-stored.png").exists()
-    code, judged, _ = call(evaluate.main, capfd, base / method, "--networks", "1", "--json")
-    assert code == 0 and judged["accuracies"] == found["accuracies"]
+    code, evaluated, _ = call(evaluate.main, capfd, base / method, "--networks", "1", "--json")
+    assert code == 0 and evaluated["accuracies"] == result["accuracies"]
     if method in ("dm", "mtt"):
         start = run(capfd, method, base / "other", "--factor", "2", "--seed", "1", "--overwrite")
         assert start["accuracies"] != []
@@ -92,8 +92,8 @@ def test_every_method_moves_what_is_stored_from_every_start(base, capfd, method,
         made = SyntheticSet.load(out / "last")
         assert isinstance(made.decoder, decoder)
         assert made.storage.shape == shape and made.images.shape == (images, 8, 8, 1)
-    given = SyntheticSet.load(place / "noise").storage
-    moved = np.abs(made.storage - given).reshape(len(given), -1).max(axis=1)
+    initial = SyntheticSet.load(place / "noise").storage
+    moved = np.abs(made.storage - initial).reshape(len(initial), -1).max(axis=1)
     assert np.all(moved > 0) and np.all(np.isfinite(moved))
 
 
@@ -126,8 +126,8 @@ def test_exports_have_what_is_stored_and_what_it_decodes_to(base, capfd, tmp_pat
 def test_a_search_gives_random_images_the_same_storage(base, capfd, tmp_path):
     run(capfd, "random", base / "random", "--factor", "2", "--overwrite")
     few = ["--candidates", "2", "--epochs", "1", "--full-epochs", "1"]
-    code, found, err = call(nas.main, capfd, base / "random", "--out", tmp_path, *few, "--json")
-    assert code == 0 and found["sampled"] == 2, err
+    code, result, err = call(nas.main, capfd, base / "random", "--out", tmp_path, *few, "--json")
+    assert code == 0 and result["sampled"] == 2, err
 
 
 @pytest.mark.parametrize(

@@ -101,9 +101,9 @@ def test_two_that_share_experts_being_trained(finished, tmp_path):
     ]
     ended = [process.communicate(timeout=300) for process in pair]
     assert [process.returncode for process in pair] == [0, 0], ended
-    said = [err for _, err in ended]
-    assert sum("experts: training" in err for err in said) == 1
-    assert sum(f"waiting for {tmp_path / 'experts'}: process" in err for err in said) == 1
+    errors = [err for _, err in ended]
+    assert sum("experts: training" in err for err in errors) == 1
+    assert sum(f"waiting for {tmp_path / 'experts'}: process" in err for err in errors) == 1
     expected = json.loads((finished.out / "result.json").read_text())
     for out, _ in ended:
         result = json.loads(out.splitlines()[-1])
@@ -156,11 +156,11 @@ def test_two_that_fill_one_cache(tmp_path, script):
         subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True)
         for _ in range(2)
     ]
-    said = [process.communicate(timeout=120)[0] for process in pair]
+    outputs = [process.communicate(timeout=120)[0] for process in pair]
     assert [process.returncode for process in pair] == [0, 0]
-    assert said[0] == said[1] and len(said[0]) > 1000
+    assert outputs[0] == outputs[1] and len(outputs[0]) > 1000
     kept = {path: path.stat().st_ino for path in (tmp_path / "cache").iterdir()}
     assert len(kept) == (1 if script == WHITEN else 2)
     third = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=True)
-    assert third.stdout == said[0]
+    assert third.stdout == outputs[0]
     assert {path: path.stat().st_ino for path in (tmp_path / "cache").iterdir()} == kept

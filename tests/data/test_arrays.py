@@ -24,23 +24,23 @@ def write(tmp_path):
 
 def test_arrays_with_a_test_split_of_their_own(write, tmp_path):
     test = {"test_images": np.zeros((3, 5, 4, 3), np.uint8), "test_labels": np.uint8([2, 1, 0])}
-    given = arrays(**test, class_names=["ant", "bee", "cow"])
-    name = write(**given)
-    found = data.load(name)
-    assert found.class_names == ("ant", "bee", "cow") and found.image_shape == (5, 4, 3)
-    np.testing.assert_array_equal(found.train.images, given["images"])
-    np.testing.assert_array_equal(found.train.labels, given["labels"])
-    assert found.test.labels.tolist() == [2, 1, 0] and found.test.labels.dtype == np.int32
-    pixels = given["images"].reshape(-1, 3) / 255
-    np.testing.assert_allclose(found.preprocess.mean, pixels.mean(0), rtol=1e-5)
+    values = arrays(**test, class_names=["ant", "bee", "cow"])
+    name = write(**values)
+    loaded = data.load(name)
+    assert loaded.class_names == ("ant", "bee", "cow") and loaded.image_shape == (5, 4, 3)
+    np.testing.assert_array_equal(loaded.train.images, values["images"])
+    np.testing.assert_array_equal(loaded.train.labels, values["labels"])
+    assert loaded.test.labels.tolist() == [2, 1, 0] and loaded.test.labels.dtype == np.int32
+    pixels = values["images"].reshape(-1, 3) / 255
+    np.testing.assert_allclose(loaded.preprocess.mean, pixels.mean(0), rtol=1e-5)
     assert data.short_name(name) == "arrays-mine"
     assert len(data.load("arrays:mine.npz", tmp_path).train) == 30
 
 
 def test_without_one_it_is_drawn_by_class_and_classes_are_numbers(write):
-    found = data.load(write(**arrays(images=arrays()["images"][..., 0])))
-    assert found.image_shape == (5, 4, 1) and found.class_names == ("0", "1", "2")
-    assert np.bincount(found.test.labels).tolist() == [2, 2, 2] and len(found.train) == 24
+    loaded = data.load(write(**arrays(images=arrays()["images"][..., 0])))
+    assert loaded.image_shape == (5, 4, 1) and loaded.class_names == ("0", "1", "2")
+    assert np.bincount(loaded.test.labels).tolist() == [2, 2, 2] and len(loaded.train) == 24
 
 
 @pytest.mark.parametrize(

@@ -132,9 +132,9 @@ def test_a_picture_that_changes_while_it_is_read_is_not_kept(pets, monkeypatch):
     image = folder._image
 
     def changing(path, size):
-        found = image(path, size)
+        result = image(path, size)
         os.utime(path)
-        return found
+        return result
 
     monkeypatch.setattr(folder, "_image", changing)
     data.load(f"folder:{pets}")
@@ -173,9 +173,9 @@ def test_heads_alone_tell_what_settings_are_chosen_by(pets, decodes, tmp_path):
 def test_deep_grey_pictures_keep_their_range(pets):
     for path in pets.rglob("*.png"):
         Image.fromarray(np.arange(36, dtype=np.uint16).reshape(6, 6) * 1820).save(path)
-    found = data.load(f"folder:{pets}")
+    loaded = data.load(f"folder:{pets}")
     wanted = (np.arange(36) * 1820 >> 8).reshape(6, 6, 1)
-    np.testing.assert_array_equal(found.train.images[0], wanted)
+    np.testing.assert_array_equal(loaded.train.images[0], wanted)
 
 
 def test_a_set_of_other_images_is_refused(pets, tmp_path):

@@ -31,16 +31,16 @@ def pets(tmp_path):
 
 def test_a_folder_a_class(pets, tmp_path, monkeypatch):
     monkeypatch.delenv("JDD_DATA_DIR", raising=False)
-    found = data.load(f"folder:{pets}")
-    assert found.class_names == ("cat", "dog", "eel") and found.image_shape == (6, 6, 3)
-    np.testing.assert_array_equal(found.train.labels, [0, 0, 1, 1, 2, 2])
-    np.testing.assert_array_equal(found.test.images[:, 3, 3], list(COLOURS.values()))
-    difference = found.train.images[:, 3, 3].astype(int) - np.repeat(list(COLOURS.values()), 2, 0)
+    loaded = data.load(f"folder:{pets}")
+    assert loaded.class_names == ("cat", "dog", "eel") and loaded.image_shape == (6, 6, 3)
+    np.testing.assert_array_equal(loaded.train.labels, [0, 0, 1, 1, 2, 2])
+    np.testing.assert_array_equal(loaded.test.images[:, 3, 3], list(COLOURS.values()))
+    difference = loaded.train.images[:, 3, 3].astype(int) - np.repeat(list(COLOURS.values()), 2, 0)
     assert np.abs(difference).max() <= 4  # what JPEG costs
-    computed = found.train.images.reshape(-1, 3) / 255
-    np.testing.assert_allclose(found.preprocess.mean, computed.mean(0), atol=1e-6)
+    computed = loaded.train.images.reshape(-1, 3) / 255
+    np.testing.assert_allclose(loaded.preprocess.mean, computed.mean(0), atol=1e-6)
     for named in (data.load("folder:pets", tmp_path), data.load("folder:pets/", tmp_path)):
-        np.testing.assert_array_equal(named.train.images, found.train.images)
+        np.testing.assert_array_equal(named.train.images, loaded.train.images)
     monkeypatch.chdir(tmp_path)
     assert len(data.load("folder:pets").train) == 6
     assert data.short_name(f"folder:{pets}") == data.short_name("folder:pets") == "folder-pets"
@@ -53,10 +53,10 @@ def test_the_middle_square_is_taken(pets):
     Image.fromarray(wide).save(pets / "test" / "cat" / "c.png")
     with pytest.raises(UserError, match="`image_size` none: a number of pixels is needed, as"):
         data.load(f"folder:{pets}")
-    found = data.load(f"folder:{pets}", image_size=5)
-    assert found.image_shape == (5, 5, 3)
-    np.testing.assert_array_equal(found.test.images[0, 2, 1:4], [[255, 0, 0]] * 3)
-    assert found.test.images[0, :, 0, 0].min() > 150  # its edge, which bilinear scaling mixes
+    loaded = data.load(f"folder:{pets}", image_size=5)
+    assert loaded.image_shape == (5, 5, 3)
+    np.testing.assert_array_equal(loaded.test.images[0, 2, 1:4], [[255, 0, 0]] * 3)
+    assert loaded.test.images[0, :, 0, 0].min() > 150  # its edge, which bilinear scaling mixes
 
 
 def test_folders_within_classes_are_no_splits(pets):
@@ -66,9 +66,9 @@ def test_folders_within_classes_are_no_splits(pets):
             place.rename(pets / "moved")
             place.mkdir()
             (pets / "moved").rename(place / "first")
-    found = data.load(f"folder:{pets}")
-    assert found.class_names == ("cat", "dog", "eel")
-    assert str(found) == "3 classes (cat, dog, eel), 6 training and 3 test images"
+    loaded = data.load(f"folder:{pets}")
+    assert loaded.class_names == ("cat", "dog", "eel")
+    assert str(loaded) == "3 classes (cat, dog, eel), 6 training and 3 test images"
 
 
 def test_val_stands_in_for_test(pets):
@@ -113,21 +113,21 @@ def test_a_test_split_is_drawn_by_class_where_there_is_none(pets, flat):
         for folder in [*(pets / "train").iterdir()]:
             folder.rename(pets / folder.name)
         (pets / "train").rmdir()
-    found, again = (data.load(f"folder:{pets}") for _ in range(2))
-    assert np.bincount(found.test.labels).tolist() == [2, 2, 2]
-    assert np.bincount(found.train.labels).tolist() == [8, 8, 8]
-    np.testing.assert_array_equal(found.test.images, again.test.images)
+    loaded, again = (data.load(f"folder:{pets}") for _ in range(2))
+    assert np.bincount(loaded.test.labels).tolist() == [2, 2, 2]
+    assert np.bincount(loaded.train.labels).tolist() == [8, 8, 8]
+    np.testing.assert_array_equal(loaded.test.images, again.test.images)
 
 
 def test_grey_images_have_one_channel_until_one_has_colour(pets):
     for path in [*pets.rglob("*.png"), *pets.rglob("*.JPEG")]:
         Image.new("L", (6, 6), 90).save(path)
-    found = data.load(f"folder:{pets}")
-    assert found.image_shape == (6, 6, 1) and found.train.images[0, 0, 0] == 90
+    loaded = data.load(f"folder:{pets}")
+    assert loaded.image_shape == (6, 6, 1) and loaded.train.images[0, 0, 0] == 90
     picture(pets / "test" / "cat" / "c.png", COLOURS["cat"])
-    found = data.load(f"folder:{pets}")
-    assert found.image_shape == (6, 6, 3) and found.test.images[0, 0, 0].tolist() == [200, 0, 0]
-    np.testing.assert_allclose(found.train.images[0, 0, 0], 90, atol=1)
+    loaded = data.load(f"folder:{pets}")
+    assert loaded.image_shape == (6, 6, 3) and loaded.test.images[0, 0, 0].tolist() == [200, 0, 0]
+    np.testing.assert_allclose(loaded.train.images[0, 0, 0], 90, atol=1)
 
 
 def tiny(root):
@@ -146,13 +146,13 @@ def tiny(root):
 @pytest.mark.parametrize("folder", ["tiny-imagenet-200", "tiny_imagenet", ""])
 def test_tiny_imagenet(tmp_path, folder):
     root = tiny(tmp_path / "data" / folder if folder else tmp_path / "data")
-    found = data.load("tiny_imagenet", tmp_path / "data")
-    assert found.class_names == ("goldfish", "tailed frog")
-    assert found.image_shape == (64, 64, 3)
-    np.testing.assert_array_equal(found.train.labels, [0, 1])
-    np.testing.assert_array_equal(found.train.images[:, 9, 9, 0] > 50, [True, False])
-    np.testing.assert_array_equal(found.test.labels, [1, 0])
-    np.testing.assert_array_equal(found.test.images[:, 9, 9, 0] > 50, [False, True])
+    loaded = data.load("tiny_imagenet", tmp_path / "data")
+    assert loaded.class_names == ("goldfish", "tailed frog")
+    assert loaded.image_shape == (64, 64, 3)
+    np.testing.assert_array_equal(loaded.train.labels, [0, 1])
+    np.testing.assert_array_equal(loaded.train.images[:, 9, 9, 0] > 50, [True, False])
+    np.testing.assert_array_equal(loaded.test.labels, [1, 0])
+    np.testing.assert_array_equal(loaded.test.images[:, 9, 9, 0] > 50, [False, True])
     (root / "val" / "val_annotations.txt").write_text("val_0.JPEG\tn99\n")
     with pytest.raises(UserError, match="damaged"):
         data.load("tiny_imagenet", tmp_path / "data")
@@ -166,10 +166,10 @@ def test_a_subset_of_imagenet(tmp_path):
             (tmp_path / split / f"n{position:08d}").mkdir(parents=True)
         for label, position in enumerate(wanted):
             picture(tmp_path / split / f"n{position:08d}" / "a.png", (20 * label, 0, 0))
-    found = data.load(f"folder:{tmp_path}#imagewoof")
-    assert found.class_names == tuple(f"n{position:08d}" for position in wanted)
-    np.testing.assert_array_equal(found.train.labels, np.arange(10))
-    np.testing.assert_array_equal(found.test.images[:, 0, 0, 0], 20 * np.arange(10))
+    loaded = data.load(f"folder:{tmp_path}#imagewoof")
+    assert loaded.class_names == tuple(f"n{position:08d}" for position in wanted)
+    np.testing.assert_array_equal(loaded.train.labels, np.arange(10))
+    np.testing.assert_array_equal(loaded.test.images[:, 0, 0, 0], 20 * np.arange(10))
     assert data.short_name(f"folder:{tmp_path}#imagewoof").endswith("-imagewoof")
     with pytest.raises(UserError, match="#imagewof': did you mean 'imagewoof'"):
         data.load(f"folder:{tmp_path}#imagewof")

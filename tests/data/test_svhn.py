@@ -38,9 +38,9 @@ def test_arrays_are_those_that_were_written(compressed, dtype):
     values["y"] = np.array([[1], [2]], dtype)
     file = io.BytesIO()
     savemat(file, {**values, "text": "a word", "cell": {"a": 1.0}}, do_compression=compressed)
-    found = mat.read_arrays(file.getvalue(), ("X", "y"))
-    assert found.keys() == {"X", "y"}
-    for name, array in found.items():
+    loaded = mat.read_arrays(file.getvalue(), ("X", "y"))
+    assert loaded.keys() == {"X", "y"}
+    for name, array in loaded.items():
         np.testing.assert_array_equal(array, values[name])
     for name in ("absent", "text", "cell"):
         with pytest.raises(ValueError, match="no"):

@@ -60,12 +60,12 @@ def test_images_are_chosen_that_the_first_expert_knows(made):
         for p in params
     ]
     for label in range(10):
-        own = chosen[4 * label : 4 * label + 4]
-        known = int((knows[0] & (digits.train.labels == label)).sum())
-        assert knows[0][own].sum() == min(4, known)
+        positions = chosen[4 * label : 4 * label + 4]
+        correct = int((knows[0] & (digits.train.labels == label)).sum())
+        assert knows[0][positions].sum() == min(4, correct)
         anyone = knows[0] | knows[1] | knows[2]
         either = int((anyone & (digits.train.labels == label)).sum())
-        assert anyone[own].sum() == min(4, either)
+        assert anyone[positions].sum() == min(4, either)
 
 
 def test_a_classs_mean_is_over_rows_that_are_numbers():

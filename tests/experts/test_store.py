@@ -71,11 +71,11 @@ def test_each_epoch_comes_back_rounded_to_the_stored_type(tmp_path, dtype):
     store = filled(tmp_path, dtype)
     kind = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16}[dtype]
     for expert, epoch in [(0, 0), (2, 4), (1, 3)]:
-        for found, given in zip(
+        for stored, original in zip(
             leaves(store.read(expert, epoch)), leaves(params(expert, epoch)), strict=True
         ):
-            assert found.dtype == np.float32
-            np.testing.assert_array_equal(found, given.astype(kind).astype(np.float32))
+            assert stored.dtype == np.float32
+            np.testing.assert_array_equal(stored, original.astype(kind).astype(np.float32))
     assert store.complete == 3 and store.accuracies == [0.5, 0.6, 0.7]
 
 
@@ -110,19 +110,19 @@ def test_a_damaged_epoch_is_refused_and_the_others_are_read(tmp_path, damage):
     np.testing.assert_array_equal(leaves(store.read(1, 3))[0], leaves(params(1, 3))[0])
 
 
-@pytest.mark.parametrize("how", ["copied", "a link", "a pipe", "a link to the directory"])
-def test_another_epoch_in_its_place_is_refused(tmp_path, how):
+@pytest.mark.parametrize("replacement", ["copied", "a link", "a pipe", "a link to the directory"])
+def test_another_epoch_in_its_place_is_refused(tmp_path, replacement):
     """TensorStore's checksum does not know where a chunk belongs, and it would wait for a pipe."""
     store = filled(tmp_path)
     place = chunk(tmp_path, 1, 2)
-    if how == "copied":
+    if replacement == "copied":
         shutil.copy(chunk(tmp_path, 0, 3), place)
-    elif how == "a link to the directory":
+    elif replacement == "a link to the directory":
         shutil.rmtree(place.parent)
         place.parent.symlink_to(chunk(tmp_path, 0, 3).parent)
     else:
         place.unlink()
-        place.symlink_to(chunk(tmp_path, 0, 3)) if how == "a link" else os.mkfifo(place)
+        place.symlink_to(chunk(tmp_path, 0, 3)) if replacement == "a link" else os.mkfifo(place)
     with pytest.raises(UserError, match=r"damaged at expert 1, epoch 2 \("):
         ExpertStore.open(tmp_path).read(1, 2)
     assert store.read(1, 3)
@@ -240,13 +240,13 @@ def test_experts_that_do_not_fit_are_refused_with_the_difference(tmp_path, chang
 def test_experts_of_other_images_are_refused_where_they_are(tmp_path):
     """By the fingerprint, which a store of an older version has not; the place stays the same."""
     filled(tmp_path)
-    known = spec_of(fingerprint="ab-cd")
-    assert open_compatible(tmp_path, known) is not None
-    assert default_directory(Path("out"), known) == default_directory(Path("out"), spec_of())
-    assert spec_of(fingerprint="ba-cd").differences(known)[0].startswith("made from other images")
-    assert "another order" in spec_of(fingerprint="ab-dc").differences(known)[0]
+    spec = spec_of(fingerprint="ab-cd")
+    assert open_compatible(tmp_path, spec) is not None
+    assert default_directory(Path("out"), spec) == default_directory(Path("out"), spec_of())
+    assert spec_of(fingerprint="ba-cd").differences(spec)[0].startswith("made from other images")
+    assert "another order" in spec_of(fingerprint="ab-dc").differences(spec)[0]
     moved = spec_of(fingerprint="ab-cd", dataset="folder:elsewhere")
-    assert moved.differences(known) == []
+    assert moved.differences(spec) == []
     # Statistics of jdd 0.1 have four digits.
     exact = spec_of(preprocessing={**STANDARD, "mean": [0.30003]})
     assert open_compatible(tmp_path, exact) is not None
@@ -254,8 +254,8 @@ def test_experts_of_other_images_are_refused_where_they_are(tmp_path):
 
 
 def test_experts_of_an_older_version_are_looked_for_where_it_left_them():
-    found = default_directory(Path("runs") / "one", ExpertStore.open(OLD).spec)
-    assert found == Path("runs") / "experts" / "MLP-standard-e3964595"
+    directory = default_directory(Path("runs") / "one", ExpertStore.open(OLD).spec)
+    assert directory == Path("runs") / "experts" / "MLP-standard-e3964595"
 
 
 def test_more_or_fewer_experts_fit(tmp_path):
@@ -303,15 +303,15 @@ def test_segments_are_what_is_stored_and_a_function_of_the_iteration(tmp_path):
     store = filled(tmp_path)
     window = SegmentWindow(expert_epochs=2, min_start_epoch=1, max_start_epoch=3, segments=3)
     source = SegmentSampler(store, window, experts=2, seed=5)
-    known = {
+    origins = {
         leaves(params(e, t))[0].tobytes(): (e, t) for e in range(EXPERTS) for t in range(EPOCHS + 1)
     }
     seen = set()
     for iteration in range(40):
         drawn = source.draw(iteration)
         for i in range(3):
-            start = known[leaves(drawn.start)[0][i].tobytes()]
-            target = known[leaves(drawn.target)[0][i].tobytes()]
+            start = origins[leaves(drawn.start)[0][i].tobytes()]
+            target = origins[leaves(drawn.target)[0][i].tobytes()]
             assert target == (start[0], start[1] + 2)
             seen.add(start)
     assert seen == {(e, t) for e in range(2) for t in (1, 2)}

@@ -88,26 +88,26 @@ def _json_edit(values: list[Any]) -> st.SearchStrategy[bytes]:
     places = [(i, place) for i, value in enumerate(values) for place in _places(value)]
 
     def edited(drawn: tuple[tuple[int, tuple[Any, ...]], str, Any]) -> bytes:
-        (line, place), how, odd = drawn
+        (line, place), edit, odd = drawn
         new = json.loads(json.dumps(values))
         parent, key = new, line
         for step in place:
             parent, key = parent[key], step
-        if how == "replace":
+        if edit == "replace":
             parent[key] = odd
-        elif how == "remove":
+        elif edit == "remove":
             del parent[key]
-        elif how == "rename" and isinstance(parent, dict):
+        elif edit == "rename" and isinstance(parent, dict):
             parent[str(odd)] = parent.pop(key)
-        elif how == "repeat" and isinstance(parent, list):
+        elif edit == "repeat" and isinstance(parent, list):
             parent.insert(key, parent[key])
-        elif how == "nest":
+        elif edit == "nest":
             for _ in range(500):
                 parent[key] = [parent[key]]
         return "\n".join(json.dumps(value) for value in new).encode()
 
-    how = st.sampled_from(["replace"] * 6 + ["remove", "rename", "repeat", "nest"])
-    return st.tuples(st.sampled_from(places), how, st.sampled_from(_ODD_VALUES)).map(edited)
+    edits = st.sampled_from(["replace"] * 6 + ["remove", "rename", "repeat", "nest"])
+    return st.tuples(st.sampled_from(places), edits, st.sampled_from(_ODD_VALUES)).map(edited)
 
 
 def _places(value: Any) -> Iterator[tuple[Any, ...]]:

@@ -46,14 +46,14 @@ def _pixels(*shape: int) -> np.ndarray:
     return _rng().integers(0, 256, shape, dtype=np.uint8)
 
 
-def _splits(found: Any) -> Any:
+def _splits(result: Any) -> Any:
     """What every reader of a dataset promises: uint8 images, as many int32 labels."""
-    if found is None:
+    if result is None:
         return None
-    for split in found[:2]:
+    for split in result[:2]:
         assert split.images.dtype == np.uint8 and split.images.ndim == 4
         assert split.labels.dtype == np.int32 and len(split.images) == len(split.labels) > 0
-    return [split.images.shape for split in found[:2]]
+    return [split.images.shape for split in result[:2]]
 
 
 def _make_idx(place: Path) -> None:
@@ -161,8 +161,8 @@ def _read_decoded(place: Path) -> Any:
 
     wanted = _decoded(place)[0]
     with mock.patch.dict("os.environ", JDD_CACHE_DIR=str(place)):
-        found = decoded._kept(wanted, "mark")
-    return None if found is None else (found.images.tobytes(), found.digests)
+        loaded = decoded._kept(wanted, "mark")
+    return None if loaded is None else (loaded.images.tobytes(), loaded.digests)
 
 
 def _make_tiny_imagenet(place: Path) -> None:
@@ -267,8 +267,8 @@ def _read_states(place: Path) -> Any:
     """The newest is read, or the one before it, which differs by its number alone."""
     from jdd.checkpoints import StateCheckpoints
 
-    found = StateCheckpoints(place / "state").newest({"x": np.zeros(4)})
-    return None if found is None else _content(found[0])
+    newest = StateCheckpoints(place / "state").newest({"x": np.zeros(4)})
+    return None if newest is None else _content(newest[0])
 
 
 def _difficulty() -> Any:
@@ -287,8 +287,8 @@ def _make_scores(place: Path) -> None:
 def _read_scores(place: Path) -> Any:
     from jdd import difficulty
 
-    found = difficulty.load(place / "scores", _difficulty(), np.arange(6))
-    return None if found is None else found.tobytes()
+    scores = difficulty.load(place / "scores", _difficulty(), np.arange(6))
+    return None if scores is None else scores.tobytes()
 
 
 def _make_experts(place: Path) -> None:
@@ -496,11 +496,11 @@ def _read_published(*names: str) -> Callable[[Path], Any]:
 
         digits, layout = _digits()
         for name in names:
-            found = published.read(place / name)
-            if isinstance(found, published.FoundSet):
-                _content(import_set(found, digits, Recipe()))
+            content = published.read(place / name)
+            if isinstance(content, published.FoundSet):
+                _content(import_set(content, digits, Recipe()))
                 continue
-            for trajectory in found.trajectories:
+            for trajectory in content.trajectories:
                 [layout.params(tensors) for tensors in trajectory]
 
     return read
@@ -539,7 +539,7 @@ _WRITES = "- it writes"
 _BELOW = "- called by the readers of this list"
 _ELSEWHERE = "- it reads nothing itself"
 _MEASURED = "- what the measuring of an accelerator has written itself"
-_GIVEN = "- an archive of pictures, which tarfile and jdd.data.pictures hold to their bounds"
+_ARCHIVE = "- an archive of pictures, which tarfile and jdd.data.pictures hold to their bounds"
 _OURS = "- a file that jdd comes with"
 OPENED_BY = {
     "jdd._orbax.restore": "set",
@@ -548,8 +548,8 @@ OPENED_BY = {
     "jdd.checkpoints._checksums": "set",
     "jdd.checkpoints._verify": "set",
     "jdd.checkpoints.load_info": "set",
-    "jdd.benchmarks.accelerator.archive._pixels": _GIVEN,
-    "jdd.benchmarks.accelerator.archive._records": _GIVEN,
+    "jdd.benchmarks.accelerator.archive._pixels": _ARCHIVE,
+    "jdd.benchmarks.accelerator.archive._records": _ARCHIVE,
     "jdd.benchmarks.accelerator.plan.Plan.script": _MEASURED,
     "jdd.benchmarks.accelerator.runs._trained": _MEASURED,
     "jdd.benchmarks.accelerator.runs._updates_made": _MEASURED,

@@ -260,10 +260,10 @@ def test_train_py_reaches_what_the_plain_recipe_does(digits, tmp_path, recipe, s
     export(stored, digits.preprocess, tmp_path / "set", "pt")
     np.savez(tmp_path / "test.npz", images=digits.test.images, labels=digits.test.labels)
     command = [sys.executable, tmp_path / "set" / "train.py", "--test", tmp_path / "test.npz"]
-    found = subprocess.run(
+    completed = subprocess.run(
         [*map(str, command), "--networks", "40"], check=True, capture_output=True, text=True
     )
-    theirs = float(re.search(r"^([\d.]+) ± ", found.stdout, re.MULTILINE)[1])
+    theirs = float(re.search(r"^([\d.]+) ± ", completed.stdout, re.MULTILINE)[1])
     plain = dataclasses.replace(recipe, augmentation="none")
     ours = evaluation.evaluate(stored, digits, networks=40, recipe=plain)
     assert abs(theirs - 100 * ours.mean) < 1

@@ -72,21 +72,23 @@ def test_results_of_several_experiments(tmp_path, zipped):
     value = {"data": pairs, "accs_all_exps": {"ConvNet": accuracies, "MLP": []}}
     path = save(value, tmp_path / "res_DM_MNIST_ConvNet_2ipc.pt", zipped)
     for number, at in ((0, 2), (1, 0), (3, 2)):
-        found = published.read(path, number)
-        np.testing.assert_array_equal(found.images.transpose(0, 3, 1, 2), pairs[at][0])
-        assert (found.number, found.sets) == (at + 1, 3)
-    assert found.accuracies == {"ConvNet": (0.5, 0.7, 0.9)}
+        published_set = published.read(path, number)
+        np.testing.assert_array_equal(published_set.images.transpose(0, 3, 1, 2), pairs[at][0])
+        assert (published_set.number, published_set.sets) == (at + 1, 3)
+    assert published_set.accuracies == {"ConvNet": (0.5, 0.7, 0.9)}
     with pytest.raises(UserError, match=r"`number` 4: .* holds 3 sets"):
         published.read(path, 4)
 
 
 def test_a_pair_of_images_and_labels(tmp_path):
     images, labels = tensors()
-    found = published.read(save([images.detach().cpu(), labels.cpu()], tmp_path / "data.pt"))
-    np.testing.assert_array_equal(found.labels, LABELS)
-    made = import_set(found, data.load("digits"), RECIPE)
+    published_set = published.read(
+        save([images.detach().cpu(), labels.cpu()], tmp_path / "data.pt")
+    )
+    np.testing.assert_array_equal(published_set.labels, LABELS)
+    made = import_set(published_set, data.load("digits"), RECIPE)
     pixels = data.load("digits").preprocess.unclipped(made.images)
-    np.testing.assert_allclose(pixels, found.images, atol=1e-5)
+    np.testing.assert_allclose(pixels, published_set.images, atol=1e-5)
 
 
 @pytest.mark.parametrize("soft", [False, True])

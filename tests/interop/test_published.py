@@ -35,10 +35,10 @@ def found_set(**changes):
 def test_flaxs_checkpoints(digits, tmp_path, write):
     images, targets = write(tmp_path)
     (path,) = published.find([tmp_path])
-    found = published.read(path)
-    usual = import_set(found, digits, RECIPE)
-    np.testing.assert_allclose(usual.labels, targets / found.temperature, rtol=1e-6)
-    made = import_set(found, digits, RECIPE, temperature=0.5, method="theirs")
+    published_set = published.read(path)
+    usual = import_set(published_set, digits, RECIPE)
+    np.testing.assert_allclose(usual.labels, targets / published_set.temperature, rtol=1e-6)
+    made = import_set(published_set, digits, RECIPE, temperature=0.5, method="theirs")
     np.testing.assert_array_equal(made.images, images)
     np.testing.assert_allclose(made.labels, targets / 0.5, rtol=1e-6)
     assert (made.classes() == LABELS).all() and made.info.ipc == 2

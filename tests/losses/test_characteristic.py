@@ -107,11 +107,11 @@ def test_calibration_is_that_of_the_released_code():
     check(loss(image(611, 4)), "calibration")
 
 
-def check(found, key):
+def check(result, key):
     stored = np.load(PUBLISHED)
-    assert found[0] == pytest.approx(float(stored[f"{key}/loss"]), rel=1e-4)
+    assert result[0] == pytest.approx(float(stored[f"{key}/loss"]), rel=1e-4)
     expected = stored[f"{key}/grad"]
-    assert np.linalg.norm(found[1] - expected) < 1e-3 * np.linalg.norm(expected)
+    assert np.linalg.norm(result[1] - expected) < 1e-3 * np.linalg.norm(expected)
 
 
 def image(seed, n):

@@ -63,12 +63,12 @@ def updates_from(students, settings, images, labels, real):
     network, waiting = networks.create("ConvNet", 4, width=6, depth=2), iter(students)
     like = jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape, p.dtype), students[0])
 
-    def init(key, shown):
-        del key, shown
+    def init(key, batch):
+        del key, batch
         return io_callback(lambda: next(waiting), like, ordered=True)
 
-    def apply(params, shown):
-        return network.apply({"params": params}, shown)
+    def apply(params, batch):
+        return network.apply({"params": params}, batch)
 
     method = guarded(bptt(settings, networks.from_functions(init, apply)))
     info = SetInfo("cifar10", tuple("abcd"), {}, 2)

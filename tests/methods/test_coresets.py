@@ -77,7 +77,7 @@ def chosen(method, of, ipc, seed=0):
 @pytest.mark.parametrize(("method", "brute"), [(herding, brute_herding), (k_center, brute_centers)])
 def test_features_are_those_of_the_random_network(method, brute):
     of = small.digits(25)
-    found = chosen(method(dataclasses.replace(TRAINED, features="random"), NETWORK), of, 4)
+    positions = chosen(method(dataclasses.replace(TRAINED, features="random"), NETWORK), of, 4)
     # Drawn as training draws it: the first half of the key is for the weights.
     key = jax.random.split(jax.random.key(0))[0]
     variables = NETWORK.init(key, jnp.zeros((1, 8, 8, 1)))
@@ -85,7 +85,7 @@ def test_features_are_those_of_the_random_network(method, brute):
         places = np.flatnonzero(np.asarray(of.labels) == label)
         features = NETWORK.apply(variables, small.real(of, label), method="embed")
         expected = places[brute(np.asarray(features, np.float64), 4)]
-        assert found[label].tolist() == expected.tolist()
+        assert positions[label].tolist() == expected.tolist()
 
 
 @pytest.mark.slow
@@ -101,10 +101,10 @@ def test_trained_features_choose_otherwise():
 def test_random_images_are_of_their_classes_and_differ():
     of = small.digits(25)
     method = random(RandomSettings(), NETWORK)
-    found = [chosen(method, of, 10, seed) for seed in range(2)]
-    assert (np.asarray(of.labels)[found[0]] == np.arange(3)[:, None]).all()
-    assert all(len(set(row)) == 10 for row in found[0].tolist())
-    assert found[0].tolist() != found[1].tolist()
+    draws = [chosen(method, of, 10, seed) for seed in range(2)]
+    assert (np.asarray(of.labels)[draws[0]] == np.arange(3)[:, None]).all()
+    assert all(len(set(row)) == 10 for row in draws[0].tolist())
+    assert draws[0].tolist() != draws[1].tolist()
 
 
 @pytest.mark.parametrize(

@@ -96,12 +96,12 @@ def test_every_iteration_has_a_network_of_its_own():
 @pytest.mark.parametrize("method", [dm, pytest.param(datadam, marks=pytest.mark.slow)])
 def test_classes_are_not_mixed(method):
     made = method(dataclasses.replace(OURS[method], dsa=True), network())
-    found = [
+    results = [
         np.asarray(small.two_updates(made, small.start(2), small.digits(20, shift))[1][0])
         for shift in (0, 20)
     ]
-    assert np.abs(found[0][:2] - found[1][:2]).max() > 1e-4
-    np.testing.assert_array_equal(found[0][2:], found[1][2:])
+    assert np.abs(results[0][:2] - results[1][:2]).max() > 1e-4
+    np.testing.assert_array_equal(results[0][2:], results[1][2:])
 
 
 @pytest.mark.slow

@@ -74,8 +74,8 @@ def test_loss_and_gradient_are_those_of_the_released_code():
         )
         assert float(loss) == pytest.approx(float(STEP[metric]), rel=1e-3)
         theirs = STEP[f"{metric}_gradient"].transpose(0, 2, 3, 1)
-        found = gradient[10:20].reshape(5, *theirs.shape).sum(0)
-        assert np.linalg.norm(found - theirs) < 1e-3 * np.linalg.norm(theirs)
+        actual = gradient[10:20].reshape(5, *theirs.shape).sum(0)
+        assert np.linalg.norm(actual - theirs) < 1e-3 * np.linalg.norm(theirs)
 
 
 def plain_distance(params, ours, theirs, label):

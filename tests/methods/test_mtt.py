@@ -97,11 +97,13 @@ def test_two_updates_are_those_of_plain_differentiation(soft):
 
 def test_peaked_label_logits_are_hard_labels():
     method = mtt(SETTINGS, NETWORK)
-    found = []
+    images = []
     for labels in (None, 1e4 * jax.nn.one_hot(a_set().labels, 3)):
         synthetic, state = method.init(jax.random.key(0), a_set(labels), None)
-        found.append(jax.jit(guarded(method).update)(synthetic, state, None, a_segment())[0].images)
-    np.testing.assert_allclose(*found, rtol=1e-4, atol=1e-5)
+        images.append(
+            jax.jit(guarded(method).update)(synthetic, state, None, a_segment())[0].images
+        )
+    np.testing.assert_allclose(*images, rtol=1e-4, atol=1e-5)
 
 
 def moved_by(**changes):
@@ -197,16 +199,16 @@ def test_an_unsound_update_is_dropped_and_the_momentum_with_it(changes, reason, 
 def test_keeping_fewer_parameters_gives_the_same_update(memory):
     """To 1e-5, over 12 steps, against what the platform keeps by itself."""
     plain, loss = moved_by(syn_steps=12)
-    found, same = moved_by(syn_steps=12, memory=memory)
+    recomputed, same = moved_by(syn_steps=12, memory=memory)
     assert same == pytest.approx(loss, rel=1e-6)
-    assert np.linalg.norm(found - plain) < 1e-5 * np.linalg.norm(plain)
+    assert np.linalg.norm(recomputed - plain) < 1e-5 * np.linalg.norm(plain)
 
 
 def test_teslas_update_is_another():
     plain, loss = moved_by(syn_steps=12)
-    found, same = moved_by(syn_steps=12, memory="tesla")
+    approximate, same = moved_by(syn_steps=12, memory="tesla")
     assert same == pytest.approx(loss, rel=1e-6)
-    assert np.linalg.norm(found - plain) > 0.01 * np.linalg.norm(plain)
+    assert np.linalg.norm(approximate - plain) > 0.01 * np.linalg.norm(plain)
 
 
 @pytest.mark.parametrize(
@@ -239,7 +241,7 @@ def test_the_update_is_the_same_on_a_gpu(batch_syn):
     with compiling_for("cpu"):
         change, loss = moved_by(**changes)
     with compiling_for("gpu"):
-        there, other = moved_by(**changes)
+        on_gpu, other = moved_by(**changes)
     assert loss == pytest.approx(other, rel=1e-5)
     assert np.abs(change).max() > 0.1
-    np.testing.assert_allclose(there, change, rtol=0, atol=1e-5 * np.abs(change).max())
+    np.testing.assert_allclose(on_gpu, change, rtol=0, atol=1e-5 * np.abs(change).max())

@@ -42,11 +42,12 @@ def plain_loss(images, state, of, ipc, settings=SMALL):
 
     for label, class_key in enumerate(jax.random.split(key, small.CLASSES)):
         frequencies = jax.random.normal(jax.random.split(class_key, 4)[3], (16, 8 * 2 * 2))
-        own = images[label * ipc : (label + 1) * ipc]
+        class_images = images[label * ipc : (label + 1) * ipc]
         apart = jnp.abs(
-            characteristic(own, frequencies) - characteristic(small.real(of, label), frequencies)
+            characteristic(class_images, frequencies)
+            - characteristic(small.real(of, label), frequencies)
         )
-        logits = NETWORK.apply({"params": last}, own)
+        logits = NETWORK.apply({"params": last}, class_images)
         certain = jax.nn.log_softmax(logits)[:, label].mean()
         total += 300 * jnp.mean(apart) / jnp.sqrt(2) - settings.calibration * certain
     return total
@@ -122,8 +123,8 @@ def test_learned_frequencies_raise_the_discrepancy():
         return jax.lax.scan(step, (synthetic, state), length=60)
 
     _, metrics = run(synthetic, state)
-    found = metrics["discrepancy"]
-    assert not metrics["dropped"].any() and found[-20:].mean() > 1.1 * found[:20].mean()
+    discrepancy = metrics["discrepancy"]
+    assert not metrics["dropped"].any() and discrepancy[-20:].mean() > 1.1 * discrepancy[:20].mean()
 
 
 def test_batch_norm_is_refused():

@@ -31,9 +31,9 @@ RATES = [
 def settings_of(name, **changes):
     """Those for the digits, made small."""
     kind = registry.entry(name).settings
-    known = {field.name for field in dataclasses.fields(kind)}
+    fields = {field.name for field in dataclasses.fields(kind)}
     values = {**registry.preset("quick", name, "digits", 1).values, **SIZES, **changes}
-    return kind(**{n: value for n, value in values.items() if n in known})
+    return kind(**{n: value for n, value in values.items() if n in fields})
 
 
 def method_of(name, **changes):

@@ -212,14 +212,14 @@ def test_grey_images_are_not_whitened():
 
 @pytest.mark.parametrize("preset", presets.NAMES)
 def test_every_name_in_a_preset_is_a_setting(preset):
-    known = {
+    settings = {
         name
         for method in registry.names()
         for group in run_settings.defaults_of(selected("mnist", 1, preset, method)).groups
         for name in group.values
     }
     for method, dataset, ipc in itertools.product(registry.names(), data.names(), (1, 10, 50)):
-        assert set(registry.preset(preset, method, dataset, ipc).values) <= known
+        assert set(registry.preset(preset, method, dataset, ipc).values) <= settings
 
 
 @pytest.mark.parametrize("dataset", data.names())

@@ -21,7 +21,7 @@ class OwnSettings(MethodSettings):
     pull: float = setting(0.5, "how far images go towards their class's mean", min=0, max=1)
 
 
-def own(settings, network, **changes):
+def to_means(settings, network, **changes):
     """Images go towards the mean of their class; `changes` break it."""
 
     def init(key, synthetic, data):
@@ -45,8 +45,8 @@ def registry_as_it_was(monkeypatch):
 
 
 def test_what_is_registered_is_known_by_name():
-    register("own", own, OwnSettings)
-    register("own", own, OwnSettings)  # again, as when its file is loaded twice
+    register("own", to_means, OwnSettings)
+    register("own", to_means, OwnSettings)  # again, as when its file is loaded twice
     assert "own" in registry.names()
     method = registry.create_method("own", networks.create("MLP", 3), pull=1.0)
     of = small.digits(4)
@@ -63,11 +63,11 @@ def no_loss(settings, network):
     def update(synthetic, state, data, segment=None):
         return synthetic, state, {"distance": jnp.float32(0)}
 
-    return own(settings, network, update=update)
+    return to_means(settings, network, update=update)
 
 
 def two_results(settings, network):
-    return own(
+    return to_means(
         settings, network, update=lambda synthetic, state, data, segment=None: (synthetic, {})
     )
 
@@ -76,26 +76,26 @@ def other_state(settings, network):
     def update(synthetic, state, data, segment=None):
         return synthetic, (state, jnp.zeros(3)), {"loss": jnp.float32(0)}
 
-    return own(settings, network, update=update)
+    return to_means(settings, network, update=update)
 
 
 def broken(settings, network):
     def update(synthetic, state, data, segment=None):
         return synthetic.images @ jnp.zeros((7, 7)), state, {}
 
-    return own(settings, network, update=update)
+    return to_means(settings, network, update=update)
 
 
 def without_data(settings, network):
-    return own(settings, network, needs=Needs(real_images=False))
+    return to_means(settings, network, needs=Needs(real_images=False))
 
 
 def own_dropped(settings, network):
     def update(synthetic, state, data, segment=None):
-        moved, state, metrics = own(settings, network).update(synthetic, state, data, segment)
+        moved, state, metrics = to_means(settings, network).update(synthetic, state, data, segment)
         return moved, state, {**metrics, "dropped": jnp.int32(0)}
 
-    return Method(own(settings, network).init, update)
+    return Method(to_means(settings, network).init, update)
 
 
 class NoDataclass(MethodSettings):
@@ -128,10 +128,10 @@ class Other:
         (without_data, OwnSettings, "its Method says other needs than its settings"),
         (own_dropped, OwnSettings, "the metric dropped is the loop's own"),
         (lambda settings, network: 3, OwnSettings, "its factory is to return a jdd.methods.Method"),
-        (own, Other, "its settings are to be a class derived from MethodSettings"),
-        (own, NoDataclass, "is to be a @dataclass"),
-        (own, NoIterations, "has no field 'iterations'"),
-        (own, Undeclared, "declare the field pull of Undeclared"),
+        (to_means, Other, "its settings are to be a class derived from MethodSettings"),
+        (to_means, NoDataclass, "is to be a @dataclass"),
+        (to_means, NoIterations, "has no field 'iterations'"),
+        (to_means, Undeclared, "declare the field pull of Undeclared"),
     ],
 )
 def test_what_a_method_lacks_is_said_when_it_is_registered(factory, settings, words):
@@ -143,9 +143,9 @@ def test_what_a_method_lacks_is_said_when_it_is_registered(factory, settings, wo
 
 def test_a_name_that_is_taken_is_refused():
     with pytest.raises(UserError, match="there is one of this name already"):
-        register("dm", own, OwnSettings)
+        register("dm", to_means, OwnSettings)
     with pytest.raises(UserError, match="`preset` 'fast'"):
-        register("own", own, OwnSettings, {"fast": None})
+        register("own", to_means, OwnSettings, {"fast": None})
 
 
 def test_every_method_passes_its_own_check():

@@ -90,7 +90,7 @@ def factory(num_classes, size=8):
 
 
 def test_networks_of_ones_own_are_known_by_name(monkeypatch):
-    monkeypatch.setattr(registry, "_OWN", {})
+    monkeypatch.setattr(registry, "_REGISTERED", {})
     networks.register("Own", factory, size=8)
     assert networks.create("Own", 3, size=4) is NETWORK and "Own" in networks.names()
     assert networks.options("Own") == {"size": 8}

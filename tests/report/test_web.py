@@ -49,8 +49,8 @@ def run(tmp_path):
 
 
 def test_a_run_s_page(run, capfd):
-    code, found, _ = call(report.main, capfd, run, "--json")
-    assert code == 0 and found["path"] == str(run / "report.html")
+    code, printed, _ = call(report.main, capfd, run, "--json")
+    assert code == 0 and printed["path"] == str(run / "report.html")
     text = (run / "report.html").read_text()
     result = RunResult.load(run / "result.json")
     assert str(result.best.accuracy) in text and "with &lt;b&gt; &amp; co" in text
@@ -67,19 +67,19 @@ def test_a_run_s_page(run, capfd):
     assert origins["ipc"] == origins["eval_random"] == origins["lr_img"] == "command line"
     assert origins["mom_img"] == "default" and origins["iterations"].startswith("preset")
     assert not {"preset", "version", "command", "fingerprint", "places"} & set(origins)
-    assert shown(run / "report.html")[0].startswith(f"{result.command} --out ")
+    assert commands_in(run / "report.html")[0].startswith(f"{result.command} --out ")
     assert "2 fresh networks" in text
 
 
-def shown(page):
+def commands_in(page):
     """The commands that a page shows."""
-    found = re.findall(r"<pre[^>]*>(.*?)</pre>", page.read_text(), re.DOTALL)
-    return [html.unescape(re.sub("</?span>", "", command)) for command in found]
+    blocks = re.findall(r"<pre[^>]*>(.*?)</pre>", page.read_text(), re.DOTALL)
+    return [html.unescape(re.sub("</?span>", "", command)) for command in blocks]
 
 
 def commands_of(page):
     """The words of the page's commands, by the name of their script."""
-    words = [shlex.split(command) for command in shown(page) if command.startswith("python")]
+    words = [shlex.split(command) for command in commands_in(page) if command.startswith("python")]
     return {Path(each[1]).stem: each for each in words}
 
 
@@ -88,13 +88,13 @@ def test_commands_hold_where_the_page_is_written(run, tmp_path, monkeypatch):
     stored["places"] = {"data_dir": "/of/my own", "experts": "/of/experts"}
     (run / "settings.json").write_text(json.dumps(stored))
     monkeypatch.chdir(tmp_path)
-    found = commands_of(web.write_run(Path("run")))
-    assert found.keys() == {"distill", "evaluate", "export"}
-    assert all(Path(words[1]).is_file() for words in found.values())
+    commands = commands_of(web.write_run(Path("run")))
+    assert commands.keys() == {"distill", "evaluate", "export"}
+    assert all(Path(words[1]).is_file() for words in commands.values())
     places = ["--data-dir", "/of/my own"]
-    assert found["distill"][-6:] == [*places, "--experts", "/of/experts", "--out", "run-again"]
-    assert found["evaluate"][2:] == ["run", "--networks", "10", *places]
-    assert found["export"][2:] == ["run", "--to", "set.npz", *places]
+    assert commands["distill"][-6:] == [*places, "--experts", "/of/experts", "--out", "run-again"]
+    assert commands["evaluate"][2:] == ["run", "--networks", "10", *places]
+    assert commands["export"][2:] == ["run", "--to", "set.npz", *places]
 
 
 def test_settings_of_own_data_are_borrowed(run, tmp_path):
@@ -115,12 +115,12 @@ def test_settings_of_own_data_are_borrowed(run, tmp_path):
     )
     for place in (tmp_path, tmp_path / "gone"):  # where data are gone, the note has to do
         stored = settings.to_json() | {"places": {"data_dir": str(place)}}
-        found = {each.name: (each.value, each.origin) for each in origins(stored, result)}
+        by_name = {each.name: (each.value, each.origin) for each in origins(stored, result)}
         borrowed = "preset quick, borrowed"
-        assert found["depth"] == (2, borrowed) and found["batch_real"][1] == borrowed
-        assert found["dataset"][1] == found["mom_img"][1] == "command line"
-        assert found["seed"] == (0, "default") and found["dsa"] == (True, "default")
-        assert "num_experts" not in found
+        assert by_name["depth"] == (2, borrowed) and by_name["batch_real"][1] == borrowed
+        assert by_name["dataset"][1] == by_name["mom_img"][1] == "command line"
+        assert by_name["seed"] == (0, "default") and by_name["dsa"] == (True, "default")
+        assert "num_experts" not in by_name
 
 
 def test_a_coreset_s_page_shows_no_course(run):
@@ -159,7 +159,7 @@ def test_several_runs_on_a_page(run, capfd, tmp_path):
     assert set(re.findall(names, digits)) == {"mtt, ipc 2", "frepo, ipc 2", "dm, ipc 1"}
     assert re.findall(names, mnist) == ["mtt, dct"] * 2
     old = files.read_json(OLD_RUN / "result.json")["command"]
-    assert shown(out)[:4] == [value["command"], old, *[value["command"]] * 2]
+    assert commands_in(out)[:4] == [value["command"], old, *[value["command"]] * 2]
 
 
 def test_what_older_results_store_is_computed_where_it_is_sure(run):
@@ -220,11 +220,11 @@ def browsed(page, script, tmp_path):
     copy = tmp_path / "copy.html"
     copy.write_text(page.read_text().replace("</body>", f"<script>{script}</script></body>"))
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--dump-dom"]
-    found = subprocess.run(
+    completed = subprocess.run(
         [CHROMIUM, *flags, f"file://{copy}"], capture_output=True, text=True, check=True, timeout=60
     )
-    assert "CONSOLE" not in found.stderr, found.stderr
-    return found.stdout
+    assert "CONSOLE" not in completed.stderr, completed.stderr
+    return completed.stdout
 
 
 @pytest.mark.pages

@@ -159,7 +159,7 @@ def test_what_each_proxy_may_see(trained):
 
 
 def test_soft_labels_change_nothing_of_real_images(digits, trained):
-    hard, options, (_, own) = trained
+    hard, options, (_, on_hard) = trained
     stored = real_set(digits)
     soft = dataclasses.replace(stored, labels=3 * jax.nn.one_hot(stored.labels, 10))
     bench = Bench(SETTINGS, soft, digits, seed=1)
@@ -171,7 +171,7 @@ def test_soft_labels_change_nothing_of_real_images(digits, trained):
     for a, b in pairs:
         np.testing.assert_allclose(a, b, atol=1e-6)
     softened = bench.train(options, "distilled", 0, lambda steps: None)[1]
-    kernels = [variables["params"]["classifier"]["kernel"] for variables in (own, softened)]
+    kernels = [variables["params"]["classifier"]["kernel"] for variables in (on_hard, softened)]
     assert np.abs(kernels[0] - kernels[1]).max() > 1e-4
 
 

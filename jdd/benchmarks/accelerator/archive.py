@@ -46,24 +46,24 @@ def binary_version(place: Path, work: Path) -> Path:
 
 def _records(archive: Path) -> dict[str, np.ndarray]:
     """Records of train and test, uint8 `(n, 1 + 3 · 32 · 32)`, in the order of the file names."""
-    found: dict[str, list[tuple[str, np.ndarray]]] = {"train": [], "test": []}
+    records: dict[str, list[tuple[str, np.ndarray]]] = {"train": [], "test": []}
     try:
         with tarfile.open(archive) as tar:
             for member in tar:
                 split, _, rest = member.name.removeprefix("./").partition("/")
                 label = rest.partition("/")[0]
-                if member.isfile() and split in found and label in CIFAR10:
+                if member.isfile() and split in records and label in CIFAR10:
                     pixels = _pixels(tar, member)
                     record = np.append(np.uint8(CIFAR10.index(label)), pixels)
                     # By number first, so that each batch has images of all classes.
-                    found[split].append((f"{Path(rest).name} {label}", record))
+                    records[split].append((f"{Path(rest).name} {label}", record))
     except (tarfile.TarError, OSError, EOFError, ValueError, SyntaxError) as error:
         raise UserError(f"{archive}: not a complete archive of pictures ({error})") from None
-    if not all(found.values()):
+    if not all(records.values()):
         raise UserError(f"{archive}: it has no train/CLASS/*.jpg and test/CLASS/*.jpg of CIFAR-10")
     return {
         split: np.stack([record for _, record in sorted(of, key=lambda pair: pair[0])])
-        for split, of in found.items()
+        for split, of in records.items()
     }
 
 

@@ -76,14 +76,14 @@ def _cases(
 ) -> Result:
     """Each case in a process of its own: one that fails, or fills the memory, stops no other."""
     small = ["--width", "8", "--steps", "1"] if plan.trial else ["--most", "6"]
-    found = dict(before.get("cases", {}))
-    result: Result = {"cases": found, "left_out": [], "failed": [], "notes": notes}
+    cases = dict(before.get("cases", {}))
+    result: Result = {"cases": cases, "left_out": [], "failed": [], "notes": notes}
     for name in plan.cases:
-        if name in found:
+        if name in cases:
             continue
         ran = plan.script("benchmark", ["--case", name, "--profile", *words, *small], clock)
         if ran.value is not None and name in ran.value["cases"]:
-            found[name] = ran.value["cases"][name]
+            cases[name] = ran.value["cases"][name]
         else:
             result["failed" if ran.outcome == "failed" else "left_out"].append(name)
         save(result)

@@ -110,14 +110,14 @@ class Work:
     @property
     def collectives(self) -> dict[str, Exchange]:
         """By kind."""
-        found: dict[str, Exchange] = {}
+        exchanges: dict[str, Exchange] = {}
         for kernel, count in self.kernels:
             if kernel.collective:
-                before = found.get(kernel.collective, Exchange(0, 0))
-                found[kernel.collective] = Exchange(
+                before = exchanges.get(kernel.collective, Exchange(0, 0))
+                exchanges[kernel.collective] = Exchange(
                     before.count + count, before.bytes + count * kernel.exchanged
                 )
-        return found
+        return exchanges
 
 
 @dataclass(frozen=True)
@@ -179,11 +179,11 @@ class _Counter:
         return scalar and alone and not self.host_decides
 
     def _of_loop(self, instruction: Instruction, within: Computation) -> Work:
-        known = self.module.turns(instruction, within)
-        turns = self.turns if known is None else known
+        trip_count = self.module.turns(instruction, within)
+        turns = self.turns if trip_count is None else trip_count
         body = self.of(self.module.computations[instruction.called("body")[0]])
         work = body.times(turns)
-        if self.host_decides and known is None:
+        if self.host_decides and trip_count is None:
             work += Work(host_round_trips=turns + 1)
         if any(loop.body.flops for loop in body.loops) or not body.flops:
             return work

@@ -138,18 +138,18 @@ class Peer:
             for label in range(CLASSES):
                 chosen = self._rng.permutation(self._members[label])
                 real = self._real[self._indices(chosen[: problem.settings.batch_real])]
-                own = images[label * ipc : (label + 1) * ipc]
+                synthetic = images[label * ipc : (label + 1) * ipc]
                 seed = int(self._rng.integers(2**31))
-                real, own = (
+                real, synthetic = (
                     augment(
                         batch,
                         problem.strategy,
                         torch.Generator().manual_seed(seed),
                         siamese=True,
                     )
-                    for batch in (real, own)
+                    for batch in (real, synthetic)
                 )
-                loss = loss + loss_of_class(network, own, real, label, problem.settings)
+                loss = loss + loss_of_class(network, synthetic, real, label, problem.settings)
             self._optimizer.zero_grad()
             loss.backward()
             self._optimizer.step()
@@ -196,7 +196,7 @@ class Peer:
         return step
 
 
-def _dc(network: ConvNet, own: Tensor, real: Tensor, label: int, _: Any) -> Tensor:
+def _dc(network: ConvNet, synthetic: Tensor, real: Tensor, label: int, _: Any) -> Tensor:
     params = list(network.parameters())
 
     def gradients(images: Tensor, create_graph: bool) -> list[Tensor]:
@@ -205,19 +205,19 @@ def _dc(network: ConvNet, own: Tensor, real: Tensor, label: int, _: Any) -> Tens
         return list(torch.autograd.grad(loss, params, create_graph=create_graph))
 
     theirs = [g.detach() for g in gradients(real, create_graph=False)]
-    return gradient_distance(gradients(own, create_graph=True), theirs)
+    return gradient_distance(gradients(synthetic, create_graph=True), theirs)
 
 
-def _dm(network: ConvNet, own: Tensor, real: Tensor, _: int, __: Any) -> Tensor:
+def _dm(network: ConvNet, synthetic: Tensor, real: Tensor, _: int, __: Any) -> Tensor:
     network.requires_grad_(False)
-    return mean_distance(network.embed(own), network.embed(real).detach())
+    return mean_distance(network.embed(synthetic), network.embed(real).detach())
 
 
-def _datadam(network: ConvNet, own: Tensor, real: Tensor, _: int, settings: Any) -> Tensor:
+def _datadam(network: ConvNet, synthetic: Tensor, real: Tensor, _: int, settings: Any) -> Tensor:
     network.requires_grad_(False)
     with torch.no_grad():
         their_maps, theirs = network.trace(real)
-    our_maps, ours = network.trace(own)
+    our_maps, ours = network.trace(synthetic)
     total = settings.balance * mean_distance(ours, theirs)
     for a, b in zip(our_maps[:-1], their_maps[:-1], strict=True):
         maps = (attention(m, settings.power) for m in (a, b))

@@ -8,6 +8,7 @@ import numpy as np
 
 from jdd import training
 from jdd.data import Dataset, DeviceData, to_device
+from jdd.evaluation import pieces_of
 from jdd.networks import NetworkLike
 from jdd.tasks.continual.classes import Memory, parts_of, seen_accuracy, seen_after
 from jdd.tasks.continual.settings import ContinualSettings
@@ -15,7 +16,6 @@ from jdd.training import FitState, Recipe, Schedule, Trainer
 
 Progress = Callable[[int, int], None]
 """called with the images trained on so far, and in all"""
-_PIECES = 10  # calls that a training is divided into, to show and to stop it
 
 
 class Learner:
@@ -110,10 +110,10 @@ class Learner:
         count: int,
         eligible: jax.Array | None = None,
     ) -> FitState:
-        for piece in np.diff(np.linspace(0, epochs, min(epochs, _PIECES) + 1).astype(int)):
-            state = training.run_jit(trainer, state, data, rates, int(piece), eligible)
+        for piece in pieces_of(epochs):
+            state = training.run_jit(trainer, state, data, rates, piece, eligible)
             jax.block_until_ready(state)
-            self._done += int(piece) * count
+            self._done += piece * count
             if self._progress is not None:
                 self._progress(min(self._done, self._total), self._total)
         return state

@@ -13,6 +13,7 @@ import numpy as np
 from jdd import randomness, synthetic, training
 from jdd.data import Dataset, DeviceData, Split, hold_out, subset, to_device
 from jdd.errors import UserError
+from jdd.evaluation import pieces_of
 from jdd.networks.fresh import fresh_variables
 from jdd.networks.shared import Choice
 from jdd.synthetic import SyntheticSet
@@ -21,7 +22,6 @@ from jdd.tasks.nas.spaces import SPACES, Options, Program, name
 from jdd.training import FitState, Recipe, Schedule, Trainer
 
 _CERTAIN = 100.0  # logit of a hard label among soft ones: the softmax rounds to 0 and 1
-_PIECES = 10  # compiled calls of a training, between which it can be stopped
 
 
 class _Compiled(NamedTuple):
@@ -147,9 +147,7 @@ class Bench:
     def _pieces(self, proxy: str, label: str) -> Iterable[tuple[int, np.ndarray]]:
         """Epochs, and the images that they are made of."""
         if proxy != "early":
-            epochs = self._epochs(proxy)
-            ends = np.linspace(0, epochs, min(epochs, _PIECES) + 1).astype(int)
-            return [(int(n), self._masks[proxy]) for n in np.diff(ends)]
+            return [(epochs, self._masks[proxy]) for epochs in pieces_of(self._epochs(proxy))]
         epochs, rest = divmod(self.steps("early"), self._epoch_steps[FULL])
         pieces = [(1, self._masks[FULL])] * epochs
         if rest:

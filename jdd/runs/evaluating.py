@@ -52,7 +52,7 @@ def validator(problem: Problem, should_stop: Stop) -> Callable[[SyntheticSet], f
     return accuracy
 
 
-def judge(problem: Problem, outcome: Outcome, should_stop: Stop) -> RunResult:
+def evaluate_outcome(problem: Problem, outcome: Outcome, should_stop: Stop) -> RunResult:
     """Reads the test set: for the best set, the last one, random images and all real ones."""
     settings, dataset = problem.settings, problem.dataset
     evaluation, recipe = settings.evaluation, outcome.best.info.recipe
@@ -60,11 +60,11 @@ def judge(problem: Problem, outcome: Outcome, should_stop: Stop) -> RunResult:
     key = randomness.key(settings.seed, "test")
 
     def accuracy(
-        title: str, how: Recipe, data: DeviceData, count: int, rate: jax.Array | None = None
+        title: str, recipe: Recipe, data: DeviceData, count: int, rate: jax.Array | None = None
     ) -> Accuracy:
         with ProgressBar(f"testing {title}: epochs") as bar:
             progress = bar.callback(should_stop)
-            return train_and_test(problem.network, how, data, test, key, count, rate, progress)
+            return train_and_test(problem.network, recipe, data, test, key, count, rate, progress)
 
     def of_set(title: str, chosen: SyntheticSet) -> Accuracy:
         rate = chosen.learning_rate
@@ -83,12 +83,12 @@ def judge(problem: Problem, outcome: Outcome, should_stop: Stop) -> RunResult:
         random = accuracy("random images", recipe, data, evaluation.eval_networks)
     if evaluation.eval_plain:
         plain = best
-        how = dataclasses.replace(recipe, augmentation="none", cutmix=0.0)
-        if how != recipe or outcome.best.labels.ndim == 2:
+        plain_recipe = dataclasses.replace(recipe, augmentation="none", cutmix=0.0)
+        if plain_recipe != recipe or outcome.best.labels.ndim == 2:
             data = DeviceData(outcome.best.images, outcome.best.hard_labels())
             rate, count = outcome.best.learning_rate, evaluation.eval_networks
             title = "the best set, hard labels, no augmentation"
-            plain = accuracy(title, how, data, count, rate)
+            plain = accuracy(title, plain_recipe, data, count, rate)
     if evaluation.full_data_epochs:
         every = problem.on_device(dataset.train)
         full_data = accuracy("all real images", settings.full_data_recipe(), every, 1)
