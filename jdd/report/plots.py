@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from PIL import Image
 
@@ -17,6 +18,7 @@ _SIZE = (7.0, 4.2)  # inches
 _DOTS = 120  # an inch
 _TALL, _LEAST_PANEL = 1.1, 2.0  # a picture's height at most, in `_SIZE`'s width; its least inches
 _COLORS = 10  # of Matplotlib's cycle
+_MARKERS = "os^Dv*P<X>ph8d"
 _LETTERS, _MARKER = 80, 8  # a legend's row below a plot; what a name takes besides its own
 _TITLE = 84  # letters in a line of a title
 _BELOW: Mapping[str, Any] = {"loc": "outside lower center", "frameon": False}
@@ -149,16 +151,18 @@ def panels(
 
     Args:
       rows: for each row of panels its name; for each panel what x is; the points (x, y) by name.
-        All rows have the same panels. A name has one colour and marker in all of them.
+        All rows have the same panels. Names that are the same before a comma, as "mtt" and
+        "mtt, factor 2", share a colour and a marker; what comes after it says how that is filled.
       ylabel: what y is, with its unit.
       title: of the whole.
     """
     columns = max(map(len, rows.values()))
     names = sorted({name for row in rows.values() for panel in row.values() for name in panel})
+    heads = sorted({name.partition(", ")[0] for name in names})
+    tails = ["", *sorted({name.partition(", ")[2] for name in names} - {""})]
     size = (_SIZE[0] * 0.65 * columns, _SIZE[1] * len(rows) + 0.8)
     figure = Figure(figsize=size, layout="constrained")
     figure.suptitle(title, fontsize=11)
-    curves = {}
     places = figure.subplots(len(rows), columns, squeeze=False, sharey="row")
     for (row_name, row), row_axes in zip(rows.items(), places, strict=True):
         row_axes[0].set_ylabel(f"{row_name}: {ylabel}")
@@ -167,16 +171,26 @@ def panels(
             axes.set_xlabel(xlabel)
             _logarithmic_x(axes)
             for name, points in panel.items():
-                k = names.index(name)
-                style = {"marker": "os^Dv*"[k % 6], **_style(k)}
+                head, _, tail = name.partition(", ")
+                style = _marker(heads.index(head), tails.index(tail))
                 x, y = zip(*sorted(points), strict=True)
-                (curves[name],) = axes.plot(x, y, alpha=0.8, linewidth=1, markersize=5, **style)
+                axes.plot(x, y, alpha=0.8, linewidth=1, **style)
             low, high = axes.get_xlim()
             if high < 3 * low:  # as many numbers for every point
                 axes.set_xlim(low / 2, high * 2)
-    handles = [curves[name] for name in names]
-    figure.legend(handles, names, ncols=_legend_columns(names, size[0]), **_BELOW)
+    handles = [Line2D([], [], label=head, **_marker(k, 0)) for k, head in enumerate(heads)]
+    for k, tail in enumerate(tails[1:], start=1):
+        style = {**_marker(0, k), "color": "black", "linestyle": "none"}
+        handles.append(Line2D([], [], label=tail, **style))
+    figure.legend(handles=handles, ncols=_legend_columns([*heads, *tails], size[0]), **_BELOW)
     return figure
+
+
+def _marker(k: int, variant: int) -> dict[str, Any]:
+    """The k-th of some dozen lines with points, which are filled as the variant says."""
+    fill = ("full", "none", "left", "right")[variant % 4]
+    marker = _MARKERS[k % len(_MARKERS)]
+    return {"color": f"C{k % _COLORS}", "marker": marker, "fillstyle": fill, "markersize": 6}
 
 
 def _style(k: int) -> dict[str, Any]:
