@@ -232,9 +232,8 @@ _QUICK = Preset(
             1: {**_QUICK_CIFAR, "lr_img": 0.01},
             10: {
                 **_QUICK_CIFAR,
-                "lr_img": 0.1,
-                "iterations": 200,
-                "eval_every": 50,
+                "lr_img": 0.03,
+                "eval_every": 200,
                 "eval_epochs": 300,
             },
         },
