@@ -79,7 +79,7 @@ _QUICK = _dropping(
     DATM_QUICK.extended(all={"score_networks": 3, "score_epochs": 2, "score_lr": 0.02}),
     cifar10_1={"drop": 0.0},
     mnist_1={"drop": 0.0},
-    mnist_10={"drop": 0.25},
+    mnist_10={"drop": 0.0},
     digits_1={"drop": 0.0},
     digits_10={"drop": 0.25},
 )
