@@ -87,7 +87,8 @@ def changes(
 
 
 def _expert_batch(before: Mapping[str, Any], traits: Traits, shape: Shape) -> dict[str, Any]:
-    """A batch of experts of which a pass has about as many steps as one had for the source."""
+    """A batch of experts of which a pass has about as many steps as one had for the source, and the
+    steps of the same part of a pass."""
     theirs = min(before["real_images"] or shape.train, int(_USED * shape.train))
     ours = min(before["real_images"] or traits.images, int(_USED * traits.images))
     steps = max(1, theirs // before["batch_train"])
