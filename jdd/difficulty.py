@@ -223,15 +223,16 @@ def score(
 
 
 def ranks(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Each example's rank in its class from the easiest, as a fraction: float64 `(n,)` in [0, 1).
+    """Each example's rank in its class from the easiest, as a fraction: float64 `(n,)` in (0, 1).
 
-    Of equal scores the earlier example comes first.
+    It is the middle of the example's part of the class: of two, 0.25 and 0.75. Of equal scores the
+    earlier example comes first.
     """
     places = np.zeros(len(scores), np.float64)
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
         order = members[np.argsort(scores[members], kind="stable")]
-        places[order] = np.arange(len(order)) / len(order)
+        places[order] = (np.arange(len(order)) + 0.5) / len(order)
     return places
 
 

@@ -56,6 +56,20 @@ def atomic_replace(path: Path) -> Iterator[Path]:
             part.unlink(missing_ok=True)
 
 
+def is_part(path: Path) -> bool:
+    """Whether it is named like what `atomic_replace` gives, which a killed process leaves."""
+    return path.name.startswith(".") and ".part-" in path.name
+
+
+def is_utf8(text: str) -> bool:
+    """Whether JSON files can hold it: not where it came from a name of other bytes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def flush(path: Path) -> None:
     """Has a file, or the names in a directory, reach the disk, so that no power failure undoes a
     replacement; where the file system knows no such thing, nothing."""
@@ -145,7 +159,7 @@ def _parsed(text: str) -> Any:
         inner: list[Any] = []
         for each in level:
             if isinstance(each, str):
-                each.encode()  # raises for half a surrogate, which no file can hold
+                each.encode()  # raises for half a surrogate, which no text of ours has
                 if "\0" in each:
                     raise ValueError("a text with a NUL")
             elif isinstance(each, dict):

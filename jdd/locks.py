@@ -69,6 +69,11 @@ def _take(
             return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             other = _owner(handle)
+        except OSError as error:  # a file system without locks
+            text = (
+                f"{directory} cannot be locked ({error.strerror}): let no other command write there"
+            )
+            return print(text, file=sys.stderr, flush=True)
         if other == _UNNAMED and time.monotonic() - began < _NAMING_SECONDS:
             time.sleep(_NAMING_SECONDS / 10)  # it looks at the lock, or is about to say who it is
             continue
@@ -97,6 +102,8 @@ def owner(directory: Path) -> str | None:
         return None
     except BlockingIOError:
         return _owner(handle)
+    except OSError:  # a file system without locks
+        return None
     finally:
         os.close(handle)
 
@@ -112,7 +119,7 @@ def _name_owner(handle: int, owner: str) -> None:
     """Has the lock's file say whose it is; on a full disk it says nothing."""
     with contextlib.suppress(OSError):
         os.ftruncate(handle, 0)
-        os.pwrite(handle, owner.encode(), 0)
+        os.pwrite(handle, owner.encode(errors="replace"), 0)
 
 
 def _me() -> str:

@@ -74,7 +74,7 @@ def test_ranks_are_fractions_within_each_class():
     scores = np.array([3.0, 1.0, 2.0, 9.0, 8.0, 1.0])
     labels = np.array([0, 0, 0, 1, 1, 0])
     ranks = difficulty.ranks(scores, labels)
-    np.testing.assert_allclose(ranks, [0.75, 0, 0.5, 0.5, 0, 0.25])
+    np.testing.assert_allclose(ranks, [0.875, 0.125, 0.625, 0.75, 0.25, 0.375])
 
 
 @pytest.mark.parametrize("name", difficulty.SCORES)

@@ -1,5 +1,7 @@
 """Files that are old or new, lines of JSON, directories with one writer, where the cache is."""
 
+import errno
+import fcntl
 import json
 import os
 from pathlib import Path
@@ -130,6 +132,16 @@ def test_a_directory_has_one_writer(tmp_path):
         locks.locked(tmp_path / "file"),
     ):
         pass
+
+
+def test_a_file_system_without_locks_is_written_with_a_word(tmp_path, monkeypatch, capsys):
+    def refuse(handle, how):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with locks.locked(tmp_path):
+        assert locks.owner(tmp_path) is None
+    assert "cannot be locked (No locks available)" in capsys.readouterr().err
 
 
 def test_cache_directory_follows_the_environment(tmp_path, monkeypatch):

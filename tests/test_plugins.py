@@ -4,6 +4,7 @@ import json
 import os
 import py_compile
 
+import numpy as np
 import pytest
 
 from jdd import data, files, plugins
@@ -149,6 +150,32 @@ def test_a_dataset_of_ones_own_is_loaded_by_name():
     data.register("short", read, ("a", "b"))
     with pytest.raises(UserError, match="dataset 'short': label 9 is outside 0 to 1"):
         data.load("short")
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "mean_std", "words"),
+    [
+        (np.zeros((4, 8, 8, 1), np.float32), None, None, "images are float32"),
+        (np.zeros((4, 8, 8), np.uint8), None, None, r"images are uint8 \(4, 8, 8\)"),
+        (np.zeros((4, 8, 8, 2), np.uint8), None, None, r"\(4, 8, 8, 2\)"),
+        (np.zeros((4, 0, 8, 1), np.uint8), None, None, "no images in it"),
+        (np.zeros((4, 8, 8, 1), np.uint8), np.zeros((4, 9, 9, 1), np.uint8), None, "test"),
+        (np.zeros((4, 8, 8, 1), np.uint8), None, ([0.1] * 3, [1.0] * 3), "mean_std is not of 1"),
+    ],
+)
+def test_images_of_another_kind_are_refused(train, test, mean_std, words):
+    labels = np.array([0, 1, 0, 1])
+    splits = tuple(data.Split(i, labels) for i in (train, train if test is None else test))
+    data.register("odd", lambda: splits, ("a", "b"), mean_std)
+    with pytest.raises(UserError, match=words):
+        data.load("odd")
+
+
+def test_one_class_is_refused():
+    split = data.Split(np.zeros((4, 8, 8, 1), np.uint8), np.zeros(4, int))
+    data.register("single", lambda: (split, split), ("a",))
+    with pytest.raises(UserError, match="one class, 'a', is nothing to tell apart"):
+        data.load("single")
 
 
 def test_what_runs_is_what_was_read(plugin):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 from jdd.errors import UserError
+from jdd.files import is_utf8
 from jdd.settings import RENAMED, SEEDS
 
 _RENAMED_FLAGS = {
@@ -71,9 +72,12 @@ class Parser(argparse.ArgumentParser):
         return args
 
     def parse_known_args(self, *arguments: Any) -> Any:  # type: ignore[override]
-        """Parses what is known; a NUL, which no value has, is refused at once."""
-        if any("\0" in word for word in (arguments and arguments[0]) or ()):
-            raise UserError("an argument holds a NUL; --help lists the flags")
+        """Parses what is known; what no value may hold, and no file of ours, is refused at once."""
+        for word in (arguments and arguments[0]) or sys.argv[1:]:
+            if "\0" in word:
+                raise UserError("an argument holds a NUL; --help lists the flags")
+            if not is_utf8(word):
+                raise UserError(f"the argument {word!a} is not UTF-8")
         return super().parse_known_args(*arguments)
 
     def _unknown(self, argument: str) -> str:

@@ -52,11 +52,17 @@ def checked(images: np.ndarray, labels: np.ndarray, num_classes: int, origin: ob
     """A `Split` of (n, h, w, c) uint8 images and their labels, as they came from `origin`.
 
     Raises:
-      UserError: no images, a different number of labels, or a label outside 0 … num_classes − 1.
+      UserError: images of another kind or none, a different number of labels, or a label outside
+        0 … num_classes − 1.
     """
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3):
+        raise UserError(
+            f"{origin}: images are {images.dtype} {images.shape}: uint8 (n, h, w, 1 or 3) from 0 to"
+            " 255 are needed"
+        )
     if len(images) != len(labels):
         raise UserError(f"{origin}: {len(images)} images, but {len(labels)} labels")
-    if not len(images):
+    if not images.size:
         raise UserError(f"{origin}: no images in it")
     labels = np.asarray(labels).astype(np.int64)
     if labels.min() < 0 or labels.max() >= num_classes:
@@ -65,4 +71,4 @@ def checked(images: np.ndarray, labels: np.ndarray, num_classes: int, origin: ob
             f"{origin}: label {wrong} is outside 0 to {num_classes - 1}; the file is damaged"
             " or belongs to another dataset"
         )
-    return Split(np.ascontiguousarray(images, np.uint8), labels.astype(np.int32))
+    return Split(np.ascontiguousarray(images), labels.astype(np.int32))

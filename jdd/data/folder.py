@@ -13,7 +13,7 @@ from jdd.data.dataset import Split, checked
 from jdd.data.shapes import Traits
 from jdd.data.splits import hold_out
 from jdd.errors import SettingError, UserError, shortened, unknown_value
-from jdd.files import check_path, read_bytes
+from jdd.files import check_path, is_utf8, read_bytes
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 _SPLITS = {*("train", "training", "test", "testing", "val", "valid", "validation")}
@@ -32,8 +32,8 @@ def read(
     the classes lie in `place` itself, `TEST_FRACTION` of each class is drawn for the test, the same
     ones every time. Classes are the folders of `train/` in alphabetical order. Images have one
     channel where all of them are grey, else three. With an image size, each is scaled until its
-    shorter side is that long, and cut to the middle square, as torchvision's `Resize` and
-    `CenterCrop` do.
+    shorter side is that long, and cut to the middle square: as by torchvision's `Resize` and
+    `CenterCrop`, up to a pixel, as sides are rounded here.
 
     Args:
       place: holds `train/` and `test/`, or the classes.
@@ -198,6 +198,9 @@ def _classes(place: Path) -> tuple[str, ...]:
     names = sorted(name for name in folders if name[0] != ".")
     if not names:
         raise SettingError("dataset", f"folder:{place}", "no folders in it: one a class is needed")
+    for name in names:
+        if not is_utf8(name):
+            raise UserError(f"{place}: the name {name!a} is not UTF-8, rename the folder")
     return tuple(names)
 
 
@@ -212,8 +215,14 @@ def _are_splits(place: Path, names: Sequence[str]) -> bool:
 
 
 def _images(folder: Path) -> list[Path]:
-    paths = (path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS)
-    return sorted(path for path in paths if path.name[0] != ".")
+    """All that end so, in folders of the folder too, but none whose name begins with a dot."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in ENDINGS
+        and not any(part[0] == "." for part in path.relative_to(folder).parts)
+        and not path.is_dir()
+    )
 
 
 def _wanted(

@@ -119,8 +119,6 @@ def traits(
         elif name in _REGISTERED:
             split, classes = _REGISTERED[name].splits[0], len(_REGISTERED[name].class_names)
             split = checked(split.images, split.labels, classes, f"dataset '{name}'")
-            if split.images.ndim != 4:
-                return None
             result = Traits.of(split.images.shape[1:], split.labels, classes)
         else:
             return None
@@ -174,6 +172,7 @@ def load(
             checked(split.images, split.labels, len(classes), f"dataset '{name}'")
             for split in registered.splits
         )
+        _check_alike(name, train, test, mean_std)
     elif name.startswith(FOLDER):
         place, _, subset = name.removeprefix(FOLDER).partition("#")
         train, test, classes = folder.read(_own_path(place, data_dir), image_size, subset)
@@ -197,8 +196,18 @@ def load(
     return Dataset(name, train, test, classes, preprocess, mark)
 
 
+def _check_alike(name: str, train: Split, test: Split, mean_std: MeanStd | None) -> None:
+    shapes = train.images.shape[1:], test.images.shape[1:]
+    if shapes[0] != shapes[1]:
+        raise UserError(f"dataset '{name}': training images are {shapes[0]}, test {shapes[1]}")
+    if mean_std is not None and any(len(each) != shapes[0][2] for each in mean_std):
+        raise UserError(f"dataset '{name}': mean_std is not of {shapes[0][2]} channels")
+
+
 def _check_classes(name: str, train: Split, classes: Sequence[str]) -> None:
-    """Raises `UserError` naming a class of the user's that has no training image."""
+    """Raises `UserError` for a single class, or naming one that has no training image."""
+    if len(classes) < 2:
+        raise UserError(f"`dataset` {name}: one class, '{classes[0]}', is nothing to tell apart")
     missing = sorted(set(range(len(classes))).difference(train.labels.tolist()))
     if missing:
         label = "" if name.startswith(FOLDER) else f", label {missing[0]}; labels count from 0"

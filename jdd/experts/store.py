@@ -29,7 +29,8 @@ _UNFINISHED = (
 
 def _unfinished(parameters: Path) -> bool:
     """Whether there is nothing, or only what a store leaves that was stopped while being made."""
-    return not parameters.exists() or {p.name for p in parameters.glob("*")} <= {"zarr.json"}
+    names = {path.name for path in parameters.glob("*")}
+    return {name for name in names if not name.endswith(".__lock")} <= {"zarr.json"}
 
 
 class ExpertStore:
@@ -73,7 +74,8 @@ class ExpertStore:
         if not (directory / "store.json").exists():
             if directory.exists() and not directory.is_dir():
                 raise SettingError("experts", directory, "it is a file, name a directory")
-            foreign = [p.name for p in directory.glob("*") if p.name not in _UNFINISHED]
+            names = [path.name for path in directory.glob("*") if not files.is_part(path)]
+            foreign = [name for name in names if name not in _UNFINISHED]
             if foreign or not _unfinished(directory / "parameters"):
                 stores = sorted(p.parent for p in directory.glob("*/store.json"))
                 if stores:

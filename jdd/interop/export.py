@@ -265,6 +265,8 @@ def new_folder(path: Path, fill: Callable[[Path], Any], setting: str = "to") -> 
     Raises:
       SettingError: the folder is not empty, or cannot be written.
     """
+    if not path.name:
+        raise SettingError(setting, path, "name a new folder")
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise SettingError(setting, path, "it exists already, name another folder")
     part = path.with_name(f".{path.name}.part-{os.getpid()}")

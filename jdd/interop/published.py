@@ -78,7 +78,7 @@ def read(path: Path, number: int = 0) -> FoundSet | FoundExperts:
 
     Args:
       path: the file; one of images has its labels, and its step size, next to it: `labels_best.pt`
-        and `lr_best.pt` for `images_best.pt`.
+        and `lr_best.pt` for `images_best.pt` or `images_zca_best.pt`.
       number: which set of a file of several, from 1; 0: the last.
 
     Raises:
@@ -164,7 +164,7 @@ def _companion(path: Path, what: str) -> Path:
             f"{path} holds images without labels, which are looked for next to a file whose name "
             "has 'images' in it"
         )
-    return path.with_name(f"{before}{what}{after}")
+    return path.with_name(f"{before}{what}{after.removeprefix('_zca')}")
 
 
 def _rate(path: Path) -> float | None:

@@ -1,6 +1,7 @@
 """Bad input: exit code 2, a line that says what to do, nothing left behind, nothing lost."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -140,10 +141,10 @@ def test_a_place_that_is_none_is_named(tmp_path, capfd):
 
 
 @pytest.mark.parametrize("flag", ["--out", "--experts", "--init", "--plugin", "--data-dir"])
-@pytest.mark.parametrize("name", ["a" * 300, "a\0b"])
+@pytest.mark.parametrize("name", ["a" * 300, "a\0b", os.fsdecode(b"caf\xe9")])
 def test_a_path_that_nothing_can_lie_at_is_said_in_one_line(tmp_path, capfd, flag, name):
     places = {"--out": tmp_path / "run", "--experts": tmp_path / "experts", flag: tmp_path / name}
-    words = "holds a NUL" if "\0" in name else "name too long"
+    words = {300: "name too long", 3: "holds a NUL", 4: "is not utf-8"}[len(name)]
     method = ["--method", "mtt", "--dataset", "mnist" if flag == "--data-dir" else "digits"]
     code, _, err = call(distill.main, capfd, *method, *(w for pair in places.items() for w in pair))
     assert code == 2 and len(err) == 1 and words in err[0].lower().replace("nul", "NUL"), err

@@ -98,6 +98,7 @@ export RUN --to new --format zip | --format 'zip': did you mean 'pt'
 evaluate RUN --network MLP --depth 2 | --depth 2: MLP has no option 'depth': did you mean 'width'?
 evaluate RUN --augmentation flippy | --augmentation 'flippy': did you mean 'flip'?
 export RUN | the following arguments are required: --to; --help lists the flags
+export RUN --to . | --to .: name a new folder
 export RUN --to file | --to file: it exists already, name another folder
 export RUN --to set.npz | --to set.npz: it exists already, name another file
 export RUN --to set.zip | --to set.zip: a file ends in .npz or .safetensors, and a new folder's

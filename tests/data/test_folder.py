@@ -1,5 +1,6 @@
 """Images in folders of a class each, and Tiny ImageNet's layout, written small."""
 
+import os
 import shutil
 
 import numpy as np
@@ -94,6 +95,20 @@ def test_what_is_wrong_is_said(pets, harm, words):
     with pytest.raises(UserError, match=words) as raised:
         data.load(f"folder:{pets}")
     assert "\n" not in str(raised.value)
+
+
+def test_what_is_hidden_is_passed_over(pets):
+    expected = len(data.load(f"folder:{pets}").train)
+    (pets / "train" / "cat" / ".thumbs").mkdir()
+    picture(pets / "train" / "cat" / ".thumbs" / "0.png", (0, 0, 0), (2, 2))
+    (pets / "train" / "cat" / "set.png").mkdir()
+    assert len(data.load(f"folder:{pets}").train) == expected
+
+
+def test_a_name_of_other_bytes_is_refused(pets):
+    (pets / "train" / os.fsdecode(b"caf\xe9")).mkdir()
+    with pytest.raises(UserError, match=r"'caf\\udce9' is not UTF-8, rename the folder"):
+        data.load(f"folder:{pets}")
 
 
 def test_all_damaged_images_are_named(pets):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tensorstore as ts
 
-from jdd import networks
+from jdd import difficulty, networks
 from jdd.errors import SettingError, UserError
 from jdd.experts import (
     ExpertSettings,
@@ -360,6 +360,13 @@ def test_a_directory_of_something_else_is_not_taken_for_experts(tmp_path, foreig
     assert path.read_text() == "mine"
 
 
+def test_what_a_killed_command_leaves_is_no_store_and_no_hindrance(tmp_path):
+    (tmp_path / "parameters").mkdir()
+    for name in (".store.json.part-1-2", "parameters/zarr.json", "parameters/zarr.json.__lock"):
+        (tmp_path / name).write_text("")
+    assert ExpertStore.open(tmp_path) is None
+
+
 def test_a_directory_of_stores_names_one_of_them(tmp_path):
     filled(tmp_path / "ConvNet-standard-1")
     with pytest.raises(UserError, match=r"holds 1 stores of experts.*such as .*ConvNet-standard-1"):
@@ -395,6 +402,15 @@ def test_the_difficulty_curriculum_of_a_hundred_epochs():
     assert settings.eligible(ranks, 0)[:750].all() and settings.eligible(ranks, 61)[200:].all()
     short = ExpertSettings(train_epochs=5, curriculum="pad")
     assert [int(short.eligible(ranks, e).sum()) for e in range(5)] == [750, 1000, 1000, 900, 800]
+
+
+def test_the_difficulty_curriculum_keeps_small_classes():
+    """Of a class of one image and of three a tenth is none, a fifth of three at most one."""
+    labels = np.repeat([0, 1, 2], [20, 1, 3])
+    ranks = difficulty.ranks(np.arange(24.0), labels)
+    settings = ExpertSettings(train_epochs=10, curriculum="pad")
+    counts = [np.bincount(labels[settings.eligible(ranks, e)]).tolist() for e in (0, 5, 7)]
+    assert counts == [[15, 1, 2], [18, 1, 3], [16, 1, 2]]
 
 
 @pytest.mark.parametrize(

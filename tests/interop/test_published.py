@@ -69,6 +69,13 @@ def test_hard_labels_in_any_order_and_a_step_size(digits):
     np.testing.assert_array_equal(by_class, np.sort(found_set().images.reshape(10, 2, -1), axis=1))
 
 
+def test_whitened_images_have_the_labels_of_the_others(tmp_path, monkeypatch):
+    """MTT's code writes images_5.pt, images_zca_5.pt and labels_5.pt."""
+    there = {"images_zca_5.pt": np.zeros((2, 1, 8, 8), np.float32), "labels_5.pt": np.arange(2)}
+    monkeypatch.setattr(published, "_value", lambda path: there[path.name])
+    assert published.read(tmp_path / "images_zca_5.pt").labels.tolist() == [0, 1]
+
+
 def test_several_images_in_one(digits):
     made = import_set(found_set(), digits, RECIPE, factor=2)
     assert made.images.shape == (80, 8, 8, 1) and made.info.ipc == 2
