@@ -49,7 +49,8 @@ class EvaluationSettings(Settings):
     eval_optimizer: str = setting("sgd", helps(Recipe)["optimizer"], choices=training.OPTIMIZERS)
     eval_lr: float = setting(
         0.0,
-        "step size of a set that has learned none, and of AdamW; 0: 0.01, with AdamW 0.001",
+        "step size of a set that has learned none, of AdamW, and with `eval_learned_rate` off; 0: "
+        "0.01, with AdamW 0.001",
         min=0,
     )
     eval_schedule: str = setting(
@@ -57,7 +58,9 @@ class EvaluationSettings(Settings):
         "of the step size: step, to a tenth after half of the epochs, or cosine, down to 0",
         choices=training.SCHEDULES,
     )
-    eval_learned_rate: bool = setting(True, helps(Recipe)["learned_rate"])
+    eval_learned_rate: bool = setting(
+        True, "use the step size that a set has learned, where it has; off: that of `eval_lr`"
+    )
     eval_ema: float = setting(
         0.0, "decay of the averaged weights that are tested; 0: none", min=0, below=1
     )

@@ -235,6 +235,13 @@ def test_each_image_has_a_transform_of_its_own_kind():
     assert 1.17 < across[zoomed, 1].max() <= 1 / 0.8 + 1e-4
 
 
+def test_each_draws_alike_whatever_the_images_type():
+    few = images(height=32, width=32).astype(jnp.bfloat16)
+    of_few, of_many = (augment_each(jax.random.key(0), x) for x in (few, few.astype(np.float32)))
+    assert of_few.dtype == jnp.bfloat16
+    np.testing.assert_allclose(of_few.astype(np.float32), of_many, atol=0.1)
+
+
 def test_each_fills_with_the_mean():
     x = np.full((20, 6, 6, 1), 3.5, np.float32)
     np.testing.assert_allclose(augment_each(jax.random.key(0), x), x, atol=1e-6)

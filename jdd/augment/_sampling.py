@@ -21,13 +21,6 @@ def kinds_of(strategy: str, available: Collection[str]) -> tuple[str, ...]:
     return kinds
 
 
-def uniform(
-    key: jax.Array, shape: tuple[int, ...], images: jax.Array, least: float, most: float
-) -> jax.Array:
-    """Numbers from `least` up to `most`, of the images' dtype."""
-    return jax.random.uniform(key, shape, images.dtype, least, most)
-
-
 def zoomed(position: jax.Array, factor: jax.Array, size: int) -> jax.Array:
     """Positions along a side of `size` pixels, moved away from its centre by a factor."""
     centre = (size - 1) / 2

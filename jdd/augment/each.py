@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jdd.augment._affine import Affine, matrix_of, sample_affine
-from jdd.augment._sampling import kinds_of, rotated_grid, sample, uniform, zoomed
+from jdd.augment._sampling import kinds_of, rotated_grid, sample, zoomed
 from jdd.ops.target import platform
 
 
@@ -59,13 +59,15 @@ def _augment_each(
     kind_key, crop_key, scale_key, rotate_key = jax.random.split(key, 4)
     kind = jax.random.randint(kind_key, (n,), 0, len(kinds))
 
+    dtype = jnp.promote_types(images.dtype, jnp.float32)  # fewer bits would miss some positions
+
     def drawn(name: str, values: jax.Array, otherwise: float) -> jax.Array:
         places = jnp.array([i for i, other in enumerate(kinds) if other == name], jnp.int32)
-        return jnp.where(jnp.isin(kind, places), values.astype(images.dtype), otherwise)
+        return jnp.where(jnp.isin(kind, places), values.astype(dtype), otherwise)
 
     pixels = jax.random.randint(crop_key, (2, n), -settings.crop, settings.crop + 1)
-    factors = uniform(scale_key, (2, n), images, 1 - settings.scale, 1 + settings.scale)
-    degrees = uniform(rotate_key, (n,), images, -settings.rotate, settings.rotate)
+    factors = jax.random.uniform(scale_key, (2, n), dtype, 1 - settings.scale, 1 + settings.scale)
+    degrees = jax.random.uniform(rotate_key, (n,), dtype, -settings.rotate, settings.rotate)
     shift, zoom = drawn("crop", pixels, 0.0), drawn("scale", factors, 1.0)
     angle = jnp.deg2rad(drawn("rotate", degrees, 0.0))
     fill = jnp.mean(images, axis=(0, 1, 2))

@@ -79,7 +79,7 @@ def herd(features: jax.Array, mask: jax.Array, count: int) -> jax.Array:
     Args:
       features: `(m, d)`.
       mask: `(m,)` bool, which of them there are.
-      count: how many to choose; each is chosen once.
+      count: how many to choose; none comes again before all have come.
 
     Returns:
       int32 `(count,)`, in the order of choice.
@@ -97,7 +97,12 @@ def herd(features: jax.Array, mask: jax.Array, count: int) -> jax.Array:
         return (total + centred[best], free.at[best].set(False)), best
 
     start = (jnp.zeros(features.shape[1], features.dtype), mask)
-    return jax.lax.scan(choose, start, None, length=count)[1]
+    return _repeated(jax.lax.scan(choose, start, None, length=count)[1], mask)
+
+
+def _repeated(chosen: jax.Array, mask: jax.Array) -> jax.Array:
+    """Where more are wanted than there are: all of them, in their order, again and again."""
+    return chosen[jnp.arange(chosen.shape[0]) % jnp.sum(mask)]
 
 
 def greedy_k_center(features: jax.Array, mask: jax.Array, count: int) -> jax.Array:
@@ -125,7 +130,7 @@ def greedy_k_center(features: jax.Array, mask: jax.Array, count: int) -> jax.Arr
 
     nearest = choose(jnp.where(mask, jnp.inf, -1.0), first)
     rest = jax.lax.scan(step, nearest, None, length=count - 1)[1]
-    return jnp.concatenate([first[None], rest])
+    return _repeated(jnp.concatenate([first[None], rest]), mask)
 
 
 def _by_features(settings: CoresetSettings, network: NetworkLike, choose: Choose) -> Method:

@@ -128,10 +128,16 @@ def frepo(settings: FrepoSettings, network: NetworkLike) -> Method:
         synthetic = _with(synthetic, optax.apply_updates(learned, change))
 
         images, targets = synthetic.images, _targets(settings, synthetic)
+        is_old = member.steps > settings.pool_steps
         member = jax.lax.cond(
-            member.steps > settings.pool_steps,
-            lambda: _fresh(settings, network, keys[2], jnp.int32(0), images),
+            is_old,
+            lambda: member,
             lambda: _trained(settings, network, member, keys[3], images, targets),
+        )
+        member = jax.lax.cond(
+            is_old | ~_is_finite(member.params),
+            lambda: _fresh(settings, network, keys[2], jnp.int32(0), images),
+            lambda: member,
         )
         pool = jax.tree.map(lambda leaf, new: leaf.at[which].set(new), pool, member)
         state = MethodState(state.key, state.iteration + 1, _Progress(moments, pool))
@@ -159,6 +165,10 @@ def _fresh(
     variables = matching.fresh_network(network, key, like)
     params, stats = variables["params"], variables.get("batch_stats", {})
     return _Pool(params, stats, optax.adam(settings.lr_net).init(params), steps)
+
+
+def _is_finite(params: Any) -> jax.Array:
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(params)]))
 
 
 def _trained(

@@ -42,7 +42,11 @@ class IdcSettings(MethodSettings):
 
     iterations: int = setting(200000, "updates of the images, over all networks", min=1)
     outer_loop: int = setting(100, "updates of the images for each network", min=1)
-    train_steps: int = setting(32, "steps of the network on real images between two of them", min=0)
+    train_steps: int = setting(
+        32,
+        "steps of the network on real images between two of them, at most a pass over the images",
+        min=0,
+    )
     batch_real: int = setting(64, "real images a class and update", min=1)
     batch_train: int = setting(64, "real images per step of the network, at most", min=1)
     batch_syn: int = setting(128, "synthetic images a class and update, at most", min=1)
@@ -153,17 +157,20 @@ def _next_network(
     """A fresh network every `outer_loop` updates, else that of the update before, trained on."""
     trainer = _trainer(settings, network, data)
     rate = Schedule(jnp.float32(settings.lr_net), jnp.float32(jnp.inf))
-    passes = -(-settings.train_steps // trainer.steps)  # where the real images are few
 
     def fresh(_: FitState) -> FitState:
         return FitState.start(trainer, matching.fresh_network(network, key, images), key)
 
     def trained(fit: FitState) -> FitState:
         fit = fit._replace(key=jax.random.key_data(key))
-        return train(trainer, fit, data, rate, passes) if settings.train_steps else fit
+        if not settings.train_steps:
+            return fit._replace(epoch=fit.epoch + 1)
+        return train(trainer, fit, data, rate, 1)
 
-    is_new = state.iteration % settings.outer_loop == 0
-    fit: FitState = jax.lax.cond(is_new, fresh, trained, state.optimizer.network)
+    # Counted by the network's passes, as a dropped update puts the network before it back.
+    before = state.optimizer.network
+    is_new = (state.iteration == 0) | (before.epoch >= settings.outer_loop - 1)
+    fit: FitState = jax.lax.cond(is_new, fresh, trained, before)
     return fit
 
 

@@ -16,8 +16,7 @@ from jdd.networks import NetworkLike
 
 @dataclass(frozen=True)
 class MttSettings(TrajectorySettings):
-    """Settings of trajectory matching; the defaults are those of the paper's code, whose commands
-    have others for each dataset: the preset `paper`."""
+    """Settings of trajectory matching; the paper's, for each dataset, are the preset `paper`."""
 
 
 def mtt(settings: MttSettings, network: NetworkLike) -> Method:

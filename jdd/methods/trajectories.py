@@ -28,7 +28,11 @@ Weights = Callable[[Any, Any], Any]
 
 @dataclass(frozen=True)
 class TrajectorySettings(MethodSettings):
-    """Settings of trajectory matching; the defaults are MTT's for CIFAR-10, 1 image per class."""
+    """Settings of trajectory matching.
+
+    The rates' defaults are those of MTT's code, steps and epochs those of its command for CIFAR-10
+    at 1 image per class; what the papers take for each dataset is in the presets.
+    """
 
     iterations: int = setting(5000, "updates of the synthetic set", min=1)
     syn_steps: int = setting(50, "steps of the student on the synthetic set, N in the paper", min=1)

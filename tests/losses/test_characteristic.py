@@ -67,6 +67,9 @@ def test_its_gradients_are_those_of_differences():
 def test_it_has_finite_slopes_where_it_is_least():
     value, gradient = jax.value_and_grad(discrepancy)(OURS, OURS, FREQUENCIES)
     assert 0 <= value < 1e-5 and bool(jnp.all(jnp.isfinite(gradient)))
+    for weights in ((1.0, 0.0), (0.0, 0.0)):
+        gradient = jax.grad(discrepancy)(OURS, OURS, FREQUENCIES, *weights)
+        assert bool(jnp.all(jnp.isfinite(gradient)))
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,13 @@ def test_equal_images_are_chosen_once_each():
         assert sorted(np.asarray(choose(features, jnp.ones(4, bool), 4)).tolist()) == [0, 1, 2, 3]
 
 
+@pytest.mark.parametrize("choose", [herd, greedy_k_center])
+def test_all_come_before_one_comes_again(choose):
+    features, mask = jnp.asarray([[0.0], [1.0], [5.0], [9.0]]), jnp.arange(4) < 3
+    places = np.asarray(choose(features, mask, 7)).tolist()
+    assert sorted(places[:3]) == [0, 1, 2] and places[3:] == [*places[:3], places[0]]
+
+
 def chosen(method, of, ipc, seed=0):
     """The places in the data of what is chosen, class by class."""
     synthetic, state = jax.jit(method.init)(jax.random.key(seed), small.start(ipc), of)

@@ -116,6 +116,25 @@ def test_networks_are_trained_in_turn_and_replaced(norm):
         assert np.any(after.batch_stats["block_0"]["norm"]["mean"])
 
 
+def test_a_network_that_breaks_is_replaced():
+    """One whose step is not finite, as its moments are not, gives way to a fresh one."""
+    method = guarded(frepo(SMALL, NETWORK))
+    of = small.digits(10)
+    synthetic, state = method.init(jax.random.key(1), small.start(1), of)
+    pool = state.optimizer.pool
+    moments = jax.tree.map(lambda leaf: leaf * jnp.nan if leaf.ndim > 1 else leaf, pool.moments)
+    broken = state.optimizer._replace(pool=pool._replace(moments=moments))
+    _, state, metrics = jax.jit(method.update)(synthetic, state._replace(optimizer=broken), of)
+    after = state.optimizer.pool
+    assert not metrics["dropped"] and all(
+        np.isfinite(p).all() for p in jax.tree.leaves(after.params)
+    )
+    (which,) = [
+        i for i in range(3) if not any(np.any(m[i]) for m in jax.tree.leaves(after.moments))
+    ]
+    assert after.steps[which] == 0
+
+
 def test_labels_start_from_centred_classes_and_are_logits():
     of, method = small.digits(10), frepo(SMALL, NETWORK)
     synthetic, _ = method.init(jax.random.key(1), small.start(2), of)

@@ -105,7 +105,7 @@ def plain_loss(images, params, of, ipc):
 
 @pytest.mark.slow
 def test_a_network_is_trained_on_all_real_images_and_then_a_new_one_is_drawn():
-    """30 real images in one batch: three steps of SGD between the two updates at a network."""
+    """30 real images in one batch: a step of SGD between the two updates at a network."""
     of, ipc = small.digits(10), 2
     method = guarded(idc(SETTINGS, NETWORK))
     made, state = method.init(jax.random.key(3), small.start(ipc), of)
@@ -125,9 +125,8 @@ def test_a_network_is_trained_on_all_real_images_and_then_a_new_one_is_drawn():
             params = small.fresh(NETWORK, state)["params"]
             moments = sgd.init(params)
         else:
-            for _ in range(3):
-                change, moments = sgd.update(slope(params), moments, params)
-                params = optax.apply_updates(params, change)
+            change, moments = sgd.update(slope(params), moments, params)
+            params = optax.apply_updates(params, change)
         loss, gradient = plain_loss(expected, params, of, ipc)
         velocity = 0.5 * velocity + gradient
         expected = expected - 0.2 * velocity
@@ -136,6 +135,33 @@ def test_a_network_is_trained_on_all_real_images_and_then_a_new_one_is_drawn():
         assert float(metrics["loss"]) == pytest.approx(float(loss), rel=1e-3)
         np.testing.assert_allclose(made.images, expected, rtol=1e-3, atol=1e-4)
         assert np.abs(made.images - before).max() > 1e-3
+
+
+def test_few_real_images_are_passed_over_once():
+    """30 of them, ten a batch: three steps and no more, however many are asked for."""
+    of = small.digits(10)
+
+    def second(steps):
+        settings = dataclasses.replace(SETTINGS, train_steps=steps, batch_train=8)
+        return small.two_updates(idc(settings, NETWORK), small.start(2), of)[-1][0]
+
+    np.testing.assert_array_equal(second(4), second(50))
+    assert (second(3) != second(4)).any()
+
+
+def test_a_dropped_update_does_not_put_off_the_next_network():
+    of = small.digits(10)
+    method = idc(SETTINGS, NETWORK)
+    made, state = method.init(jax.random.key(3), small.start(2), of)
+    update = jax.jit(method.update)
+    epochs = []
+    for number in range(6):
+        made, after, _ = update(made, state, of)
+        # The third is dropped: the state stays, but its iteration goes on.
+        dropped = number == 2
+        state = state._replace(iteration=after.iteration) if dropped else after
+        epochs.append(int(after.optimizer.network.epoch))
+    assert epochs == [0, 1, 0, 0, 1, 0]
 
 
 @pytest.mark.slow

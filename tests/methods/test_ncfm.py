@@ -75,6 +75,17 @@ def test_updates_are_those_of_plain_differentiation_and_adamw():
         assert np.quantile(apart, 0.97) < 1e-2 * SMALL.lr_img
 
 
+def test_images_without_features_take_no_part():
+    """Those of a network whose features are all 0 are moved by AdamW's weight decay alone."""
+    of, ipc = small.digits(20), 2
+    method = guarded(ncfm(dataclasses.replace(SMALL, calibration=0.0), NETWORK))
+    dead = jax.tree.map(jnp.zeros_like, segment())
+    made, state = method.init(jax.random.key(3), small.start(ipc), of)
+    moved, _, metrics = jax.jit(method.update)(made, state, of, dead)
+    assert not metrics["dropped"]
+    np.testing.assert_allclose(moved.images, made.images, rtol=1e-4)
+
+
 def test_the_rate_is_halved_after_updates_without_a_smaller_loss():
     settings = dataclasses.replace(SMALL, patience=1, lr_img=1e-9, weight_decay=0.0)
     method, of = ncfm(settings, NETWORK), small.digits(20)
