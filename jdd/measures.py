@@ -156,10 +156,15 @@ def _random(
     return DeviceData(data.images, jnp.asarray(logits))
 
 
-def in_words(measures: Measures) -> list[tuple[str, str]]:
-    """The rows of a table: what was trained on, and its accuracy; then the scores."""
+def in_words(measures: Measures, augmentation: str) -> list[tuple[str, str]]:
+    """The rows of a table: what was trained on, and its accuracy; then the scores.
+
+    Args:
+      measures: of a set.
+      augmentation: of its recipe, see `measure`.
+    """
     accuracies = [
-        ("the set", measures.own),
+        ("the set" + ", with DSA" * (augmentation == "none"), measures.own),
         ("the set, hard labels", measures.hard),
         ("the set, no augmentation", measures.without_augmentation),
         ("random real images, labels of the same kind", measures.random),

@@ -77,7 +77,9 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
         if args.measures:
             settings = evaluation.EvaluationSettings(full_data_epochs=epochs or FULL_DATA_EPOCHS)
             measured = measures.measure(
-                stored.replace(info=dataclasses.replace(stored.info, recipe=recipe)),
+                flags.without_learned_rate(args, stored).replace(
+                    info=dataclasses.replace(stored.info, recipe=recipe)
+                ),
                 dataset,
                 network,
                 settings.full_data_recipe(recipe.network, recipe.options),
@@ -89,7 +91,7 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
         return
     print(evaluated(args.set, stored, recipe, accuracy, len(dataset.test)))
     if measured is not None:
-        print("\n".join(aligned(measures.in_words(measured))))
+        print("\n".join(aligned(measures.in_words(measured, recipe.augmentation))))
     if args.json:
         result = {
             **outcome.stamp("evaluate", stored.info),

@@ -170,7 +170,7 @@ def task_directory(args: argparse.Namespace, place: str | None = None) -> Path:
       UserError: nothing can be written there.
     """
     run = Path(args.set if place is None else place)
-    run = run.parent if run.resolve().name == "synthetic" else run
+    run = run.resolve().parent if run.resolve().name == "synthetic" else run
     if not run.exists():  # a ready set's name
         run = Path("checkpoints") / run
     directory = run / "tasks" if args.out is None else Path(args.out)

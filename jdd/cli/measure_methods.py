@@ -1,6 +1,7 @@
 """`measure_methods.py`: the runs behind RESULTS.md, one after another."""
 
 import argparse
+import shlex
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -53,7 +54,8 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
         raise SettingError("keep", keep, "it is a file, name a directory")
     _list(wanted, skipped, preset, keep)
     if args.list:
-        return
+        commands = [shlex.join(["bin/distill.py", *table.arguments(c, preset)]) for c in wanted]
+        return print_json({"task": "measure_methods", "runs": commands}) if args.json else None
     places = ["--data-dir", args.data_dir] if args.data_dir else []
     with locks.locked(out, wait_until=stopper if args.wait else None):
         outcomes = table.run_all(
@@ -74,8 +76,6 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
 
 def _list(wanted: "Sequence[Cell]", skipped: "Sequence[Cell]", preset: str, keep: Path) -> None:
     """Prints a line for the runs of each method, with the time to expect of one."""
-    import shlex
-
     from jdd.report import results
     from jdd.report.outcome import table as markdown
     from jdd.runs import RunResult

@@ -43,7 +43,9 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     jobs = reproduction.plan(args.dataset, out, args.preset, further, _arguments, quick)
     if args.list:
         scripts = ((f"bin/{job.step.script}.py", *job.command[1:]) for job in jobs)
-        return print(*(shlex.join(["python", *command]) for command in scripts), sep="\n")
+        commands = [shlex.join(["python", *command]) for command in scripts]
+        print(*commands, sep="\n")
+        return print_json({"task": "reproduce", "commands": commands}) if args.json else None
     with locks.locked(out, wait_until=stopper if args.wait else None):
         outcomes = reproduction.run_all(jobs, lambda: stopper() or time.monotonic() > ends, say)
         files.write_text(out / "RESULTS.md", report.page(out, jobs, outcomes))

@@ -97,12 +97,15 @@ def _check_places(args: argparse.Namespace) -> None:
 
 def _pictures(runs: "Sequence[RunResult]", place: Path, peer: str | None) -> list[Path]:
     """Draws accuracy against time, and gives back the files."""
+    from jdd import data
     from jdd.report import curves, plots
 
-    paths = []
+    paths: list[Path] = []
     place.mkdir(parents=True, exist_ok=True)
     for (dataset, ipc), of_cell in curves.cells(runs).items():
-        paths.append(place / f"accuracy-{dataset}-ipc{ipc}.png")
+        name = f"accuracy-{data.short_name(dataset)}-ipc{ipc}"
+        same = sum(path.name.startswith(f"{name}.") for path in paths)  # two folders of one name
+        paths.append(place / f"{name}{f'.{same + 1}' if same else ''}.png")
         plots.save(paths[-1], curves.picture(of_cell, _ratios(peer, dataset, ipc)))
     overview = curves.choice([run for run in runs if run.dataset in _OVERVIEW])
     if overview is not None:

@@ -153,7 +153,7 @@ def parse(
     args = parser.parse_args(arguments)
     overrides = run_settings.stored_values(stored, defaults)
     overrides |= chosen(args, [name for name, _, _ in defaults.names()])
-    args.before = stored.get("command", "")
+    args.before = stored.get("command", "") if stored else None
     return args, run_settings.build(selection, overrides, traits)
 
 
@@ -176,7 +176,7 @@ def default_out(named: "argparse.Namespace | RunSettings", seed: int | None = No
 
 
 def command(
-    arguments: Sequence[str], preset: str, before: str = "", seed: int | None = None
+    arguments: Sequence[str], preset: str, before: str | None = None, seed: int | None = None
 ) -> str:
     """What makes the same run on another machine: without the flags that say where things are.
 
@@ -184,9 +184,12 @@ def command(
       arguments: of this command.
       preset: of the run.
       before: the command that began the run, which this one resumes; it need not repeat its flags.
+        Empty: none did, and none makes the same run.
       seed: of the run, where `--seeds` gave several.
     """
-    kept = shlex.split(before)[2:]
+    if before == "":
+        return ""
+    kept = shlex.split(before or "")[2:]
     remaining = iter(arguments)
     for argument in remaining:
         name, assigned, _ = argument.partition("=")

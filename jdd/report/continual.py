@@ -14,12 +14,14 @@ _PROTOCOLS = {"gdumb": "GDumb's protocol", "finetune": "one network finetuned pa
 def page(result: Mapping[str, Any]) -> str:
     """The result for a reader, as Markdown."""
     means, stds, classes = result["methods"], result["std"], result["classes"]
-    several = len(result["orders"]) > 1
+    several, runs = len(result["orders"]) > 1, len(result["orders"]) * result["repeats"]
     rows = []
     for step, seen in enumerate(classes):
         new = seen[len(classes[step - 1]) if step else 0 :]
         came = f"{len(new)}" if several else ", ".join(map(str, new))
-        figures = [percent(means[name][step], stds[name][step]) for name in means]
+        figures = [
+            percent(means[name][step], stds[name][step] if runs > 1 else None) for name in means
+        ]
         rows.append([str(step + 1), came, str(len(seen)), *figures])
     head = ["step", "new classes", "classes seen", *means]
     return f"# {_title(result)}\n\n{table(head, rows)}\n\n{_notes(result)}"
@@ -52,6 +54,8 @@ def _title(result: Mapping[str, Any]) -> str:
 def _notes(result: Mapping[str, Any]) -> str:
     recipe, settings = result["recipe"], result["settings"]
     orders, runs = len(result["orders"]), len(result["orders"]) * result["repeats"]
+    orders_each = f"{orders} order{'s' * (orders > 1)} of the classes, {result['repeats']} each"
+    of_runs = f"mean ± std of {runs} ({orders_each})" if runs > 1 else "of one run"
     on_memory = f"{recipe['epochs']} epochs on the memory"
     if result["protocol"] == "gdumb":
         training = (
@@ -64,7 +68,6 @@ def _notes(result: Mapping[str, Any]) -> str:
             f"part, then {on_memory} but for 'none'"
         )
     return (
-        f"Accuracy in % on the test images of all classes seen, chosen among these: mean ± std of "
-        f"{runs} ({orders} order{'s' * (orders > 1)} of the classes, {result['repeats']} each). "
+        f"Accuracy in % on the test images of all classes seen, chosen among these: {of_runs}. "
         f"{training}. Distilled: by {result['method']}."
     )

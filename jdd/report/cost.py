@@ -35,12 +35,22 @@ def page(result: Mapping[str, Any]) -> str:
             table(head, _rows(result)),
             "",
             f"One network of {result['parameters']:,} parameters each, from the same weights, on "
-            f"{result['machine']}: SGD with momentum {recipe['momentum']:g}, weight decay "
+            f"{result['machine']}: {_optimizer(recipe)}, weight decay "
             f"{recipe['weight_decay']:g}, augmentation {recipe['augmentation']}. What differs "
             f"apart from the images: {', '.join(differing) or 'nothing'}. Seconds are without "
             "compilation and an epoch to warm up.",
         ]
     )
+
+
+def _optimizer(recipe: Mapping[str, Any]) -> str:
+    words = [
+        "AdamW" if recipe["optimizer"] == "adamw" else f"SGD with momentum {recipe['momentum']:g}"
+    ]
+    if recipe["rate_schedule"] != "step":
+        words.append(f"its rate down a {recipe['rate_schedule']}")
+    words += [f"{name} {recipe[name]:g}" for name in ("cutmix", "ema") if recipe[name]]
+    return ", ".join(words)
 
 
 def picture(result: Mapping[str, Any]) -> Figure:

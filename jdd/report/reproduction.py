@@ -54,7 +54,8 @@ def page(out: Path, jobs: Sequence[Job], outcomes: Sequence[str]) -> str:
         if job.dataset != dataset:
             dataset = job.dataset
             parts += ["", f"## {dataset}"]
-            if compared := _compared([other for other in jobs if other.dataset == dataset]):
+            done = [job for job, of in zip(jobs, outcomes, strict=True) if of == "done"]
+            if compared := _compared(dataset, [job for job in done if job.dataset == dataset]):
                 parts += ["", "Test accuracy, %, there and here:", "", compared]
         parts += ["", f"### {job.step.title}", ""]
         parts += _results(out, job) if outcome == "done" else [f"*{_UNDONE[outcome]}*"]
@@ -72,12 +73,13 @@ def _results(out: Path, job: Job) -> list[str]:
     return lines
 
 
-def _compared(jobs: Sequence[Job]) -> str:
-    """The table of figures there and here; empty for a dataset that the projects did not have."""
+def _compared(dataset: str, jobs: Sequence[Job]) -> str:
+    """The table of figures there and of these jobs; empty for a dataset that the projects did not
+    have."""
     by_name = {job.step.name: job for job in jobs}
     rows = [
         [words, published, _figure(by_name[step], way) if step in by_name else "–"]
-        for words, published, step, way in _PUBLISHED.get(jobs[0].dataset, ())
+        for words, published, step, way in _PUBLISHED.get(dataset, ())
     ]
     return table(["task", "there", "here"], rows) if rows else ""
 

@@ -1,6 +1,8 @@
 """The page of results: a table of finished runs for each dataset, the commands below it."""
 
+import dataclasses
 import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,10 +23,10 @@ a validation split.
 
 - *method*: a row of another preset than `quick` says which.
 - *accuracy*: the brackets say over how many networks; `3 × 5`: five on each of three sets, made
-  with the seeds 0, 1 and 2. *Between sets* is the standard deviation of those sets' means.
+  with the seeds 0, 1 and 2; `13 on 3`: where they are not as many on each. *Between sets* is the
+  standard deviation of those sets' means.
 - *plain*: the same sets, trained on with hard labels and without augmentation.
-- *random*: as many random real images, by the recipe of the row; one draw. The row *random* has
-  several draws.
+- *random*: as many random real images, by the recipe of the row; one draw for each set.
 - *paper*: what the method's paper or repository reports with its own settings (ConvNet-3 of width
   128, FRePo's wider, many more iterations and real images). Brackets say who reports it (the paper,
   its repository, or others who ran it again) and of which set: the last one, or the one that was
@@ -87,13 +89,14 @@ def find(places: Sequence[str]) -> list[Path]:
     Raises:
       UserError: there are none.
     """
-    paths: dict[Path, None] = {}
+    paths: dict[Path, Path] = {}
     for place in map(Path, places):
         here = [place] if place.is_file() else sorted(place.rglob("result.json"))
         if not here:
             raise UserError(f"{place} holds no result.json: name a finished run")
-        paths.update(dict.fromkeys(here))
-    return list(paths)
+        for path in here:
+            paths.setdefault(path.resolve(), path)
+    return list(paths.values())
 
 
 def page(results: Sequence[RunResult]) -> str:
@@ -113,17 +116,44 @@ def page(results: Sequence[RunResult]) -> str:
 
 Group = list[RunResult]  # runs that differ in their seed alone
 
+# The settings of the storage, which results did not have when pixels were all that was stored.
+_PIXELS = {"decoder": "pixels", "factor": 1, "formation": "uniform", "coefficients": 0}
+_OF_TESTS = {"--seed", "--eval-plain", "--no-eval-plain", "--eval-random", "--no-eval-random"}
+_OF_TESTS |= {"--full-data-epochs", "--eval-networks"}
+
 
 def grouped(results: Sequence[RunResult]) -> list[Group]:
-    """Runs that differ in their seed alone together, in the order of the page's rows."""
-    groups: dict[tuple[Any, ...], Group] = {}
+    """Runs that differ in their seed alone together, in the order of the page's rows.
+
+    Copies of a run count once. Other runs of one seed, as of another machine, are of two groups.
+    """
+    alike: dict[tuple[Any, ...], list[Group]] = {}
     for run in sorted(results, key=lambda run: (run.ipc, run.method, run.init, run.iterations)):
         recipe = json.dumps(run.recipe.to_json(), sort_keys=True)
-        storage = json.dumps(run.storage, sort_keys=True)
+        storage = tuple(run.storage.get(name, default) for name, default in _PIXELS.items())
         settings = (storage, run.preset, run.network, recipe, run.choose, run.note, run.version)
         key = (run.dataset, run.ipc, run.method, run.init, run.iterations, *settings)
-        groups.setdefault(key, []).append(run)
-    return [sorted(group, key=lambda run: run.seed) for group in groups.values()]
+        run = dataclasses.replace(run, out="")
+        groups = alike.setdefault((*key, _but_for_tests(run.command)), [])
+        if any(run in group for group in groups):
+            continue
+        free = [group for group in groups if run.seed not in [other.seed for other in group]]
+        if not free:
+            groups.append([])
+        (free or groups[-1:])[0].append(run)
+    groups = [group for several in alike.values() for group in several]
+    return [sorted(group, key=lambda run: run.seed) for group in groups]
+
+
+def _but_for_tests(command: str) -> tuple[str, ...]:
+    """A command's flags in order, without the seed and those that say what else is tested."""
+    flags: list[str] = []
+    for word in shlex.split(command)[2:]:
+        if word.startswith("--") or not flags:
+            flags.append(word.replace("=", " ", 1))
+        else:
+            flags[-1] += f" {word}"
+    return tuple(sorted(flag for flag in flags if flag.split(" ")[0] not in _OF_TESTS))
 
 
 def _cells(number: int, group: Group) -> list[str]:
@@ -167,9 +197,10 @@ def _accuracy(accuracies: Sequence[Accuracy | None]) -> str:
     if not measured:
         return "–"
     values = [value for accuracy in measured for value in accuracy.values]
-    count = str(len(values))
+    count, each = str(len(values)), {len(accuracy.values) for accuracy in measured}
     if len(measured) > 1:
-        count = f"{len(measured)} × {len(measured[0].values)}"
+        alike = len(each) == 1
+        count = f"{len(measured)} × {each.pop()}" if alike else f"{count} on {len(measured)}"
     return f"{percent(float(np.mean(values)), float(np.std(values)))} ({count})"
 
 

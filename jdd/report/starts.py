@@ -25,7 +25,7 @@ def page(result: Mapping[str, Any], repeats: int, sets: str) -> str:
         rows.append(
             [
                 method,
-                *(percent(start["mean"], start["std"]) for start in (real, noise)),
+                *(percent(of["mean"], of["std"] if repeats > 1 else None) for of in (real, noise)),
                 f"{100 * (real['mean'] - noise['mean']):+.1f}",
                 *(f"{start['seconds']:.0f}" for start in (real, noise)),
             ]
@@ -34,9 +34,9 @@ def page(result: Mapping[str, Any], repeats: int, sets: str) -> str:
     networks = "one fresh network" if repeats == 1 else f"{repeats} fresh networks"
     words = (
         f"Test accuracy of {networks} trained on the set that was best on a "
-        f"validation split, mean ± standard deviation; preset {result['preset']}. Seconds are "
-        "those of the run's last command, experts included where it trained them. The sets "
-        f"alongside each other: {sets}."
+        f"validation split{', mean ± standard deviation' * (repeats > 1)}; preset "
+        f"{result['preset']}. Seconds are those of the run's last command, experts included where "
+        f"it trained them. The sets alongside each other: {sets}."
     )
     return f"# {_title(result)}\n\n{words}\n\n{table(head, rows)}"
 

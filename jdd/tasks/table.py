@@ -120,9 +120,11 @@ def run_all(
     for position, cell in enumerate(wanted, start=1):
         title = f"[{position}/{len(wanted)}] {cell.place}"
         first = cell._replace(seed=0)
-        if cell.seed and cell.method != "random" and _seconds(out / first.place) >= FAST:
-            outcomes.append("slow")
-            continue
+        if cell.seed and cell.method != "random":
+            seconds = _seconds(out / first.place)
+            if seconds is None or seconds >= FAST:
+                outcomes.append("left" if seconds is None else "slow")
+                continue
         outcome = "left"
         if not should_stop():
             say(title)
@@ -136,9 +138,10 @@ def run_all(
     return outcomes
 
 
-def _seconds(run: Path) -> float:
-    """Of a finished run; infinite where it is not finished."""
+def _seconds(run: Path) -> float | None:
+    """Of a finished run, at least those before it was resumed; None where it is not finished."""
     try:
-        return RunResult.load(run / "result.json").seconds
+        result = RunResult.load(run / "result.json")
     except UserError:
-        return float("inf")
+        return None
+    return max(result.seconds, 60 * result.minutes)

@@ -12,7 +12,7 @@ from jdd.report import curves
 from jdd.runs import RunResult
 from jdd.tasks import table
 from jdd.training import Accuracy
-from tests.cli.running import call
+from tests.cli.running import OLD_RUN, call
 
 _RC = {0: "done"}  # another exit code is a KeyError
 
@@ -58,6 +58,8 @@ def test_runs_are_made_once_and_kept(tmp_path, capfd, monkeypatch):
     assert stamps == {name: (out / name / "result.json").stat().st_mtime_ns for name in names}
     assert measure_methods.main([*map(str, arguments), "--list"]) == 0
     listed = capfd.readouterr().out
+    code, result, _ = call(measure_methods.main, capfd, *arguments, "--list", "--json")
+    assert code == 0 and len(result["runs"]) == 3
     assert "2 × 0." in listed and "not measured" not in listed and "3 runs" in listed
 
     kept = [RunResult.load(keep / name / "result.json") for name in names]
@@ -75,14 +77,18 @@ def test_a_further_seed_waits_for_a_fast_first_one(tmp_path, monkeypatch):
     cells = [table.Cell("digits", "dm", 1, 0), table.Cell("digits", "dm", 1, 1)]
     told = []
     outcomes = table.run_all(cells, tmp_path, tmp_path, "quick", [], lambda: False, told.append)
-    assert outcomes == ["failed", "slow"] and len(told) == 1
+    assert outcomes == ["failed", "left"] and len(told) == 1
+    value = {**files.read_json(OLD_RUN / "result.json"), "seconds": 9.0, "expert_seconds": 590.0}
+    value["curve"] = [{"iteration": 1, "seconds": 20.0, "accuracy": 0.5}]  # then it was resumed
+    (tmp_path / cells[0].place).mkdir(parents=True)
+    files.write_json(tmp_path / cells[0].place / "result.json", value)
+    outcomes = table.run_all(cells, tmp_path, tmp_path, "quick", [], lambda: False, told.append)
+    assert outcomes == ["failed", "slow"]
 
 
 @pytest.fixture
 def drawn(tmp_path):
     """A run's result with a curve, as a run leaves it."""
-    from tests.cli.running import OLD_RUN
-
     value = files.read_json(OLD_RUN / "result.json")
     looks = [{"iteration": 10 * i, "seconds": 5.0 * i, "accuracy": 0.1 * i} for i in range(4)]
     value |= {"curve": looks, "expert_seconds": 60.0, "method": "mtt", "init": "real"}
@@ -105,6 +111,17 @@ def test_accuracy_is_drawn_against_time_with_the_peers_alongside(drawn, capfd):
         assert code == 0 and path.endswith(f"accuracy-{run.dataset}-ipc{run.ipc}.png")
         sizes.append(Image.open(path).tobytes())
     assert sizes[0] != sizes[1]
+    run = files.read_json(drawn / "run" / "result.json")
+    for place in ("/data/my pets", "/more/my pets"):
+        (drawn / place[1:5]).mkdir()
+        of_place = {**run, "dataset": f"folder:{place}"}
+        files.write_json(drawn / place[1:5] / "result.json", of_place)
+    places = [drawn / "data", drawn / "more"]
+    code, result, _ = call(results.main, capfd, *places, *arguments[1:], "--json")
+    assert [path.rpartition("/")[2] for path in result["pictures"]] == [
+        "accuracy-folder-my pets-ipc2.png",
+        "accuracy-folder-my pets-ipc2.2.png",
+    ]
     peer.write_text('{"cases": 3}')
     code, _, err = call(results.main, capfd, *arguments, "--peer", peer)
     assert code == 2 and "is not what" in err[-1]

@@ -7,7 +7,8 @@ import pytest
 
 from jdd import SyntheticSet
 from jdd.cli import distill, evaluate, results
-from jdd.report.results import _recipe
+from jdd.report.results import _recipe, find, grouped
+from jdd.runs import RunResult
 from jdd.training import Recipe
 from tests.cli.running import OLD_RUN, PROMISED, call
 
@@ -138,6 +139,24 @@ def test_seeds_stand_together_and_other_storage_apart(runs, tmp_path, capfd):
     rows = [line.split("|")[2:5] for line in page.read_text().splitlines() if "| dm" in line]
     assert [row[0].strip() for row in rows] == ["dm", "dm, dct"]
     assert "(2 × 2)" in rows[0][2] and "(2)" in rows[1][2]
+
+
+def test_runs_of_other_settings_or_of_one_seed_are_no_draws_of_one_row(runs, tmp_path):
+    made = stored(runs, "dm")
+    further = [
+        {"seed": 1, "command": f"{made['command']} --seed 1 --no-eval-random"},
+        {"seed": 1, "command": f"{made['command']} --seed 1", "date": "2020-01-01"},
+        {"seed": 2, "command": f"{made['command']} --seed 2 --lr-img 7"},
+        {"seed": 3, "command": f"{made['command']} --seed 3", "storage": {}},
+        {"out": "a copy"},
+    ]
+    for number, changes in enumerate(further):
+        (tmp_path / f"{number}").mkdir()
+        (tmp_path / f"{number}" / "result.json").write_text(json.dumps({**made, **changes}))
+    paths = find([str(runs / "dm"), str(tmp_path), f"{runs}/../{runs.name}/dm"])
+    assert len(paths) == 6
+    groups = grouped([RunResult.load(path) for path in paths])
+    assert [[run.seed for run in group] for group in groups] == [[0, 1, 3], [1], [2]]
 
 
 def test_a_recipe_is_named_where_it_is_not_the_published_one():

@@ -20,6 +20,10 @@ def test_a_command_names_every_plugin_and_of_other_flags_the_last():
     )
 
 
+def test_a_run_begun_in_python_has_no_command():
+    assert selection.command(["--resume", "--out", "runs/x"], "quick", "") == ""
+
+
 def test_a_run_that_a_stored_set_tells_its_size_is_found_again(tmp_path, monkeypatch, capfd):
     """By the same command, though another run has the place of one image per class."""
     monkeypatch.chdir(tmp_path)
