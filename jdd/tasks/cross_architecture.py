@@ -21,7 +21,7 @@ from jdd.synthetic import SyntheticSet
 from jdd.training import Accuracy, Recipe
 
 QUICK = {
-    "AlexNet": (False, 600),
+    "AlexNet": (True, 600),
     "AlexNetBN": (True, 240),
     "LeNet": (False, 1000),
     "MLP": (True, 600),
