@@ -55,7 +55,7 @@ def _notes(result: Mapping[str, Any]) -> str:
     recipe, settings = result["recipe"], result["settings"]
     orders, runs = len(result["orders"]), len(result["orders"]) * result["repeats"]
     orders_each = f"{orders} order{'s' * (orders > 1)} of the classes, {result['repeats']} each"
-    of_runs = f"mean ± std of {runs} ({orders_each})" if runs > 1 else "of one run"
+    of_runs = f"mean ± std of {runs} ({orders_each})" if runs > 1 else "one run"
     on_memory = f"{recipe['epochs']} epochs on the memory"
     if result["protocol"] == "gdumb":
         training = (
