@@ -174,10 +174,15 @@ def task_directory(args: argparse.Namespace, place: str | None = None) -> Path:
     if not run.exists():  # a ready set's name
         run = Path("checkpoints") / run
     directory = run / "tasks" if args.out is None else Path(args.out)
+    check_writable(directory)
+    return directory
+
+
+def check_writable(directory: Path) -> None:
+    """Raises `SettingError` where `out` cannot be made or written into; nothing is made yet."""
     existing = next(p for p in (directory, *directory.absolute().parents) if p.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK):
         raise SettingError("out", directory, "it cannot be written, name another directory")
-    return directory
 
 
 def add_count(

@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from jdd.cli.flags import add_json
+from jdd.cli.flags import add_json, check_writable
 from jdd.cli.parser import Parser, add_settings, at_least, chosen, integer
 from jdd.cli.platform import tune_xla
 from jdd.cli.program import Stopper, print_json, run_script
@@ -60,6 +60,9 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
         {name: getattr(args, name) for name in growth.AXES},
         {name: getattr(args, f"base_{name}") for name in growth.AXES},
     )
+    by_default = f"checkpoints/{data.short_name(subject.dataset)}/{NAME}-{subject.method}"
+    out = Path(args.out or by_default)
+    check_writable(out)
     with ProgressBar("points") as bar:
         measured = growth.measure_all(subject, base, axes, bar.at, stopper)
     result = {
@@ -71,8 +74,6 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
         "sizes": measured,
         "seconds": round(time.monotonic() - began, 2),
     }
-    by_default = f"checkpoints/{data.short_name(subject.dataset)}/{NAME}-{subject.method}"
-    out = Path(args.out or by_default)
     words_of = {name: axis.words for name, axis in growth.AXES.items()}
     page, picture = report.page(result, words_of), report.picture(result, words_of)
     files = outcome.save(out, NAME, result, page, picture)

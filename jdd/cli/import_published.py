@@ -105,7 +105,7 @@ def _experts(
     args: argparse.Namespace, paths: Sequence[Path], first: "FoundExperts", dataset: "Dataset"
 ) -> None:
     from jdd.interop import published
-    from jdd.interop.importing import import_experts
+    from jdd.interop.importing import TEST_IMAGES, import_experts
     from jdd.report.console import ProgressBar
     from jdd.runs.problem import create_network
     from jdd.settings import defaults
@@ -128,8 +128,9 @@ def _experts(
         store = import_experts(buffers, Path(args.out), spec, network, dataset, bar.at)
     mean = sum(store.accuracies) / store.complete
     print(f"{store.complete} experts of {store.spec.settings.train_epochs} epochs: {args.out}")
-    print(f"  {100 * mean:.1f} % of 1,000 test images at the last epoch")
-    if mean < 2 / dataset.num_classes:
+    tested, chance = min(TEST_IMAGES, len(dataset.test)), 1 / dataset.num_classes
+    print(f"  {100 * mean:.1f} % of {tested:,} test images at the last epoch")
+    if mean < chance + 0.1 * (1 - chance):
         print("  THAT IS CHANCE: are dataset, preprocessing and network those of the experts?")
     print(f"try: {_command(args, store.spec)}")
     if args.json:
@@ -187,4 +188,7 @@ def _command(args: argparse.Namespace, spec: "ExpertSpec") -> str:
             words.append(flag_of(name if value else f"no_{name}"))
         elif value != usual:
             words += [flag_of(name), f"{value:g}" if isinstance(value, float) else str(value)]
+    for plugin in args.plugin or ():
+        words += ["--plugin", plugin]
+    words += ["--data-dir", args.data_dir] if args.data_dir else []
     return "python bin/distill.py " + shlex.join([*words, "--experts", args.out])

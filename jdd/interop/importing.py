@@ -26,7 +26,7 @@ from jdd.synthetic import IDENTITY, MultiFormation, SetInfo, SyntheticSet
 from jdd.training import Recipe, apply_training
 
 MeanStd = tuple[list[float], list[float]]
-_TEST_IMAGES, _BATCH = 1000, 250
+TEST_IMAGES, _BATCH = 1000, 250
 _Progress = Callable[[int, int, str], None]
 
 
@@ -187,7 +187,7 @@ def _fill(
     progress: _Progress,
 ) -> None:
     """Makes the store in an empty directory."""
-    test = data.subset(dataset.test, min(_TEST_IMAGES, len(dataset.test)), seed=0)
+    test = data.subset(dataset.test, min(TEST_IMAGES, len(dataset.test)), seed=0)
     store, count, made, params = None, 0, spec, None
     for buffer in buffers:
         experts, epochs = len(buffer.trajectories), len(buffer.trajectories[0]) - 1

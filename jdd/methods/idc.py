@@ -167,9 +167,10 @@ def _next_network(
             return fit._replace(epoch=fit.epoch + 1)
         return train(trainer, fit, data, rate, 1)
 
-    # Counted by the network's passes, as a dropped update puts the network before it back.
+    # A dropped update puts the network before it back, also where it was to give way to a new one.
     before = state.optimizer.network
-    is_new = (state.iteration == 0) | (before.epoch >= settings.outer_loop - 1)
+    is_old = before.epoch >= settings.outer_loop - 1
+    is_new = is_old | (state.iteration % settings.outer_loop == 0)
     fit: FitState = jax.lax.cond(is_new, fresh, trained, before)
     return fit
 

@@ -60,10 +60,10 @@ def _left_out(part: Mapping[str, Any]) -> str:
 
 
 def _run(row: Mapping[str, Any]) -> list[str]:
-    seconds = row.get("distilling_seconds", row["seconds"])
+    seconds = f"{row['distilling_seconds']:.0f}" if "distilling_seconds" in row else "–"
     updates = f"{row['iterations']} of {row['of']}"
     accuracy = _accuracy(row) if "accuracy_mean" in row else "–"
-    return [_name(row), accuracy, row.get("tested", "–"), updates, f"{seconds:.0f}"]
+    return [_name(row), accuracy, row.get("tested", "–"), updates, seconds]
 
 
 def _name(row: Mapping[str, Any]) -> str:

@@ -82,6 +82,7 @@ class ProgressBar:
         self._bar: tqdm | None = None
         self._printed_at = time.monotonic()
         self._first: tuple[int, float] | None = None  # what was done when work was first heard of
+        self._last = 0
 
     def __enter__(self) -> "ProgressBar":
         say_compiling()
@@ -101,8 +102,11 @@ class ProgressBar:
         if _is_quiet or not is_primary():
             return
         now = time.monotonic()
-        if self._first is None or done < self._first[0]:
+        if self._first is None or done < self._last:  # another stretch of work begins
             self._first = (done, now)
+            if self._bar is not None:
+                self._bar.reset(total)
+        self._last = done
         if sys.stderr.isatty():
             if self._bar is None:
                 self._bar = tqdm(

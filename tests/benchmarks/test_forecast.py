@@ -1,5 +1,6 @@
 """Compiled programs read and counted, against counts by hand; the model of time; bad input."""
 
+import contextlib
 from pathlib import Path
 
 import jax
@@ -8,12 +9,12 @@ import numpy as np
 import pytest
 
 from jdd import data
-from jdd.benchmarks.forecast import hlo, machines
+from jdd.benchmarks.forecast import forecast, hlo, machines, targets
 from jdd.benchmarks.forecast.count import Exchange, Kernel, Work, count
 from jdd.benchmarks.forecast.forecast import does_not_fit, problem_for
 from jdd.cli import forecast as script
 from jdd.data.stand_in import has_stand_in, stand_in
-from jdd.errors import SettingError
+from jdd.errors import SettingError, UserError
 from jdd.ops.target import compiling_for, platform
 from jdd.report.forecast import page
 from jdd.runs.programs import Program, programs
@@ -245,3 +246,10 @@ def test_what_cannot_be_forecast_is_said_in_a_line(capsys, monkeypatch):
     assert script.main(["--target", "h300", "--dataset", "digits"]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: --target h300: did you mean 'h") and error.count("\n") == 1
+
+
+def test_a_program_that_the_run_has_not_is_refused(monkeypatch):
+    monkeypatch.setattr(targets, "compiling", lambda *_: contextlib.nullcontext(None))
+    settings = build(Selection("dm", "digits", preset="quick"))
+    with pytest.raises(UserError, match="`programs` 'updat': did you mean 'update'"):
+        forecast(settings, machines.target("h200"), only=["updat"])

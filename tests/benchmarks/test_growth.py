@@ -41,7 +41,17 @@ def test_one_size_changes_at_a_time():
         "width": [Point(1, 20, 32, 1), Point(1, 20, 64, 1)],
     }
     assert Subject("mtt").axes() == ("ipc", "steps", "width", "segments")
-    assert Subject("dm").axes() == ("ipc", "width")
+    for name in ("dm", "idc", "bptt"):  # a student of BPTT's has steps, but no segments
+        assert Subject(name).axes() == ("ipc", "width")
+
+
+def test_the_update_that_is_timed_trains_idc_s_network(monkeypatch):
+    seen = []
+    monkeypatch.setattr(growth.cost, "peak_bytes", lambda compiled: 0)
+    monkeypatch.setattr(growth.cost, "seconds", lambda work, most: seen.append(work()) or 1.0)
+    growth.measure(Subject("idc", "digits", batch_real=2), Point(width=4))
+    ((_, state, _),) = seen
+    assert int(state.optimizer.network.epoch) == 1
 
 
 @pytest.mark.parametrize("method", ["mtt", pytest.param("pad", marks=pytest.mark.slow)])

@@ -90,6 +90,7 @@ forecast --target v5e:3x3 | --target v5e:3x3: slices of v5e: 1x1
 forecast --target h200x9 | --target h200x9: h200, or h200x2 to h200x8
 measure_accelerator --parts nope | --parts 'nope': did you mean 'speed'?
 measure_accelerator --minutes 0 | argument --minutes: 0: it must be above 0
+measure_accelerator --out file --work new | --out file: it is a file, name a directory
 measure_accelerator --data-dir none | --data-dir none: no such directory
 report none | none holds no result.json: name a finished run
 report RUN/result.jsn RUN | result.jsn holds no result.json
@@ -98,6 +99,7 @@ export RUN --to new --format zip | --format 'zip': did you mean 'pt'
 evaluate RUN --network MLP --depth 2 | --depth 2: MLP has no option 'depth': did you mean 'width'?
 evaluate RUN --augmentation flippy | --augmentation 'flippy': did you mean 'flip'?
 export RUN | the following arguments are required: --to; --help lists the flags
+distill --dataset digits --method dm --dry-run --seeds 0-2 | --seeds: --dry-run is of one run
 export RUN --to . | --to .: name a new folder
 export RUN --to file | --to file: it exists already, name another folder
 export RUN --to set.npz | --to set.npz: it exists already, name another file

@@ -30,6 +30,19 @@ def test_a_line_says_rate_and_time_left(monkeypatch, capsys):
     ]
 
 
+def test_another_stretch_has_a_rate_of_its_own(monkeypatch, capsys):
+    now = [100.0]
+    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
+    with console.ProgressBar("epochs") as bar:
+        for each in (1, 3):
+            for done in range(0, 41, 10):
+                bar.at(done, 40)
+                now[0] += 10 * each
+    lines = capsys.readouterr().err.splitlines()
+    assert "  epochs 20/40, 1 s each, 20 s left" in lines
+    assert "  epochs 30/40, 3 s each, 30 s left" in lines
+
+
 def test_a_callback_says_what_it_is_of(monkeypatch, capsys):
     now = [100.0]
     monkeypatch.setattr(console.time, "monotonic", lambda: now[0])

@@ -1,5 +1,6 @@
 """The parts: what each measures, as a JSON object that is saved again and again on the way."""
 
+import shlex
 import sys
 import tempfile
 import xml.etree.ElementTree as ElementTree
@@ -128,7 +129,7 @@ NAMES = tuple(PARTS)
 def further_commands(plan: Plan) -> list[str]:
     """Commands of the runs that no part makes: the other methods, and MTT at 10 per class."""
     measured = {(method, ipc) for of in _CELLS.values() for method in of for ipc in _COUNTS}
-    places = " ".join(["", *plan.places()])
+    places = "".join(f" {word}" for word in map(shlex.quote, plan.places()))
     return [
         f"python bin/distill.py --method {method} --dataset {plan.dataset} --ipc {ipc} "
         f"--preset paper{places}"

@@ -49,9 +49,10 @@ def trajectories(plan: Plan, clock: Clock, before: dict[str, Any], save: Save) -
             result["failed" if ran.outcome == "failed" else "left_out"] += ["experts", "mtt-1"]
             return result
     result |= {"experts": count, "notes": before.get("notes", result["notes"])}
-    save({**result, "left_out": ["mtt-1"]})
+    rows = before.get("rows", [])
+    save({**result, "rows": rows, "left_out": ["mtt-1"]})
     row, outcome = _run("mtt", 1, plan, clock, [*words, "--num-experts", str(count)])
-    return _with(result, "mtt-1", row, outcome)
+    return _with(result, "mtt-1", _better(row, next(iter(rows), None)), outcome)
 
 
 def one_after_another(
@@ -72,7 +73,7 @@ def one_after_another(
             continue
         share = clock.share(1 / (len(cells) - at))
         row, outcome = _run(method, ipc, plan, share, _words(method, ipc, plan))
-        result = _with(result, name, row, outcome)
+        result = _with(result, name, _better(row, rows.get(name)), outcome)
         save(
             {**result, "left_out": [*result["left_out"], *(f"{m}-{i}" for m, i in cells[at + 1 :])]}
         )
@@ -111,6 +112,13 @@ def _run(
         if made == updates:  # its time was up during its own test
             return row, "done"
     return row, "left"
+
+
+def _better(row: dict[str, Any] | None, before: dict[str, Any] | None) -> dict[str, Any] | None:
+    """A run's row; the one before where that has an accuracy and this has none."""
+    if before is not None and "accuracy_mean" in before and "accuracy_mean" not in (row or {}):
+        return before
+    return row
 
 
 def _with(

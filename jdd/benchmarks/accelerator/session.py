@@ -14,7 +14,7 @@ import jdd
 from jdd import files, locks
 from jdd.benchmarks.accelerator.parts import NAMES, PARTS, further_commands
 from jdd.benchmarks.accelerator.plan import Clock, Plan
-from jdd.errors import UserError
+from jdd.errors import SettingError, UserError
 from jdd.report.accelerator import page
 from jdd.tasks.processes import run_program
 
@@ -60,8 +60,10 @@ def run_parts(
     Raises:
       UserError: JAX does not start, or the directory holds results of another machine.
     """
+    if plan.out.exists() and not plan.out.is_dir():
+        raise SettingError("out", plan.out, "it is a file, name a directory")
     plan.out.mkdir(parents=True, exist_ok=True)
-    with locks.locked(plan.work):
+    with locks.locked(plan.work, "work"):
         described = {**_device(stopper), "dataset": plan.dataset, "trial": plan.trial}
         stored = {name: _stored(plan.out / f"{name}.json", described) for name in NAMES}
         for name in names:

@@ -17,7 +17,7 @@ from jdd.benchmarks.forecast.count import Work, count
 from jdd.benchmarks.forecast.machines import Target
 from jdd.data import DeviceData
 from jdd.data.stand_in import has_stand_in, stand_in
-from jdd.errors import UserError
+from jdd.errors import UserError, unknown_value
 from jdd.rows import divided_shapes
 from jdd.runs.problem import Problem, prepare, problem_of
 from jdd.runs.programs import Program, programs
@@ -64,7 +64,10 @@ def forecast(
     results = []
     with targets.compiling(target, devices) as mesh:
         place = partial(_placed, mesh=mesh, memory=target.machine.memory, divide_data=divide_data)
-        for program in programs(problem):
+        made = programs(problem)
+        for name in sorted(wanted - {program.name for program in made}):
+            raise unknown_value("programs", name, [program.name for program in made])
+        for program in made:
             if wanted and program.name not in wanted:
                 continue
             progress(program.name)
