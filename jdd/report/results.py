@@ -35,9 +35,8 @@ a validation split.
 - *stored*: numbers in the set; in brackets how many of them are soft labels.
 - *minutes*: of distilling, with compiling, training experts and evaluating on the validation split,
   but without the tests at the end (the oldest rows: with them); of the longest run where there are
-  several. A coreset's are 0 (on the digits at 10 per class, the whole command's): the network that
-  it compares features of is not counted. Machines differ in speed, and some had other work at the
-  same time.
+  several. A coreset's are 0: the network that it compares features of is not counted. Machines
+  differ in speed, and some had other work at the same time.
 
 The command of each row, how its networks were trained, and the time that the command took, with all
 tests, are below the table, under the row's number. That time is less than the minutes where a run
