@@ -178,6 +178,12 @@ def task_directory(args: argparse.Namespace, place: str | None = None) -> Path:
     return directory
 
 
+def check_file(name: str, place: str) -> None:
+    """Raises `SettingError` where `place`, of the setting `name`, can be no new file."""
+    if Path(place).is_dir() or not Path(place).absolute().parent.is_dir():
+        raise SettingError(name, place, "name a file in a directory that exists")
+
+
 def check_writable(directory: Path) -> None:
     """Raises `SettingError` where `out` cannot be made or written into; nothing is made yet."""
     existing = next(p for p in (directory, *directory.absolute().parents) if p.exists())

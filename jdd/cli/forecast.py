@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jdd.cli import selection
+from jdd.cli.flags import check_file
 from jdd.cli.parser import Parser
 from jdd.cli.parser import names as listed
 from jdd.cli.platform import tune_xla
 from jdd.cli.program import Stopper, print_json, run_script
-from jdd.errors import SettingError
 
 if TYPE_CHECKING:
     from jdd.runs import RunSettings
@@ -64,8 +64,8 @@ def _work(words: Sequence[str], stopper: Stopper) -> None:
     )
     parser.add_argument("--out", metavar="FILE", help="where the result goes as JSON, too")
     args, settings = selection.parse(parser, words, preset="paper")
-    if args.out and (Path(args.out).is_dir() or not Path(args.out).absolute().parent.is_dir()):
-        raise SettingError("out", args.out, "name a file in a directory that exists")
+    if args.out:
+        check_file("out", args.out)
     show(args, settings, args.programs, args.out, _kept(words))
 
 

@@ -85,8 +85,8 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
 def _check_places(args: argparse.Namespace) -> None:
     """Raises `SettingError` for a place that cannot be read or written, before any is."""
     for name, place in (("out", args.out), ("measured", args.measured)):
-        if place and (Path(place).is_dir() or not Path(place).absolute().parent.is_dir()):
-            raise SettingError(name, place, "name a file in a directory that exists")
+        if place:
+            flags.check_file(name, place)
     if args.pictures and Path(args.pictures).is_file():
         raise SettingError("pictures", args.pictures, "it is a file, name a directory")
     if args.peer and not Path(args.peer).is_file():

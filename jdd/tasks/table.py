@@ -87,8 +87,7 @@ def expected(results: Sequence[RunResult], preset: str) -> dict[tuple[str, str, 
     for result in results:
         if result.preset == preset and result.init == "real":
             key = (result.dataset, result.method, result.ipc)
-            # A run that was resumed has the seconds of its last command alone.
-            seconds[key] = max(seconds.get(key, 0.0), result.seconds, 60 * result.minutes)
+            seconds[key] = max(seconds.get(key, 0.0), _took(result))
     return seconds
 
 
@@ -139,9 +138,13 @@ def run_all(
 
 
 def _seconds(run: Path) -> float | None:
-    """Of a finished run, at least those before it was resumed; None where it is not finished."""
+    """That a finished run took; None where it is not finished."""
     try:
-        result = RunResult.load(run / "result.json")
+        return _took(RunResult.load(run / "result.json"))
     except UserError:
         return None
+
+
+def _took(result: RunResult) -> float:
+    """Seconds; a run that was resumed has those of its last command alone."""
     return max(result.seconds, 60 * result.minutes)

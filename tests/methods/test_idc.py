@@ -138,7 +138,7 @@ def test_a_network_is_trained_on_all_real_images_and_then_a_new_one_is_drawn():
 
 
 def test_few_real_images_are_passed_over_once():
-    """30 of them, ten a batch: three steps and no more, however many are asked for."""
+    """30 of them in batches of eight: four steps and no more, however many are asked for."""
     of = small.digits(10)
 
     def second(steps):
@@ -157,7 +157,7 @@ def test_a_dropped_update_does_not_put_off_the_next_network():
     epochs = []
     for number in range(6):
         made, after, _ = update(made, state, of)
-        # The third is dropped: the state stays, but its iteration goes on.
+        # The third is dropped: the state stays, but its iteration advances.
         dropped = number == 2
         state = state._replace(iteration=after.iteration) if dropped else after
         epochs.append(int(after.optimizer.network.epoch))
