@@ -184,11 +184,11 @@ _QUICK = Preset(
     {
         "mnist": {
             1: {**_QUICK_1, "lr_img": 0.4},
-            10: {**_QUICK_SMALLER, "iterations": 120, "eval_every": 20},
+            10: {**_QUICK_SMALLER, "iterations": 60, "eval_every": 20},
         },
         "cifar10": {
             1: {**_QUICK_1, "iterations": 600, "lr_img": 0.4, **_ZCA},
-            10: {**_QUICK_SMALLER, "iterations": 80, **_ZCA},
+            10: {**_QUICK_SMALLER, "iterations": 40, **_ZCA},
         },
         "digits": {
             1: {**_QUICK_1, "lr_img": 0.1},
