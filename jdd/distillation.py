@@ -89,6 +89,7 @@ def distill_many(
     """
     for start in starts:
         start.synthetic.check()
+        _check_counts(method, start.synthetic)
     runs = [_Run(method, loop, start) for start in starts]
     try:
         for run, start in zip(runs, starts, strict=True):
@@ -102,6 +103,19 @@ def distill_many(
     for start, outcome in zip(starts, outcomes, strict=True):
         start.hooks.listener.ended(outcome)
     return outcomes
+
+
+def _check_counts(method: Method, synthetic: SyntheticSet) -> None:
+    """Raises `UserError` where a method takes an image's class from its place, and hard labels name
+    more images of one class than of another."""
+    if synthetic.labels.ndim == 2 or not (method.needs.real_images or method.needs.label_logits):
+        return
+    counts = np.bincount(np.asarray(synthetic.labels), minlength=synthetic.num_classes)
+    if counts.min() != counts.max():
+        raise UserError(
+            f"the set has {counts.min()} to {counts.max()} images per class: the method needs as "
+            "many of each"
+        )
 
 
 def _make_all(runs: "list[_Run]", data: DeviceData | None) -> None:

@@ -155,6 +155,16 @@ def test_what_cannot_be_stored_is_refused(settings, words):
         decoder_for(StorageSettings(**settings), digits, digits.train)
 
 
+@pytest.mark.parametrize(
+    ("side", "factor", "formation"), [(28, 8, "uniform"), (9, 4, "uniform"), (11, 5, "multi")]
+)
+def test_parts_that_would_lie_outside_the_image_are_refused(side, factor, formation):
+    with pytest.raises(
+        UserError, match=f"{factor} parts of {-(-side // factor)} pixels leave none"
+    ):
+        MultiFormation(factor, side, 32, formation)
+
+
 def test_the_settings_make_the_decoder():
     digits = data.load("digits")
     few = data.Split(digits.train.images[:40], digits.train.labels[:40])

@@ -13,7 +13,7 @@ import pytest
 from jdd import checkpoints, distillation, files
 from jdd.distillation import Hooks, Listener, Loop, Start, distill, distill_many
 from jdd.errors import Interrupted, UserError
-from jdd.methods import Method, MethodState, Rejection, guarded
+from jdd.methods import Method, MethodState, Needs, Rejection, guarded
 from jdd.runs.directory import RunFiles
 from jdd.synthetic import SetInfo, SyntheticSet
 from jdd.updates import of_run
@@ -282,6 +282,13 @@ def test_it_needs_neither_directory_nor_listener():
     assert bits(outcome) == [*bits_of(outcome.final), *bits_of(outcome.final)]
     assert bits_of(outcome.final) == bits_of(go().final)
     assert outcome.best_iteration == 11 and np.isnan(outcome.best_accuracy)
+
+
+@pytest.mark.parametrize("needs", [Needs(), Needs(real_images=False, label_logits=True)])
+def test_more_images_of_one_class_than_of_another_are_refused(needs):
+    uneven = start().replace(labels=jnp.asarray([0, 0, 0, 1]))
+    with pytest.raises(UserError, match="the set has 1 to 3 images per class"):
+        distill(toy()._replace(needs=needs), uneven, None, jax.random.key(0), Loop(1, 1))
 
 
 def test_runs_that_differ_in_their_description_share_a_program_and_keep_their_own():

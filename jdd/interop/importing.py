@@ -93,7 +93,8 @@ def import_set(
         if factor > 1:
             raise SettingError("factor", factor, "the file holds soft labels, of whole images")
         logits = published_set.labels / np.float32(temperature or published_set.temperature or 1)
-        made = SyntheticSet(images, jnp.asarray(logits), rate, info)
+        order = _by_class(logits)
+        made = SyntheticSet(images[order], jnp.asarray(logits[order]), rate, info)
     else:
         height, width, _ = dataset.image_shape
         decoder = IDENTITY if factor == 1 else MultiFormation(factor, height, width, "uniform")
@@ -101,6 +102,14 @@ def import_set(
         made = SyntheticSet.store(by_class, info, decoder).replace(learning_rate=rate)
     made.check("the set in the file")
     return made
+
+
+def _by_class(logits: np.ndarray) -> np.ndarray:
+    """The order in which soft labels lie class by class: their own, where not every class is the
+    largest of as many, so that they do not tell."""
+    largest = logits.argmax(axis=1)
+    counts = np.bincount(largest, minlength=logits.shape[1])
+    return np.argsort(largest, kind="stable") if len(set(counts)) == 1 else np.arange(len(largest))
 
 
 def _images(published_set: FoundSet, dataset: Dataset, mean_std: MeanStd | None) -> jax.Array:

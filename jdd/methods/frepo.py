@@ -135,7 +135,7 @@ def frepo(settings: FrepoSettings, network: NetworkLike) -> Method:
             lambda: _trained(settings, network, member, keys[3], images, targets),
         )
         member = jax.lax.cond(
-            is_old | ~_is_finite(member.params),
+            is_old | ~_is_sound(network, member, images[:1]),
             lambda: _fresh(settings, network, keys[2], jnp.int32(0), images),
             lambda: member,
         )
@@ -167,8 +167,17 @@ def _fresh(
     return _Pool(params, stats, optax.adam(settings.lr_net).init(params), steps)
 
 
-def _is_finite(params: Any) -> jax.Array:
-    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(params)]))
+def _variables(member: _Pool) -> dict[str, Any]:
+    statistics = {"batch_stats": member.batch_stats} if member.batch_stats else {}
+    return {"params": member.params, **statistics}
+
+
+def _is_sound(network: NetworkLike, member: _Pool, image: jax.Array) -> jax.Array:
+    """Whether the parameters, and the products of an image's features, are finite: where they are
+    not, updates with this network are dropped, and it would stay."""
+    features = network.apply(_variables(member), image, method="embed")
+    leaves = [*jax.tree.leaves(member.params), jnp.sum(jnp.square(features))]
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves]))
 
 
 def _trained(
@@ -203,9 +212,7 @@ def _regression_loss(
     learned: Any,
 ) -> tuple[jax.Array, jax.Array]:
     """The loss, and how many of the real images the regression classifies correctly."""
-    variables = {"params": member.params}
-    if member.batch_stats:
-        variables["batch_stats"] = member.batch_stats
+    variables = _variables(member)
 
     def features(variables: Any, images: jax.Array) -> Any:
         return network.apply(variables, images, method="embed")

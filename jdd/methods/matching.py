@@ -36,7 +36,7 @@ def start(
     methods here learns either, so neither would fit the images for long.
 
     Raises:
-      UserError: not the same number of images for each class.
+      UserError: the images are no multiple of the classes.
     """
     count = synthetic.labels.shape[0]
     if count % data.num_classes:

@@ -147,6 +147,7 @@ def ncfm(settings: NcfmSettings, network: NetworkLike) -> Method:
             matching.by_class(images, data.num_classes),
             jnp.arange(data.num_classes, dtype=jnp.int32),
             jax.random.split(key, data.num_classes),
+            pixels=settings.batch_real * images.shape[1] * images.shape[2],
         )
         metrics = {"discrepancy": jnp.sum(matched), "calibration": jnp.sum(calibrated)}
         metrics["loss"] = metrics["discrepancy"] + metrics["calibration"]

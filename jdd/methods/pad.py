@@ -27,7 +27,7 @@ class PadSettings(DatmSettings):
     filter: str = setting(
         "depth",
         "parameters left out of the matching: depth (the shallow layers, as in the paper), loss "
-        "(those matched best, as in its released code) or none",
+        "(those matched best, as in its released code of today) or none",
         choices=FILTERS,
     )
     drop: float = setting(

@@ -9,6 +9,7 @@ import optax
 from jdd import unrolling
 from jdd.augment import augment
 from jdd.networks import NetworkLike
+from jdd.sharding import at_once
 from jdd.training import batch_loss
 
 
@@ -98,7 +99,7 @@ class Student(NamedTuple):
             last = unrolling.descend(
                 *(self.loss, self.rule, before, learned, self.rate, steps),
                 unrolling.checkpoints_for(window, memory),
-                unrolling.memory_budget_for(memory),
+                unrolling.memory_budget_for(memory) // at_once(),
             )
             return batch_loss(self.network, self.rule.params(last), {}, *real)[0]
 

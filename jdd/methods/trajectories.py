@@ -53,7 +53,7 @@ class TrajectorySettings(MethodSettings):
         0.5, "momentum of the images' and the step size's updates", min=0, below=1
     )
     clip: float = setting(
-        0.0, "longest gradient to the images, longer ones are cut to it; 0: none", min=0
+        0.0, "longest gradient to what is stored, longer ones are cut to it; 0: none", min=0
     )
     dsa: bool = setting(True, "DSA on the synthetic images in every student step")
     segments: int = setting(1, "expert segments an update, their gradients averaged", min=1)
@@ -137,6 +137,7 @@ def trajectory_method(
     ) -> tuple[SyntheticSet, MethodState]:
         del data
         if labels is not None and synthetic.labels.ndim == 1:
+            synthetic = synthetic.by_class()  # soft labels may move, an image's place stays
             soft = smooth_logits(synthetic.labels, synthetic.num_classes)
             synthetic = synthetic.replace(labels=soft)
         moved = learned(synthetic)

@@ -241,7 +241,8 @@ def _check_real_images(settings: RunSettings, dataset: Dataset, train: Split, wa
 def _from_stored(
     stored: SyntheticSet, settings: RunSettings, info: SetInfo, decoder: Decoder
 ) -> SyntheticSet:
-    """A stored set as it is, or, where it stores pixels, its images encoded."""
+    """A stored set class by class, or, where it stores pixels, its images encoded."""
+    stored = stored.by_class()
     if stored.decoder == synthetic.IDENTITY != decoder:
         wanted = decoder.encoded(settings.ipc)
         if stored.info.ipc != wanted:
@@ -249,7 +250,6 @@ def _from_stored(
                 f"{settings.init} holds {stored.info.ipc} images per class: {wanted} are needed in "
                 f"the place of {settings.ipc}"
             )
-        stored = stored.by_class()
         encoded = SyntheticSet.encode(stored.images, info, decoder)
         if encoded.labels.shape[0] == stored.labels.shape[0]:  # the same images, in their order
             encoded = encoded.replace(labels=stored.labels)

@@ -9,6 +9,7 @@ of that entry's class, and they lie next to each other.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import product
 from typing import Any, Protocol
 
 import jax
@@ -91,13 +92,20 @@ class MultiFormation:
     formation: str = "uniform"
 
     def __post_init__(self) -> None:
-        """Raises `SettingError` where parts would be smaller than two pixels."""
+        """Raises `SettingError` where parts would be smaller than two pixels, or lie outside."""
         _check_sides(self.height, self.width)
         most = max(1, min(self.height, self.width) // 2)
         if not 1 <= self.factor <= most:
             raise SettingError(
                 "factor", self.factor, f"from 1 to {most} for {self.height} × {self.width} pixels"
             )
+        first = self.factor if self.formation == "uniform" else 1
+        sides = (self.height, self.width)
+        for factor, side in product(range(first, self.factor + 1), sides):
+            part = -(-side // factor)
+            if (factor - 1) * part >= side:
+                problem = f"{factor} parts of {part} pixels leave none of {side} for the last one"
+                raise SettingError("factor", self.factor, problem)
         if self.formation not in FORMATIONS:
             raise SettingError("formation", f"'{self.formation}'", "choose uniform or multi")
 

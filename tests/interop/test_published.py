@@ -69,6 +69,20 @@ def test_hard_labels_in_any_order_and_a_step_size(digits):
     np.testing.assert_array_equal(by_class, np.sort(found_set().images.reshape(10, 2, -1), axis=1))
 
 
+@pytest.mark.parametrize("even", [True, False])
+def test_soft_labels_lie_class_by_class_where_they_tell_the_classes(digits, even):
+    order = np.random.default_rng(0).permutation(20)
+    logits = 3 * np.eye(10, dtype=np.float32)[LABELS]
+    if not even:
+        logits[0] = logits[-1]
+    mixed = found_set(images=found_set().images[order], labels=logits[order])
+    made = import_set(mixed, digits, RECIPE)
+    kept = np.argsort(LABELS[order], kind="stable") if even else np.arange(20)
+    np.testing.assert_array_equal(made.labels, mixed.labels[kept])
+    hard = import_set(found_set(images=mixed.images[kept]), digits, RECIPE)
+    np.testing.assert_array_equal(made.images, hard.images)
+
+
 def test_whitened_images_have_the_labels_of_the_others(tmp_path, monkeypatch):
     """MTT's code writes images_5.pt, images_zca_5.pt and labels_5.pt."""
     there = {"images_zca_5.pt": np.zeros((2, 1, 8, 8), np.float32), "labels_5.pt": np.arange(2)}

@@ -130,6 +130,14 @@ def test_hard_labels_are_smoothed():
     np.testing.assert_array_equal(shares.argmax(-1), a_set().labels)
 
 
+def test_hard_labels_in_any_order_come_class_by_class():
+    labels = jnp.asarray([1, 0, 2, 0, 2, 1])
+    synthetic, _ = datm(DATM, NETWORK).init(jax.random.key(0), a_set(labels), None)
+    np.testing.assert_array_equal(synthetic.labels.argmax(-1), synthetic.classes())
+    expected = a_set().images[jnp.argsort(labels, stable=True)]
+    np.testing.assert_array_equal(synthetic.images, expected)
+
+
 def test_without_learning_labels_it_is_trajectory_matching():
     """The same images after an update where the labels' rate is zero."""
     from jdd.methods import MttSettings

@@ -12,7 +12,7 @@ from jdd.errors import SettingError
 from jdd.experts import Segment
 from jdd.methods import MttSettings, Rejection, guarded, mtt
 from jdd.ops.target import compiling_for
-from jdd.synthetic import SetInfo, SyntheticSet
+from jdd.synthetic import MultiFormation, SetInfo, SyntheticSet
 
 NETWORK = networks.create("MLP", 3, width=16)
 SETTINGS = MttSettings(
@@ -122,6 +122,24 @@ def test_mini_batches_and_augmentation_change_the_step():
     whole, loss = moved_by()
     augmented, other = moved_by(dsa=True)
     assert loss != other and not np.allclose(whole, augmented)
+
+
+@pytest.mark.parametrize("factor", [1, 2])
+def test_the_gradient_to_what_is_stored_is_cut_to_its_bound(factor):
+    """With momentum off a cut step is as long as rate times bound, and has its direction."""
+    images, info = a_set().images, SetInfo("digits", ("a", "b", "c"), {}, 2)
+    start = SyntheticSet.store(images, info, MultiFormation(factor, 4, 4))
+
+    def moved(clip):
+        method = mtt(dataclasses.replace(SETTINGS, mom_img=0.0, lr_img=1e3, clip=clip), NETWORK)
+        synthetic, state = method.init(jax.random.key(0), start, None)
+        after, _, _ = jax.jit(method.update)(synthetic, state, None, a_segment())
+        return np.asarray(after.storage - synthetic.storage) / 1e3
+
+    whole = moved(0.0)
+    length = np.linalg.norm(whole)
+    np.testing.assert_allclose(moved(0.3 * length), 0.3 * whole, atol=1e-3 * length)
+    np.testing.assert_allclose(moved(1.1 * length), whole, atol=1e-3 * length)
 
 
 def test_a_stored_step_size_is_where_it_starts():

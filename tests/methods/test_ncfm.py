@@ -1,6 +1,8 @@
 """NCFM against plain differentiation; interpolation, calibration, frequencies, resuming."""
 
 import dataclasses
+import math
+import re
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +14,7 @@ from jdd.distillation import Hooks, Loop
 from jdd.errors import Interrupted, SettingError, UserError
 from jdd.experts import Segment
 from jdd.methods import NcfmSettings, guarded, ncfm
+from jdd.ops.target import compiling_for
 from jdd.runs.directory import RunFiles
 from jdd.synthetic import MultiFormation, SyntheticSet
 from jdd.training import FitState, Recipe, Trainer, run_jit, schedule
@@ -136,6 +139,23 @@ def test_learned_frequencies_raise_the_discrepancy():
     _, metrics = run(synthetic, state)
     discrepancy = metrics["discrepancy"]
     assert not metrics["dropped"].any() and discrepancy[-20:].mean() > 1.1 * discrepancy[:20].mean()
+
+
+def test_classes_go_one_after_another_where_all_would_be_too_much_for_an_accelerator(monkeypatch):
+    """No array of the update then holds the real images of two classes."""
+    of = small.digits(20)
+    method = ncfm(dataclasses.replace(SMALL, learn_frequencies=False), NETWORK)
+    synthetic, state = method.init(jax.random.key(1), small.start(1), of)
+
+    def largest():
+        with compiling_for("gpu"):
+            jaxpr = jax.make_jaxpr(lambda s: method.update(s, state, of, segment()))(synthetic)
+        shapes = re.findall(r"f32\[([\d,]+)\]", str(jaxpr))
+        return max(math.prod(map(int, shape.split(","))) for shape in shapes)
+
+    together = largest()
+    monkeypatch.setattr("jdd.methods.matching._PIXELS", 20 * 64)
+    assert largest() == together / small.CLASSES
 
 
 def test_batch_norm_is_refused():
