@@ -212,13 +212,13 @@ def score(
                 predicted = jnp.argmax(training.predict(network, variables, data), axis=-1)
                 correct.append(np.asarray(predicted == data.labels))
             progress(i * epochs + epoch + 1, count * epochs)
-        if not np.isfinite(state.loss):
-            raise UserError(f"network {i + 1} diverged: lower `score_lr` {settings.score_lr}")
         if settings.score == "forgetting":
             total += forgetting(np.stack(correct))
         else:
             variables = training.eval_variables(trainer, state)
             total += np.asarray(measures[settings.score](network, variables, data))
+        if not (np.isfinite(state.loss) and np.isfinite(total).all()):
+            raise UserError(f"network {i + 1} diverged: lower `score_lr` {settings.score_lr}")
     return (total / count).astype(np.float32)
 
 

@@ -141,7 +141,7 @@ def evaluate(
       key: random key; by default the one that the set's run was evaluated with.
       networks: how many fresh ones.
       recipe: how they are trained; by default the set's own. A step size that the set has learned
-        overrides the recipe's.
+        counts where the recipe follows it (`Recipe.step_size`).
 
     Raises:
       UserError: the set is not of this dataset as loaded, or nothing can be trained on it, or the
@@ -161,6 +161,11 @@ def evaluate(
         networks,
         synthetic.learning_rate,
     )
+
+
+def evaluated_on(choose: str) -> str:
+    """What sets and experts are evaluated on while they are made, in words."""
+    return "validation" if choose == "validation" else "the TEST images"
 
 
 def pieces_of(epochs: int) -> list[int]:
@@ -194,7 +199,8 @@ def train_and_test(
       test: real images with int32 labels.
       key: random key; network i is drawn from `fold_in(key, i)`, so more networks keep the first.
       networks: how many.
-      learning_rate: the set's own learned step size, in place of the recipe's.
+      learning_rate: the step size that the set has learned, for recipes that follow it
+        (`Recipe.step_size`).
       progress: told the epochs trained so far, over all networks.
 
     Returns:
@@ -249,5 +255,6 @@ def train_many_at_length(
         lambda shared, state: training.run(trainer, state, shared[0], shared[1], epochs),
         (data, rates),
         states,
+        batch=trainer.batch_of(states, data),
     )
     return trained

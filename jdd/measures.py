@@ -10,13 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jdd import randomness, synthetic, training
 from jdd.augment import strategy_for
 from jdd.data import Dataset, DeviceData, to_device
-from jdd.evaluation import Progress, train_and_test
+from jdd.evaluation import Progress, pieces_of, train_and_test
 from jdd.networks import NetworkLike
 from jdd.synthetic import SyntheticSet
 from jdd.training import Accuracy, Recipe, Trainer
@@ -106,7 +107,8 @@ def measure(
     """
     made.check_fits(dataset)
     test = to_device(dataset.test, dataset.preprocess)
-    full_data, teacher = _on_all(network, full_data_recipe, dataset, test, seed)
+    on_all = None if progress is None else progress("all real images")
+    full_data, teacher = _on_all(network, full_data_recipe, dataset, test, seed, on_all)
     recipe = made.info.recipe
     if recipe.augmentation == "none":
         recipe = dataclasses.replace(recipe, augmentation=strategy_for(dataset.name))
@@ -131,13 +133,23 @@ def measure(
 
 
 def _on_all(
-    network: NetworkLike, recipe: Recipe, dataset: Dataset, test: DeviceData, seed: int
+    network: NetworkLike,
+    recipe: Recipe,
+    dataset: Dataset,
+    test: DeviceData,
+    seed: int,
+    progress: Progress | None,
 ) -> tuple[float, Any]:
     """Accuracy and variables of a network trained on all real images."""
     train = to_device(dataset.train, dataset.preprocess)
     trainer = Trainer.of(network, recipe, len(dataset.train))
     state = training.init(trainer, randomness.key(seed, "all real images"), train.image_shape)
-    state = training.run_jit(trainer, state, train, training.schedule(recipe), recipe.epochs)
+    rates, done = training.schedule(recipe), 0
+    for piece in pieces_of(recipe.epochs):
+        state = jax.block_until_ready(training.run_jit(trainer, state, train, rates, piece))
+        done += piece
+        if progress is not None:
+            progress(done, recipe.epochs)
     variables = training.eval_variables(trainer, state)
     return training.accuracy(network, variables, test), variables
 

@@ -82,7 +82,10 @@ def fresh_networks():
     keys = [jax.random.key(i) for i in range(5)]
     states = sharding.stack([training.init(trainer, key, (8, 8, 1)) for key in keys])
     rates = training.schedule(recipe)
-    return [evaluation.train_many(trainer, states, small.start(2).data(), rates, 3).params]
+    return [
+        train(trainer, states, small.start(2).data(), rates, 3).params
+        for train in (evaluation.train_many, evaluation.train_many_at_length)
+    ]
 
 
 def divided_data():

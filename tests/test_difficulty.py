@@ -99,6 +99,15 @@ def test_wrong_labels_are_hard(name):
     np.testing.assert_array_equal(scores, again)
 
 
+def test_scores_that_are_no_numbers_are_refused():
+    """Though the loss before the only step is one."""
+    digits = data.load("digits")
+    few = data.to_device(data.subset(digits.train, 20, seed=0), digits.preprocess)
+    settings = DifficultySettings(score_networks=1, score_epochs=1, score_lr=1e25)
+    with pytest.raises(UserError, match=r"network 1 diverged: lower `score_lr` 1e\+25"):
+        difficulty.score(settings, networks.create("MLP", 10, width=8), "none", few)
+
+
 def test_scores_are_stored_with_what_they_were_made_from(tmp_path):
     spec = DifficultySpec(
         "digits", {"kind": "standard"}, "MLP", {"width": 8}, 0.1, 0, DifficultySettings()

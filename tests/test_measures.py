@@ -3,14 +3,16 @@
 import dataclasses
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jdd import data, evaluation, measures, networks, synthetic
+from jdd import data, evaluation, measures, networks, randomness, synthetic, training
+from jdd.errors import Interrupted
 from jdd.measures import Measures, score
 from jdd.synthetic import SetInfo, SyntheticSet
-from jdd.training import Accuracy, Recipe
+from jdd.training import Accuracy, Recipe, Trainer
 
 NETWORK = networks.create("MLP", 10, width=16)
 RECIPE = Recipe(network="MLP", options={"width": 16}, epochs=150, learning_rate=0.05)
@@ -59,3 +61,30 @@ def test_each_accuracy_is_of_what_it_says(digits, soft):
     else:
         assert abs(result.improvement_over_random) < 0.2  # random images against others
     assert result.full_data > 0.85 > result.own.mean
+
+
+def test_training_on_all_images_is_told_and_stopped_in_pieces(digits):
+    """The bits are those of one call."""
+    full = dataclasses.replace(RECIPE, epochs=23, batch_size=128)
+    test = data.to_device(digits.test, digits.preprocess)
+    told = []
+    _, variables = measures._on_all(
+        NETWORK, full, digits, test, 3, lambda done, total: told.append((done, total))
+    )
+    assert len(told) == 10 and told[-1] == (23, 23)
+    train = data.to_device(digits.train, digits.preprocess)
+    trainer = Trainer.of(NETWORK, full, len(digits.train))
+    start = training.init(trainer, randomness.key(3, "all real images"), train.image_shape)
+    in_one = training.run_jit(trainer, start, train, training.schedule(full), 23)
+    jax.tree.map(np.testing.assert_array_equal, variables, training.eval_variables(trainer, in_one))
+
+    def stop_on_all(words):
+        assert words == "all real images"
+
+        def stop(done, total):
+            raise Interrupted
+
+        return stop
+
+    with pytest.raises(Interrupted):
+        measures.measure(made(digits, False), digits, NETWORK, full, progress=stop_on_all)

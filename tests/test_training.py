@@ -235,6 +235,26 @@ def test_the_last_batch_of_an_epoch_may_be_smaller():
             np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
+def test_statistics_of_batch_norm_are_averaged_with_the_weights():
+    network = networks.create("ConvNet", CLASSES, width=4, depth=1, norm="batch")
+    trainer = Trainer.of(network, Recipe(batch_size=SIZE, ema=0.7), SIZE)
+    state = training.init(trainer, jax.random.key(0), (SIDE, SIDE, 1))
+    expected, rates = (state.params, state.batch_stats), training.schedule(Recipe())
+    for _ in range(3):
+        state = training.run_jit(trainer, state, examples(), rates, 1)
+        expected = jax.tree.map(
+            lambda a, new: 0.7 * a + 0.3 * new, expected, (state.params, state.batch_stats)
+        )
+    tested = training.eval_variables(trainer, state)
+    for ours, theirs in zip((tested["params"], tested["batch_stats"]), expected, strict=True):
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), ours, theirs)
+
+
+@pytest.mark.parametrize(("size", "most", "batch"), [(31, 25, 15), (500, 256, 250), (127, 126, 63)])
+def test_equal_batches_leave_few_examples_out(size, most, batch):
+    assert Trainer.of(NETWORK, Recipe(batch_size=most), size).batch == batch
+
+
 def test_training_in_pieces_is_training_at_once():
     recipe = Recipe(batch_size=3, ema=0.9, augmentation="crop_scale")
     trainer = Trainer.of(NETWORK, recipe, SIZE)

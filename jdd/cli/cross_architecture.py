@@ -49,16 +49,17 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     from jdd.report.console import ProgressBar
     from jdd.tasks import cross_architecture
 
-    flags.load_plugins(args)
-    loaded, dataset = cross_architecture.load_sets(args.sets, args.data_dir)
-    info = loaded[args.sets[0]].info
+    first, dataset = flags.load_set(args, args.sets[0])
+    loaded, info = cross_architecture.load_sets(args.sets, first, dataset), first.info
     directory = flags.task_directory(args, args.sets[0])
     preset = flags.check_preset(args.preset)
 
     def recipe_of(stored: "SyntheticSet") -> "Callable[[str], Recipe]":
         def of(name: str) -> "Recipe":
-            is_quick = preset == "quick" and name != stored.info.recipe.network
-            values = cross_architecture.quick(name, stored.labels.shape[0]) if is_quick else None
+            recipe, images = flags.recipe_of(args, stored), stored.labels.shape[0]
+            if preset != "quick" or name == stored.info.recipe.network:
+                return recipe
+            values = cross_architecture.quick(name, images, recipe.optimizer)
             return flags.recipe_of(args, stored, values)
 
         return of

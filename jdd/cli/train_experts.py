@@ -35,6 +35,7 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     args, settings = selection.parse(parser, arguments)
 
     from jdd import distributed, experts
+    from jdd.evaluation import evaluated_on
     from jdd.report.console import say
     from jdd.report.run import trained
     from jdd.runs import prepare
@@ -54,7 +55,7 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     if not distributed.is_primary():
         return
     accuracies = store.accuracies[: settings.experts.num_experts]
-    print(trained(directory, accuracies))
+    print(trained(directory, accuracies, evaluated_on(settings.evaluation.choose)))
     if args.json:
         result = {
             "experts": str(directory),

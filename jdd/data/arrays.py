@@ -145,8 +145,6 @@ def _split(path: Path, arrays: dict[str, np.ndarray[Any, Any]], kind: str, class
             f"{path}: {kind}images are {_type(images)}: uint8 (n, h, w) or (n, h, w, 1 or 3) from"
             " 0 to 255 are needed"
         )
-    if labels.dtype.kind not in "iu" or labels.ndim != 1:
-        raise UserError(f"{path}: {kind}labels are {_type(labels)}: whole numbers (n,) are needed")
     images = images.reshape(*images.shape[:3], *channels)
     return checked(images, labels, classes, f"{path}, {kind}labels")
 

@@ -52,19 +52,23 @@ def checked(images: np.ndarray, labels: np.ndarray, num_classes: int, origin: ob
     """A `Split` of (n, h, w, c) uint8 images and their labels, as they came from `origin`.
 
     Raises:
-      UserError: images of another kind or none, a different number of labels, or a label outside
-        0 … num_classes − 1.
+      UserError: images or labels of another kind, none, a different number of labels, or a label
+        outside 0 … num_classes − 1.
     """
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3):
         raise UserError(
             f"{origin}: images are {images.dtype} {images.shape}: uint8 (n, h, w, 1 or 3) from 0 to"
             " 255 are needed"
         )
+    if labels.dtype.kind not in "iu" or labels.ndim != 1:
+        raise UserError(
+            f"{origin}: labels are {labels.dtype} {labels.shape}: whole numbers (n,) are needed"
+        )
     if len(images) != len(labels):
         raise UserError(f"{origin}: {len(images)} images, but {len(labels)} labels")
     if not images.size:
         raise UserError(f"{origin}: no images in it")
-    labels = np.asarray(labels).astype(np.int64)
+    labels = labels.astype(np.int64)
     if labels.min() < 0 or labels.max() >= num_classes:
         wrong = int(labels.min() if labels.min() < 0 else labels.max())
         raise UserError(

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from jdd.errors import SettingError, UserError, shortened, unknown_value
 from jdd.files import check_path, is_utf8, read_bytes
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
-_SPLITS = {*("train", "training", "test", "testing", "val", "valid", "validation")}
+_TESTS = {"test", "testing", "val", "valid", "validation"}
+_SPLITS = {"train", "training", *_TESTS}
 _LONGEST_NAME = 255  # bytes, of most file systems
 _FORMATS = ("PNG", "JPEG", "WEBP")
 TEST_FRACTION = 0.2  # drawn by class where there is no test split
@@ -41,8 +43,8 @@ def read(
       subset: one of the ten-class subsets of ImageNet, whose thousand folders are there then.
 
     Raises:
-      UserError: a folder that is missing, empty or of no class, or damaged images, all of them
-        named.
+      UserError: a folder that is missing, unreadable, empty or of no class, or damaged images, all
+        of them named.
       SettingError: images of several sizes, and no `image_size`.
     """
     listed, names = _find(place, subset)
@@ -89,6 +91,7 @@ def _find(place: Path, subset: str = "") -> tuple[list[_Listed], tuple[str, ...]
         raise UserError(
             f"`dataset` folder:{place}: it does not exist; the path is relative to "
             "`data_dir`, where one is given, else to the current directory"
+            + ("; # begins the name of a subset" if subset else "")
         )
     test = next((place / name for name in ("test", "val") if (place / name).is_dir()), None)
     train = place / "train"
@@ -98,6 +101,10 @@ def _find(place: Path, subset: str = "") -> tuple[list[_Listed], tuple[str, ...]
                 "dataset", f"folder:{place}", f"no train/ in it, but {test.name}/: name both"
             )
         train = place
+    elif test is None and (unread := _test_like(place)):
+        raise SettingError(
+            "dataset", f"folder:{place}", f"{unread[0]}/ is not read, rename it to test/"
+        )
     names = _classes(train)
     if _are_splits(train, names):
         raise SettingError(
@@ -116,6 +123,13 @@ def _find(place: Path, subset: str = "") -> tuple[list[_Listed], tuple[str, ...]
     else:
         listed = _held_out(listed[0], train)
     return listed, names
+
+
+def _test_like(place: Path) -> list[str]:
+    """Folders that are a test or validation split by another name than those that are read."""
+    return sorted(
+        entry.name for entry in place.iterdir() if entry.name.lower() in _TESTS and entry.is_dir()
+    )
 
 
 def _listed(split: Path, names: Sequence[str]) -> _Listed:
@@ -166,7 +180,8 @@ def read_tiny_imagenet(
 
 def _subset(train: Path, names: tuple[str, ...], subset: str) -> tuple[str, ...]:
     if subset not in IMAGENET_SUBSETS:
-        raise unknown_value("dataset", f"folder:…#{subset}", IMAGENET_SUBSETS)
+        more = "; # begins the name of a subset"
+        raise unknown_value("dataset", f"folder:…#{subset}", IMAGENET_SUBSETS, more)
     if len(names) != 1000:
         raise UserError(f"{train} holds {len(names)} classes: {subset} is of ImageNet's thousand")
     return tuple(names[position] for position in IMAGENET_SUBSETS[subset])
@@ -215,14 +230,29 @@ def _are_splits(place: Path, names: Sequence[str]) -> bool:
 
 
 def _images(folder: Path) -> list[Path]:
-    """All that end so, in folders of the folder too, but none whose name begins with a dot."""
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in ENDINGS
-        and not any(part[0] == "." for part in path.relative_to(folder).parts)
-        and not path.is_dir()
-    )
+    """All that end so, in folders of the folder too, but none whose name begins with a dot.
+
+    A folder that several links lead to is read once, and none that holds `folder` itself. A link to
+    nothing is listed whatever its name: it may be meant for a folder, and cannot be decoded.
+
+    Raises:
+      UserError: a folder cannot be read.
+    """
+
+    def refuse(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):  # a class without test images
+            raise UserError(f"{error.filename} cannot be read ({error.strerror})")
+
+    listed, visited = [], set(folder.resolve().parents)
+    for root, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        if (place := Path(root).resolve()) in visited:
+            folders.clear()
+            continue
+        visited.add(place)
+        folders[:] = sorted(name for name in folders if name[0] != ".")
+        paths = [Path(root, name) for name in names if name[0] != "."]
+        listed += [path for path in paths if path.suffix.lower() in ENDINGS or not path.exists()]
+    return sorted(listed)
 
 
 def _wanted(
@@ -290,6 +320,11 @@ def _image(path: Path, size: int | None) -> tuple[np.ndarray, bytes] | UserError
     if size is not None:
         scale = size / min(picture.size)
         width, height = (max(size, round(side * scale)) for side in picture.size)
+        if width * height > pictures.MOST_PIXELS:
+            return UserError(
+                f"{path}: {picture.width}×{picture.height} pixels are too thin for `image_size` "
+                f"{size}, crop it"
+            )
         left, top = (width - size) // 2, (height - size) // 2
         scaled = picture.resize((width, height), Resampling.BILINEAR)
         picture = scaled.crop((left, top, left + size, top + size))

@@ -51,6 +51,7 @@ def decode(content: bytes, path: Path, formats: Sequence[str]) -> "Image.Image":
     with _opened(content, path, formats) as image:
         if image.mode.startswith(_DEEP):  # Pillow's own conversion cuts off what is above 255
             return Image.fromarray((np.asarray(image).clip(0, 2**16 - 1) >> 8).astype(np.uint8))
+        image.info.pop("transparency", None)  # which Pillow warns of, and no pixel here depends on
         return image.convert("L" if image.mode in _GREY else "RGB")
 
 
@@ -60,7 +61,9 @@ def _opened(content: bytes, path: Path, formats: Sequence[str]) -> "Iterator[Ima
     from PIL import Image, UnidentifiedImageError
 
     # Pillow's own bound is wider, and a line on standard error.
-    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    # Filtered once: each new filter makes Python show every other warning again.
+    if ("ignore", None, Image.DecompressionBombWarning, None, 0) not in warnings.filters:
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     kinds = " or ".join(formats)
     try:
         with Image.open(io.BytesIO(content), formats=list(formats)) as image:

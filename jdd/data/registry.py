@@ -3,14 +3,18 @@
 import dataclasses
 import functools
 import os
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
+
+from jdd import plugins
 from jdd import preprocessing as preprocess_lib
 from jdd.data import arrays, class_names, digits, fingerprint, folder, tfds
 from jdd.data.dataset import Dataset, Split, checked
 from jdd.data.resize import resize
-from jdd.data.shapes import IMAGENET, SHAPES, Traits
+from jdd.data.shapes import IMAGENET, MOST_SIDE, SHAPES, Traits
 from jdd.data.sources import IMAGENET_MEAN_STD, SOURCES, MeanStd, NamedSplits, Source, Splits
 from jdd.errors import SettingError, UserError, nearest, unknown_value
 from jdd.files import check_path
@@ -26,11 +30,20 @@ class _Registered:
     read: Callable[[], Splits]
     class_names: tuple[str, ...]
     mean_std: MeanStd | None
+    file: str
+    """where it was registered"""
 
     @functools.cached_property
     def splits(self) -> Splits:
-        """What `read` gives, which is asked once."""
-        return self.read()
+        """What `read` gives, which is asked once; raises `UserError` where it is no two splits."""
+        with plugins.code_of(self.file):
+            match self.read():
+                case (
+                    Split(images=np.ndarray(), labels=np.ndarray()) as train,
+                    Split(images=np.ndarray(), labels=np.ndarray()) as test,
+                ):
+                    return train, test
+            raise UserError("read() has to return two Splits of NumPy arrays, train and test")
 
 
 _REGISTERED: dict[str, _Registered] = {}
@@ -75,7 +88,7 @@ def short_name(name: str) -> str:
         return name
     kind, _, rest = name.partition(":")
     place, _, subset = rest.partition("#")
-    return "-".join(filter(None, (kind, Path(place).resolve().stem, subset)))
+    return "-".join(filter(None, (kind, Path(place).resolve().stem, Path(subset).stem)))
 
 
 def register(
@@ -98,7 +111,8 @@ def register(
     """
     if name == "digits" or name in SOURCES:
         raise UserError(f"dataset '{name}': there is one of this name already, choose another")
-    _REGISTERED[name] = _Registered(read, tuple(class_names), mean_std)
+    file = traceback.extract_stack(limit=2)[0].filename
+    _REGISTERED[name] = _Registered(read, tuple(class_names), mean_std, file)
 
 
 def traits(
@@ -108,12 +122,13 @@ def traits(
 
     None for those that come with jdd; and where it cannot be read, which `load` says why.
     """
-    if name.startswith(FOLDER) and "#" in name:
-        count, _, side, channels, classes = SHAPES[IMAGENET]
-        return Traits(image_size or side, channels, classes, count, count // classes)
     try:
         if name.startswith(FOLDER):
-            return folder.traits(_own_path(name.removeprefix(FOLDER), data_dir), image_size)
+            place, subset = _own_folder(name, data_dir)
+            if not subset:
+                return folder.traits(place, image_size)
+            count, _, side, channels, classes = SHAPES[IMAGENET]
+            return Traits(image_size or side, channels, classes, count, count // classes)
         if name.startswith(ARRAYS):
             result = arrays.traits(_own_path(name.removeprefix(ARRAYS), data_dir))
         elif name in _REGISTERED:
@@ -144,7 +159,8 @@ def load(
         folder named for the set, or in torchvision's layout, gzipped or not; else a TFDS set
         prepared there. Where neither is given: a TFDS set in TFDS's own directory, prepared or
         downloaded. `digits` needs none.
-      image_size: resize to (image_size, image_size); by default as stored, 128 for `mhist`.
+      image_size: resize to (image_size, image_size), 4096 at most; by default as stored, 128 for
+        `mhist`.
       preprocessing: "standard" or, for RGB sets, "zca" or "normalize_zca".
 
     Raises:
@@ -153,10 +169,11 @@ def load(
     check_name(name, data_dir)
     if preprocessing not in preprocess_lib.KINDS:
         raise unknown_value("preprocessing", preprocessing, preprocess_lib.KINDS)
-    if image_size is not None and (not isinstance(image_size, int) or image_size < 1):
-        raise SettingError(
-            "image_size", repr(image_size), "a whole number of pixels, 1 or more, is needed"
-        )
+    if image_size is not None and not (
+        isinstance(image_size, int) and 1 <= image_size <= MOST_SIDE
+    ):
+        words = f"a whole number of pixels from 1 to {MOST_SIDE} is needed"
+        raise SettingError("image_size", repr(image_size), words)
     if preprocessing != "standard" and (shape := _shape(name, data_dir, image_size)) is not None:
         preprocess_lib.check_zca(shape, preprocessing)
     mean_std: MeanStd | None = None
@@ -174,8 +191,8 @@ def load(
         )
         _check_alike(name, train, test, mean_std)
     elif name.startswith(FOLDER):
-        place, _, subset = name.removeprefix(FOLDER).partition("#")
-        train, test, classes = folder.read(_own_path(place, data_dir), image_size, subset)
+        place, subset = _own_folder(name, data_dir)
+        train, test, classes = folder.read(place, image_size, subset)
         mean_std = IMAGENET_MEAN_STD if subset else None
     elif name.startswith(ARRAYS):
         train, test, classes = arrays.read(_own_path(name.removeprefix(ARRAYS), data_dir))
@@ -205,7 +222,10 @@ def _check_alike(name: str, train: Split, test: Split, mean_std: MeanStd | None)
 
 
 def _check_classes(name: str, train: Split, classes: Sequence[str]) -> None:
-    """Raises `UserError` for a single class, or naming one that has no training image."""
+    """Raises `UserError` for a single class, or one without training images or of a bad name."""
+    for label in classes:
+        if not (isinstance(label, str) and label.isprintable()):
+            raise UserError(f"`dataset` {name}: class name {label!r} is no text on one line")
     if len(classes) < 2:
         raise UserError(f"`dataset` {name}: one class, '{classes[0]}', is nothing to tell apart")
     missing = sorted(set(range(len(classes))).difference(train.labels.tolist()))
@@ -233,6 +253,16 @@ def _own_path(place: str, data_dir: str | os.PathLike[str] | None) -> Path:
     if not place:
         raise UserError("`dataset`: a path is needed, as in folder:PATH or arrays:FILE.npz")
     return _expanded(data_dir or os.environ.get("JDD_DATA_DIR") or "") / _expanded(place)
+
+
+def _own_folder(name: str, data_dir: str | os.PathLike[str] | None) -> tuple[Path, str]:
+    """The directory that a name is of, and the subset: what follows `#`, unless the path has it."""
+    path = _own_path(name.removeprefix(FOLDER), data_dir)
+    check_path(path)
+    if "#" not in name or path.exists():
+        return path, ""
+    place, _, subset = name.removeprefix(FOLDER).rpartition("#")
+    return _own_path(place, data_dir), subset
 
 
 def _expanded(path: str | os.PathLike[str]) -> Path:

@@ -41,6 +41,7 @@ class Shape(NamedTuple):
     classes: int
 
 
+MOST_SIDE = 4096  # of an image, in pixels
 IMAGENET = "imagenet"
 """what the subsets of ImageNet are called where settings are published for them"""
 SHAPES = {

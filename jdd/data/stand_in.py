@@ -13,7 +13,7 @@ from jdd.preprocessing import KINDS, Preprocess, Zca
 
 def has_stand_in(name: str) -> bool:
     """Whether the dataset's shape is known without its files."""
-    return (name in SHAPES and name != IMAGENET) or name.partition("#")[2] in IMAGENET_SUBSETS
+    return (name in SHAPES and name != IMAGENET) or name.rpartition("#")[2] in IMAGENET_SUBSETS
 
 
 def stand_in(name: str, image_size: int | None = None, preprocessing: str = "standard") -> Dataset:

@@ -104,10 +104,11 @@ def _correct(
 
 
 def class_means(logits: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """Mean logits of each class, `(classes, classes)`, over the rows that are numbers."""
+    """Mean logits of each class, `(classes, classes)`, over the rows that are numbers; NaN where
+    none is."""
     finite = np.isfinite(logits).all(-1)
     width = logits.shape[-1]
-    means = np.eye(width, dtype=np.float32)
+    means = np.full((width, width), np.nan, np.float32)
     for label in range(width):
         rows = logits[finite & (classes == label)]
         if len(rows):

@@ -127,16 +127,20 @@ class ExpertSettings(Settings):
           epoch: from 0.
 
         Returns:
-          bool `(n,)`.
+          bool `(n,)`; never none.
         """
         stages = (self.full_from_epoch, self.first_drop_epoch, self.second_drop_epoch)
         all_in, first, second = (stage * self.train_epochs for stage in stages)
         if epoch <= all_in:
             grown = epoch / all_in if all_in else 1.0
-            return ranks < self.initial_fraction + (1 - self.initial_fraction) * grown
+            limit = self.initial_fraction + (1 - self.initial_fraction) * grown
+            some: np.ndarray = (ranks < limit) | (ranks == ranks.min())
+            return some
         if epoch <= first:
             return np.ones(len(ranks), bool)
-        return ranks >= (self.first_drop_fraction if epoch <= second else self.second_drop_fraction)
+        limit = self.first_drop_fraction if epoch <= second else self.second_drop_fraction
+        kept: np.ndarray = (ranks >= limit) | (ranks == ranks.max())
+        return kept
 
 
 @dataclass(frozen=True)

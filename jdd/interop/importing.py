@@ -129,6 +129,8 @@ def _images(published_set: FoundSet, dataset: Dataset, mean_std: MeanStd | None)
     for name, values in zip(("mean", "std"), mean_std, strict=True):
         if len(values) != channels:
             raise SettingError(name, values, f"{channels} are needed, one a channel")
+    if not all(value > 0 for value in mean_std[1]):
+        raise SettingError("std", mean_std[1], "each has to be above 0")
     mean, std = (jnp.asarray(values, jnp.float32) for values in mean_std)
     return dataset.preprocess((images * std + mean) * 255)
 

@@ -60,15 +60,6 @@ class FunctionNetwork:
         wanted = {"embed": "embed", "trace": "embed and feature_maps"}.get(method, method)
         raise UserError(f"this network was made without {wanted}: jdd.networks.from_functions")
 
-    def fits(self, image_shape: tuple[int, int, int]) -> bool:
-        """Whether images `(h, w, c)` go through it."""
-        one = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-        try:
-            jax.eval_shape(self.init, jax.random.key(0), one)
-        except (ValueError, TypeError):
-            return False
-        return True
-
 
 def from_functions(
     init: Callable[[jax.Array, jax.Array], Any],

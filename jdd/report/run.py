@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jdd.evaluation import evaluated_on
 from jdd.report.console import duration
 from jdd.runs.result import RunResult
 from jdd.synthetic import SyntheticSet, storage_in_words
@@ -61,9 +62,10 @@ def _what_went_wrong(result: RunResult) -> list[str]:
         best, last = max(result.curve, key=lambda look: look.accuracy), result.curve[-1]
         if best.accuracy - last.accuracy > _FALL:
             lines.append(
-                f"THE ACCURACY FELL on validation, from {100 * best.accuracy:.1f} % at iteration "
-                f"{best.iteration} to {100 * last.accuracy:.1f} % at the last: the set of "
-                f"iteration {result.best.iteration} is stored; "
+                f"THE ACCURACY FELL on {evaluated_on(result.choose)}, "
+                f"from {100 * best.accuracy:.1f} % at iteration {best.iteration} to "
+                f"{100 * last.accuracy:.1f} % at the last: the set of iteration "
+                f"{result.best.iteration} is stored; "
                 "lower `lr_img`, or make fewer `iterations`"
             )
     return lines
@@ -117,10 +119,10 @@ def expected(costs: Mapping[str, Any]) -> str:
     return "\n".join([title, *filter(None, [costs["note"]]), *aligned(rows)])
 
 
-def trained(directory: Path, accuracies: Sequence[float]) -> str:
-    """The experts in `directory`, by their accuracies on the validation split."""
+def trained(directory: Path, accuracies: Sequence[float], split: str) -> str:
+    """The experts in `directory`, by their accuracies on these images, as `evaluated_on` has it."""
     mean = sum(accuracies) / len(accuracies)
-    return f"{len(accuracies)} experts in {directory}\n  accuracy on validation {100 * mean:.1f} %"
+    return f"{len(accuracies)} experts in {directory}\n  accuracy on {split} {100 * mean:.1f} %"
 
 
 def evaluated(

@@ -9,6 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from jdd import files
 from jdd.errors import UserError
+from jdd.evaluation import evaluated_on
 from jdd.report.charts import Point, chart
 from jdd.report.commands import commands
 from jdd.report.console import duration
@@ -52,7 +53,7 @@ def write_run(out: Path) -> Path:
                 for k in result.curve
             ],
             "updates",
-            "validation accuracy, %",
+            f"accuracy on {evaluated_on(result.choose)}, %",
         ),
         chart(_losses(out / "metrics.jsonl"), "updates", "loss", dots=False),
     ]
@@ -122,7 +123,7 @@ def _frames(folder: Path, result: RunResult) -> list[Frame]:
         accuracy = accuracies.get(int(path.stem))
         words = f"iteration {int(path.stem)}"
         if accuracy is not None:
-            words += f": {100 * accuracy:.1f} % on validation"
+            words += f": {100 * accuracy:.1f} % on {evaluated_on(result.choose)}"
         frames.append(_frame(path, words))
     if (folder / "best.png").is_file():
         words = f"{'best: ' if result.iterations else ''}{result.best.accuracy} on test images"

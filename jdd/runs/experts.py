@@ -13,6 +13,7 @@ from jdd.checkpoints import Damaged
 from jdd.data import Dataset, Split
 from jdd.difficulty import DifficultySpec
 from jdd.errors import Interrupted, UserError
+from jdd.evaluation import evaluated_on
 from jdd.experts import ExpertStore, open_compatible, open_or_create, train_experts
 from jdd.networks import NetworkLike
 from jdd.report.console import ProgressBar, say, warn
@@ -56,7 +57,8 @@ def ready_experts(
             raise
         store.spent(time.monotonic() - began)
     mean = sum(store.accuracies[:wanted]) / wanted
-    say(f"experts: {100 * mean:.1f} % on validation, {time.monotonic() - began:.0f} s")
+    split = evaluated_on(problem.settings.evaluation.choose)
+    say(f"experts: {100 * mean:.1f} % on {split}, {time.monotonic() - began:.0f} s")
     return store
 
 

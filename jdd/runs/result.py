@@ -120,9 +120,8 @@ class RunResult:
     def minutes(self) -> float:
         """Of distilling, compiling, training experts and evaluating on the validation split; of the
         whole command where no more is known."""
-        if not self.curve:
-            return self.seconds / 60
-        return (self.expert_seconds + self.curve[-1].seconds) / 60
+        distilling = self.curve[-1].seconds if self.curve else self.distilling_seconds
+        return (self.expert_seconds + distilling if distilling else self.seconds) / 60
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON; the best set's accuracies are at the top as well."""

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jdd
 from jdd import networks, plugins
 from jdd.data import Traits
+from jdd.data.shapes import MOST_SIDE
 from jdd.difficulty import DifficultySettings
 from jdd.errors import SettingError, unknown
 from jdd.evaluation import EvaluationSettings
@@ -34,7 +35,7 @@ class LoopSettings(Settings):
         choices=KINDS,
     )
     image_size: int = setting(
-        0, "side that images are resized to, in pixels; 0: as they are", min=0
+        0, "side that images are resized to, in pixels; 0: as they are", min=0, max=MOST_SIDE
     )
     chunk: int = setting(1, "updates in one compiled call", min=1)
     precision: str = setting(

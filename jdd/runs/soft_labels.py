@@ -6,6 +6,7 @@ import numpy as np
 
 from jdd import experts, randomness
 from jdd.experts import ExpertStore
+from jdd.methods.trajectories import smooth_logits
 from jdd.runs.problem import Problem
 from jdd.synthetic import SyntheticSet
 
@@ -16,7 +17,8 @@ def with_label_logits(problem: Problem, store: ExpertStore) -> SyntheticSet:
     """The run's start with the experts' mean logits for labels, unless it brings label logits.
 
     A start from real images takes such as experts classify correctly. Images that none classifies
-    correctly, as noise, get the mean logits of real ones of their class.
+    correctly, as noise, get the mean logits of real ones of their class, or, where experts are
+    right about none of these, 90 % certainty.
     """
     settings, start = problem.settings, problem.start
     train, dataset = problem.train, problem.dataset
@@ -42,5 +44,7 @@ def with_label_logits(problem: Problem, store: ExpertStore) -> SyntheticSet:
         every = np.repeat(np.arange(dataset.num_classes), wanted)
         examples = correct_images(wanted)
         of_real = experts.label_logits(store, problem.network, examples, every, count)
-        logits[unknown] = experts.class_means(of_real, every)[classes[unknown]]
+        means = experts.class_means(of_real, every)
+        certain = smooth_logits(jnp.arange(dataset.num_classes), dataset.num_classes)
+        logits[unknown] = np.where(np.isnan(means), certain, means)[classes[unknown]]
     return start.replace(labels=jnp.asarray(logits))

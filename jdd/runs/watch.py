@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 
 from jdd.distillation import Listener
+from jdd.evaluation import evaluated_on
 from jdd.report import pictures
 from jdd.report.console import ProgressBar, duration, say, warn
 from jdd.runs.problem import Problem
@@ -20,8 +21,7 @@ class Watch(Listener):
         self._dropped, self._iterations = 0, problem.settings.iterations
         self._loss, self._best = "", ""
         self._began = time.monotonic()
-        chosen_on_test = problem.settings.evaluation.choose == "test"
-        self._evaluated_on = "the TEST images" if chosen_on_test else "validation"
+        self._evaluated_on = evaluated_on(problem.settings.evaluation.choose)
 
     def updated(self, iteration: int, iterations: int, rows: list[dict[str, float]]) -> None:
         """Shows loss and, where there are any, step size and dropped updates."""

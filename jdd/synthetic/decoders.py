@@ -17,10 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jdd import records
+from jdd.data.shapes import MOST_SIDE
 from jdd.errors import SettingError, UserError
 
 FORMATIONS = ("uniform", "multi")
-_MOST_SIDE = 4096  # of an image, in pixels
 # IDC's code fills an image up with 0.5 to a multiple of the factor: of pixels in [0, 1] there.
 _PADDING = 0.5
 
@@ -240,8 +240,8 @@ class Dct:
 
 def _check_sides(height: int, width: int) -> None:
     # What enlarges or transforms a side is a matrix of that size.
-    if not (1 <= height <= _MOST_SIDE and 1 <= width <= _MOST_SIDE):
-        raise SettingError("image_size", f"{height} × {width}", f"sides from 1 to {_MOST_SIDE}")
+    if not (1 <= height <= MOST_SIDE and 1 <= width <= MOST_SIDE):
+        raise SettingError("image_size", f"{height} × {width}", f"sides from 1 to {MOST_SIDE}")
 
 
 IDENTITY = Identity()

@@ -12,11 +12,11 @@ from typing import Any
 import jax
 
 from jdd import networks
-from jdd.data import Dataset, DeviceData
+from jdd.data import Dataset, DeviceData, fingerprint
 from jdd.errors import UserError, unknown_value
 from jdd.evaluation import Progress, train_and_test
 from jdd.networks import NetworkLike
-from jdd.runs.problem import load_set, read_set
+from jdd.runs.problem import read_set
 from jdd.synthetic import SyntheticSet
 from jdd.training import Accuracy, Recipe
 
@@ -34,7 +34,7 @@ QUICK = {
     "WideConvNet": (True, 400),
 }
 """Whether a network learns with the set's augmentation, and in how many steps."""
-_RATES = {"WideConvNet": 0.05}  # in place of the set's: without a norm it learns slowly
+_RATES = {"WideConvNet": 0.05}  # of SGD, for the set's: without a norm it learns slowly
 _BATCH = 25  # images a step; of a hundred in one step such networks learn a few times as slowly
 
 
@@ -70,42 +70,48 @@ class Plan:
 
 
 def load_sets(
-    places: Sequence[str], data_dir: str | None = None
-) -> tuple[dict[str, SyntheticSet], Dataset]:
-    """The sets to compare, by their place, and the dataset that all of them are of.
+    places: Sequence[str], first: SyntheticSet, dataset: Dataset
+) -> dict[str, SyntheticSet]:
+    """The sets to compare, by their place.
+
+    Args:
+      places: of all of them.
+      first: the first of them.
+      dataset: that all of them are of, as `first` has it.
 
     Raises:
       UserError: one cannot be loaded, is of another dataset or preprocessing, or named twice.
     """
-    first, dataset = load_set(places[0], data_dir)
     loaded = {places[0]: first}
     for place in places[1:]:
         if place in loaded:
             raise UserError(f"{place} is named twice")
         other = read_set(place)
-        if other.info.dataset != dataset.name:
+        same_images = fingerprint.is_same(other.info.fingerprint, dataset.fingerprint)
+        if other.info.dataset != dataset.name and not same_images:
             raise UserError(
                 f"{place} is a set of '{other.info.dataset}', {places[0]} one of "
                 f"'{dataset.name}': sets of one dataset can be compared"
             )
         other.check_fits(dataset, place)
         loaded[place] = other
-    return loaded, dataset
+    return loaded
 
 
-def quick(name: str, images: int) -> dict[str, Any]:
+def quick(name: str, images: int, optimizer: str) -> dict[str, Any]:
     """Fields of a recipe by which a network learns from a set within seconds on two cores.
 
     Args:
       name: of the network; one that nothing was found for keeps the set's recipe.
       images: how many the set has.
+      optimizer: that it learns with.
     """
     if name not in QUICK:
         return {}
     augmentation, steps = QUICK[name]
     epochs = -(-steps // -(-images // _BATCH))
     values: dict[str, Any] = {"batch_size": _BATCH, "epochs": epochs}
-    if name in _RATES:
+    if name in _RATES and optimizer == "sgd":
         values |= {"learning_rate": _RATES[name], "learned_rate": False}
     return values if augmentation else {**values, "augmentation": "none"}
 

@@ -27,7 +27,7 @@ class FitState(NamedTuple):
     params: Any
     batch_stats: Any  # empty where the network has no batch norm
     optimizer: Any
-    average: Any  # exponential moving average of params; empty where there is none
+    average: Any  # exponential moving averages of the two first; empty where there are none
     key: jax.Array  # (2,) uint32 key data
     epoch: jax.Array  # () int32
     loss: jax.Array  # () float32, mean of the last epoch
@@ -35,12 +35,12 @@ class FitState(NamedTuple):
     @classmethod
     def start(cls, trainer: "Trainer", variables: Any, key: jax.Array) -> "FitState":
         """A network of these variables whose training is about to start; `key` draws its order."""
-        params = variables["params"]
+        params, stats = variables["params"], variables.get("batch_stats", {})
         return cls(
             params=params,
-            batch_stats=variables.get("batch_stats", {}),
+            batch_stats=stats,
             optimizer=trainer.descent().init(params),
-            average=params if trainer.ema else {},
+            average=(params, stats) if trainer.ema else {},
             key=jax.random.key_data(key),
             epoch=jnp.int32(0),
             loss=jnp.float32(0),
@@ -102,7 +102,7 @@ class Trainer(NamedTuple):
                 rest = 0
         elif per_epoch > 1:
             batch = next(
-                b for b in range(batch, 0, -1) if b <= 12 or any(b % p == 0 for p in _PARTS)
+                b for b in range(batch, 0, -1) if b <= 20 or any(b % p == 0 for p in _PARTS)
             )
         return cls(
             network=network,
@@ -277,12 +277,12 @@ def _step(
     params = jax.tree.map(lambda p, d: p - rate * d, state.params, direction)
     average = state.average
     if trainer.ema:
-        average = optax.incremental_update(params, average, 1.0 - trainer.ema)
+        average = optax.incremental_update((params, stats), average, 1.0 - trainer.ema)
     moved = state._replace(params=params, batch_stats=stats, optimizer=moments, average=average)
     return moved, value
 
 
 def eval_variables(trainer: Trainer, state: FitState) -> dict[str, Any]:
-    """The variables to test: the averaged weights where the recipe keeps them."""
-    params = state.average if trainer.ema else state.params
-    return {"params": params, **({"batch_stats": state.batch_stats} if state.batch_stats else {})}
+    """The variables to test: the averaged ones where the recipe keeps them."""
+    params, stats = state.average if trainer.ema else (state.params, state.batch_stats)
+    return {"params": params, **({"batch_stats": stats} if stats else {})}

@@ -18,6 +18,8 @@ class Recipe(Settings):
 
     The published recipe for evaluating a distilled set: 1,000 epochs with augmentation (300
     without), SGD with momentum 0.9 and weight decay 5e-4, rate × 0.1 after half, batches of 256.
+    The released code trains for one epoch more, lowers the rate two epochs later, and forgets the
+    momentum there.
     """
 
     network: str = setting("ConvNet", "name of the network")
@@ -63,7 +65,11 @@ class Recipe(Settings):
         "top of each other as in IDC; each_crop_scale_rotate as DC on MNIST; or none",
     )
     ema: float = setting(
-        0.0, "decay of the averaged weights that are tested; 0: no average", min=0, below=1
+        0.0,
+        "decay a step of the averaged weights that are tested, in which the first weights keep a "
+        "share of decay^steps; 0: no average",
+        min=0,
+        below=1,
     )
 
     def __hash__(self) -> int:

@@ -1,5 +1,6 @@
 """Other networks on a stored set, from the command line."""
 
+import dataclasses
 import json
 import shutil
 
@@ -11,6 +12,7 @@ from jdd import SyntheticSet, data, networks, randomness
 from jdd.cli import cross_architecture
 from jdd.evaluation import EvaluationSettings, train_and_test
 from jdd.tasks import cross_architecture as cross_architecture_task
+from jdd.training import Accuracy
 from tests.cli.running import call
 
 
@@ -37,10 +39,10 @@ def test_every_network_that_fits_is_tried(run, capfd):
 
 
 def test_other_networks_have_quick_recipes_that_the_user_overrides(run, capfd):
-    assert cross_architecture_task.quick("ConvNet", 10) == {}
-    few, many = (cross_architecture_task.quick("MLP", images) for images in (10, 100))
+    assert cross_architecture_task.quick("ConvNet", 10, "sgd") == {}
+    few, many = (cross_architecture_task.quick("MLP", n, "sgd") for n in (10, 100))
     assert few == {"batch_size": 25, "epochs": 600} and many == {"batch_size": 25, "epochs": 150}
-    assert cross_architecture_task.quick("VGG11", 100)["augmentation"] == "none"
+    assert cross_architecture_task.quick("VGG11", 100, "sgd")["augmentation"] == "none"
     assert set(cross_architecture_task.QUICK) | {"ConvNet"} == set(networks.names())
     recipe = SyntheticSet.load(run).info.recipe
     for preset, expected in (("quick", (3, 25)), ("paper", (3, recipe.batch_size))):
@@ -53,6 +55,22 @@ def test_other_networks_have_quick_recipes_that_the_user_overrides(run, capfd):
         assert (recipes["MLP"]["epochs"], recipes["MLP"]["batch_size"]) == expected
         assert recipes["MLP"]["augmentation"] == recipe.augmentation
         assert recipes["ConvNet"]["options"] == recipe.options and recipes["MLP"]["options"] == {}
+
+
+def test_the_quick_rate_of_wideconvnet_is_of_sgd(run, capfd, monkeypatch):
+    row = cross_architecture_task.Row(Accuracy((0.5,)), 1.0)
+    monkeypatch.setattr(cross_architecture_task, "compare", lambda *_: {"WideConvNet": row})
+    assert cross_architecture_task.quick("WideConvNet", 10, "sgd")["learning_rate"] == 0.05
+    stored = SyntheticSet.load(run)
+    recipe = dataclasses.replace(stored.info.recipe, optimizer="adamw", learning_rate=0.001)
+    stored.replace(info=dataclasses.replace(stored.info, recipe=recipe)).save(run)
+    code, result, _ = call(
+        cross_architecture.main, capfd, run, "--networks", "WideConvNet", "--preset", "quick",
+        "--json",
+    )  # fmt: skip
+    assert code == 0
+    recipe = result["sets"][0]["recipes"]["WideConvNet"]
+    assert (recipe["learning_rate"], recipe["batch_size"]) == (0.001, 25)
 
 
 def test_its_figures_are_those_of_an_evaluation(run, capfd):

@@ -111,6 +111,8 @@ def test_the_published_ways_of_choosing_are_marked_and_kept_apart(
     assert any(line.startswith("AS PUBLISHED: no images are held out") for line in err)
     assert any("on the TEST images" in line for line in err) == (choose == "test")
     assert not any("on validation" in line or "nan" in line for line in err)
+    web = (out / "report.html").read_text()
+    assert "on validation" not in web and ("on the TEST images" in web) == (choose == "test")
     assert result["best"]["iteration"] == 4 or choose == "test"
     last, chosen = SyntheticSet.load(out / "last"), SyntheticSet.load(out)
     assert (result["best"]["iteration"] == 4) == bool((last.images == chosen.images).all())

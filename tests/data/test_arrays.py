@@ -58,6 +58,7 @@ def test_without_one_it_is_drawn_by_class_and_classes_are_numbers(write):
             {"test_images": np.zeros((1, 6, 4, 3), np.uint8), "test_labels": np.array([0])},
             "test_images",
         ),
+        ({"class_names": ["ant", "b\u200be", "cow"]}, r"class name 'b\\u200be' is no text on one"),
         ({"class_names": ["ant", "bee"]}, "label 2 is outside 0 to 1"),
         ({"labels": np.array([{}] * 30)}, "not an .npz of plain arrays"),
     ],

@@ -1,7 +1,9 @@
 """Images in folders of a class each, and Tiny ImageNet's layout, written small."""
 
+import errno
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -60,6 +62,54 @@ def test_the_middle_square_is_taken(pets):
     assert loaded.test.images[0, :, 0, 0].min() > 150  # its edge, which bilinear scaling mixes
 
 
+def test_a_picture_too_thin_to_scale_is_refused(pets):
+    picture(pets / "test" / "cat" / "c.png", COLOURS["cat"], (20_000, 1))
+    with pytest.raises(UserError, match=r"c\.png: 20000×1 pixels are too thin for `image_size` 64"):
+        data.load(f"folder:{pets}", image_size=64)
+
+
+def test_links_to_folders_are_followed_once(pets, tmp_path):
+    """One of them leads to the folder that holds it, and to the other classes."""
+    picture(tmp_path / "elsewhere" / "d.png", COLOURS["cat"])
+    for name, target in (("else", tmp_path / "elsewhere"), ("again", "else"), ("up", "..")):
+        (pets / "train" / "cat" / name).symlink_to(target)
+    assert data.load(f"folder:{pets}").train.labels.tolist() == [0, 0, 0, 1, 1, 2, 2]
+    shutil.rmtree(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match=r"2 of 8 images cannot .*cat/again does .*cat/else does"):
+        data.load(f"folder:{pets}")
+
+
+def test_a_folder_that_cannot_be_read_is_named(pets, monkeypatch):
+    """Root may read all, so the system's call refuses here."""
+    scandir = os.scandir
+
+    def refusing(path):
+        if Path(path).name == "more":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    with pytest.raises(UserError, match=r"cat/more cannot be read \(Permission denied\)"):
+        data.load(f"folder:{pets}")
+
+
+@pytest.mark.parametrize("name", ["testing", "valid", "Test", "Validation"])
+def test_a_test_split_of_another_name_is_refused(pets, name):
+    (pets / "test").rename(pets / name)
+    with pytest.raises(UserError, match=f"{name}/ is not read, rename it to test/"):
+        data.load(f"folder:{pets}")
+
+
+def test_a_path_with_the_mark_of_a_subset(pets, tmp_path):
+    place = pets.rename(tmp_path / "weird #1")
+    assert len(data.load(f"folder:{place}").train) == 6
+    assert data.traits(f"folder:{place}").classes == 3
+    assert "/" not in data.short_name(f"folder:{place}/train")
+    for name in (f"{tmp_path}/odd #1", f"{place}#1"):
+        with pytest.raises(UserError, match="; # begins the name of a subset"):
+            data.load(f"folder:{name}")
+
+
 def test_folders_within_classes_are_no_splits(pets):
     for split in ("train", "test"):
         for name in COLOURS:
@@ -82,6 +132,7 @@ def test_val_stands_in_for_test(pets):
     [
         (lambda pets: (pets / "train").rename(pets / "tr"), "no train/ in it, but test/"),
         (lambda pets: (pets / "train" / "fox").mkdir(), "no training image is of class 'fox'$"),
+        (lambda pets: (pets / "train" / "fo\nx").mkdir(), r"class name 'fo\\nx' is no text on one"),
         (lambda pets: (pets / "test" / "fox").mkdir(), "test/fox: there is no such class in"),
         (
             lambda pets: (pets / "test" / "dog" / "x.png").write_text("x"),

@@ -4,6 +4,7 @@ import contextlib
 import gzip
 import io
 import struct
+import warnings
 import zlib
 
 import numpy as np
@@ -38,6 +39,25 @@ def test_a_picture_is_read_by_what_it_is(tmp_path):
         read(path, ["PNG"])
     with pytest.raises(UserError, match="does not exist"):
         read(tmp_path / "none.png")
+
+
+def test_a_palette_with_transparency_is_read_without_a_warning(tmp_path):
+    pixels = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    image = Image.fromarray(pixels).convert("P")
+    colours = np.random.default_rng(0).integers(0, 256, (256, 3), dtype=np.uint8)
+    image.putpalette(colours.tobytes())
+    image.save(tmp_path / "a.png", transparency=bytes(range(256)))
+    np.testing.assert_array_equal(np.asarray(read(tmp_path / "a.png")), colours[pixels])
+
+
+def test_reading_pictures_shows_no_other_warning_again(tmp_path):
+    (tmp_path / "a.png").write_bytes(content()[0])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        for _ in range(3):
+            read(tmp_path / "a.png")
+            warnings.warn("once", stacklevel=1)
+    assert len(caught) == 1
 
 
 @pytest.mark.parametrize("side", [13_000, 2_000_000])

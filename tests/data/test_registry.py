@@ -9,6 +9,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 from jdd import data
+from jdd.data import registry
 from jdd.errors import UserError
 
 
@@ -56,11 +57,38 @@ def test_resized_bilinearly():
         ({"name": "digits", "preprocessing": "zca"}, "RGB"),
         ({"name": "digits", "image_size": 0}, "`image_size` 0: a whole number of pixels"),
         ({"name": "digits", "image_size": 8.5}, "`image_size` 8.5"),
+        ({"name": "digits", "image_size": 100_000}, "`image_size` 100000: .* from 1 to 4096"),
     ],
 )
 def test_bad_arguments(arguments, words):
     with pytest.raises(UserError, match=words) as raised:
         data.load(**arguments)
+    assert "\n" not in str(raised.value)
+
+
+IMAGES, LABELS = np.zeros((4, 6, 6, 1), np.uint8), np.arange(4, dtype=np.int32) % 2
+SPLIT = data.Split(IMAGES, LABELS)
+
+
+@pytest.mark.parametrize(
+    ("read", "names", "words"),
+    [
+        (lambda: 1 // 0, "ab", r"plugin .*test_registry\.py, line \d+: ZeroDivisionError"),
+        (lambda: None, "ab", r"plugin .*test_registry\.py: read\(\) has to return two Splits"),
+        (lambda: ((IMAGES, LABELS), (IMAGES, LABELS)), "ab", "has to return two Splits"),
+        (lambda: (SPLIT, data.Split([[0]], [0])), "ab", "has to return two Splits of NumPy"),
+        (lambda: (SPLIT, SPLIT, SPLIT), "ab", "has to return two Splits"),
+        (lambda: (data.Split(IMAGES, LABELS.astype(str)), SPLIT), "ab", "labels are <U"),
+        (lambda: (SPLIT, SPLIT), ("a", "b\n"), r"class name 'b\\n' is no text on one line"),
+        (lambda: (SPLIT, SPLIT), (0, 1), "class name 0 is no text on one line"),
+    ],
+)
+def test_what_is_wrong_with_a_registered_dataset_is_one_line(monkeypatch, read, names, words):
+    monkeypatch.setattr(registry, "_REGISTERED", {})
+    data.register("own", read, names)
+    assert data.traits("own") is None or read() == (SPLIT, SPLIT)
+    with pytest.raises(UserError, match=words) as raised:
+        data.load("own")
     assert "\n" not in str(raised.value)
 
 

@@ -411,6 +411,9 @@ def test_the_difficulty_curriculum_keeps_small_classes():
     settings = ExpertSettings(train_epochs=10, curriculum="pad")
     counts = [np.bincount(labels[settings.eligible(ranks, e)]).tolist() for e in (0, 5, 7)]
     assert counts == [[15, 1, 2], [18, 1, 3], [16, 1, 2]]
+    ranks = difficulty.ranks(np.arange(10.0), np.arange(10))  # one image a class, its rank a half
+    few = dataclasses.replace(settings, initial_fraction=0.4, second_drop_fraction=0.6)
+    assert [int(few.eligible(ranks, e).sum()) for e in (0, 9)] == [10, 10]
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,9 @@ def test_images_normalised_by_other_constants_are_the_same_pixels(digits):
         import_set(found_set(), digits, RECIPE, temperature=1)
     with pytest.raises(SettingError, match=r"`std` \[1\.0, 1\.0\]: 1 are needed, one a channel"):
         import_set(found_set(), digits, RECIPE, mean_std=([0.3], [1.0, 1.0]))
+    for std in (0.0, -0.5):
+        with pytest.raises(SettingError, match=rf"`std` \[{std}\]: each has to be above 0"):
+            import_set(found_set(), digits, RECIPE, mean_std=([0.3], [std]))
 
 
 def test_hard_labels_in_any_order_and_a_step_size(digits):

@@ -1,6 +1,7 @@
 """Architecture search against counts by hand, SciPy, and a loop of Optax's."""
 
 import dataclasses
+import time
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ from jdd.networks.fresh import fresh_variables
 from jdd.synthetic import SetInfo, SyntheticSet, from_real
 from jdd.tasks import nas
 from jdd.tasks.nas import FULL, PROXIES, SPACES, Bench, NasSettings, Training, name
+from jdd.tasks.nas import bench as bench_module
 
 SETTINGS = NasSettings(epochs=6, full_epochs=2, real_images=500)
 
@@ -158,6 +160,34 @@ def test_what_each_proxy_may_see(trained):
     assert bench.programs == 1
 
 
+class SlowAtFirst:
+    """In place of the jitted program: the first run takes half a second longer."""
+
+    def __init__(self, jitted):
+        self.jitted, self.wait = jitted, 0.5
+
+    def lower(self, *arguments):
+        self.lowered = self.jitted.lower(*arguments)
+        return self
+
+    def compile(self):
+        self.compiled = self.lowered.compile()
+        return self
+
+    def __call__(self, *arguments):
+        time.sleep(self.wait)
+        self.wait = 0
+        return self.compiled(*arguments)
+
+
+def test_the_first_run_of_a_program_is_no_proxys_time(digits, monkeypatch):
+    monkeypatch.setattr(bench_module, "_run", SlowAtFirst(bench_module._run))
+    bench = Bench(dataclasses.replace(SETTINGS, space="sequential"), real_set(digits), digits, 1)
+    options = SPACES["sequential"].options[0]
+    first, again = (bench.train(options, "distilled", 0, lambda steps: None)[0] for _ in range(2))
+    assert first.seconds < 0.5 and first.accuracy == again.accuracy
+
+
 def test_soft_labels_change_nothing_of_real_images(digits, trained):
     hard, options, (_, on_hard) = trained
     stored = real_set(digits)
@@ -283,6 +313,12 @@ def test_a_bench_that_cannot_be_is_refused(digits):
         Bench(NasSettings(real_images=50), real_set(digits, 5), digits, 0)
     with pytest.raises(UserError, match="did you mean 'color'"):
         Bench(NasSettings(augmentation="colour"), real_set(digits), digits, 0)
+    # 500 images less 150 held out are 35 steps of ten.
+    settings = dataclasses.replace(SETTINGS, epochs=35, full_epochs=1)
+    Bench(settings, real_set(digits), digits, 0)
+    words = "`epochs` 36: early stopping takes as many steps, 36, and full training has 35: fewer"
+    with pytest.raises(SettingError, match=words):
+        Bench(dataclasses.replace(settings, epochs=36), real_set(digits), digits, 0)
 
 
 def test_a_store_gives_back_what_was_added_and_drops_a_line_cut_off(digits, tmp_path):

@@ -129,5 +129,5 @@ def _start(
     return state._replace(
         params=network.params,
         batch_stats=network.batch_stats,
-        average=network.params if trainer.ema else {},
+        average=(network.params, network.batch_stats) if trainer.ema else {},
     )

@@ -12,7 +12,7 @@ import numpy as np
 
 from jdd import randomness, synthetic, training
 from jdd.data import Dataset, DeviceData, Split, hold_out, subset, to_device
-from jdd.errors import UserError
+from jdd.errors import SettingError, UserError
 from jdd.evaluation import pieces_of
 from jdd.networks.fresh import fresh_variables
 from jdd.networks.shared import Choice
@@ -46,7 +46,8 @@ class Bench:
         """Puts the images on the device.
 
         Raises:
-          UserError: too few real images, or an augmentation that is not known.
+          UserError: too few real images, an augmentation that is not known, or early stopping that
+            would take more steps than full training.
         """
         self._settings, self._seed = settings, seed
         self._space, self._classes = SPACES[settings.space], dataset.num_classes
@@ -75,6 +76,14 @@ class Bench:
         self._epoch_steps = {
             kind: max(1, int(mask.sum()) // self._batch) for kind, mask in self._masks.items()
         }
+        early, full = self.steps("early"), self.steps(FULL)
+        if early > full:
+            raise SettingError(
+                "epochs",
+                settings.epochs,
+                f"early stopping takes as many steps, {early}, and full training has {full}: fewer "
+                "`epochs`, or more `full_epochs`",
+            )
         self._compiled: dict[Any, _Compiled] = {}
         self.compile_seconds = 0.0
         jax.eval_shape(  # raises for an augmentation that is not known
@@ -159,7 +168,7 @@ class Bench:
         return pieces
 
     def _ready(self, program: Program) -> _Compiled:
-        """The programs of a module, compiled once."""
+        """The programs of a module, compiled once; the first run, which takes longer, is done."""
         module = program.module
         if module in self._compiled:
             return self._compiled[module]
@@ -176,6 +185,10 @@ class Bench:
         validation, _ = self._tests["validation"]
         count = _count_correct.lower(module, program.choice, shapes, validation).compile()
         self.compile_seconds += time.perf_counter() - began
+        variables = fresh_variables(shapes, randomness.generator(self._seed, "nas warm-up"))
+        first = FitState.start(trainer, variables, jax.random.key(0))
+        shortest = self._masks["distilled"]
+        jax.block_until_ready(run(program.choice, first, self._data, rates, np.int32(1), shortest))
         self._compiled[module] = _Compiled(run, count, shapes)
         return self._compiled[module]
 
