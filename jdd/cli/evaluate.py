@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     began = time.monotonic()
     parser = Parser(prog="evaluate.py", description=DESCRIPTION)
-    flags.add_set_flags(parser, follows=True)
+    flags.add_set_flags(parser)
     flags.add_device_flags(parser)
     flags.add_count(parser, "--networks", 5, "fresh networks to train")
     parser.add_argument("--seed", type=seed, metavar="N", help="default: the set's own")

@@ -64,7 +64,7 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
         try:
             preprocess = dataset_of(stored, place, args.data_dir).preprocess
         except UserError as error:
-            why = str(error).removeprefix("`dataset` ")  # which is no flag of this script
+            why = str(error)
             if kind == "png":
                 raise interop.no_pixels(stored, why) from None
             without = f"without pixels: they need {interop.lacking(stored)} ({in_flags(why)})"

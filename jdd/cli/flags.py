@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from jdd.cli.parser import Parser, add_settings, at_least, chosen, integer, seed
 from jdd.cli.program import keep_standard_output
-from jdd.errors import SettingError, UserError
+from jdd.errors import SettingError
 from jdd.settings import helps
 
 if TYPE_CHECKING:
@@ -121,21 +121,17 @@ def connect() -> None:
         distributed.connect()
 
 
-def add_set_flags(
-    parser: argparse.ArgumentParser, several: bool = False, follows: bool = False
-) -> None:
+def add_set_flags(parser: argparse.ArgumentParser, several: bool = False) -> None:
     """What a script about a stored set takes: the set first, the real data, plugins, `--json`.
 
-    With `several`, any number of sets: `sets` in the namespace, not `set`. With `follows`, the
-    script finds data of the user's that have moved, see `load_set`.
+    With `several`, any number of sets: `sets` in the namespace, not `set`.
     """
     words = "a run's directory, or its synthetic/ folder, or a ready set's name (mnist/dm-ipc1)"
     if several:
         parser.add_argument("sets", metavar="RUN", nargs="+", help=words)
     else:
         parser.add_argument("set", metavar="RUN", help=words)
-    moved = "; of a set of folder:PATH or arrays:FILE that has moved, its new folder"
-    add_data_dir(parser, moved if follows else "")
+    add_data_dir(parser, "; of a set of folder:PATH or arrays:FILE that has moved, its new folder")
     add_plugins(parser)
     add_json(parser)
 
@@ -153,58 +149,15 @@ def load_set(args: argparse.Namespace, place: str | None = None) -> "tuple[Synth
     Raises:
       UserError: either cannot be loaded, or they do not fit.
     """
-    from jdd.runs.problem import dataset_of, read_set
+    from jdd.runs.problem import load_set
 
     load_plugins(args)
-    place = args.set if place is None else place
-    stored = _where_it_is(read_set(place), place, args.data_dir)
-    try:
-        return stored, dataset_of(stored, place, args.data_dir)
-    except UserError as error:
-        text = str(error)
-        if not text.startswith("`dataset` "):  # which is no flag of these scripts
-            raise
-        raise UserError(f"{place} is a set of {text.removeprefix('`dataset` ')}") from None
-
-
-def _where_it_is(stored: "SyntheticSet", place: str, data_dir: str | None) -> "SyntheticSet":
-    """The set, naming the new place of a folder or file of the user's that has moved.
-
-    Raises:
-      UserError: it is not where it was, and no `data_dir` is given.
-    """
-    from jdd.data.class_names import IMAGENET_SUBSETS
-    from jdd.data.registry import ARRAYS, FOLDER
-    from jdd.files import check_path
-    from jdd.runs.directory import data_dir_of
-
-    name = stored.info.dataset
-    if not name.startswith((FOLDER, ARRAYS)):
-        return stored
-    kind, _, text = name.partition(":")
-    text, *subset = text.rsplit("#", 1) if text.rpartition("#")[2] in IMAGENET_SUBSETS else [text]
-    where = data_dir or os.environ.get("JDD_DATA_DIR") or data_dir_of(Path(place)) or ""
-    try:
-        path, root = Path(text).expanduser(), Path(where).expanduser().absolute()
-    except RuntimeError as error:
-        raise UserError(f"{place} is a set of {name}: {error}") from None
-    check_path(root / path)
-    if (root / path).exists():
-        return stored
-    if data_dir is None:
-        raise UserError(
-            f"{place} is a set of {name}, which does not exist: name its new folder by `data_dir`"
-        )
-    moved = root / path.name
-    if kind == "folder" and not moved.exists():
-        moved = root
-    info = dataclasses.replace(stored.info, dataset="#".join([f"{kind}:{moved}", *subset]))
-    return stored.replace(info=info)
+    return load_set(args.set if place is None else place, args.data_dir)
 
 
 def add_task_flags(parser: argparse.ArgumentParser, name: str, several: bool = False) -> None:
     """What a script about what a set is for takes: `add_set_flags`, a seed and where to write."""
-    add_set_flags(parser, several, follows=True)
+    add_set_flags(parser, several)
     parser.add_argument("--seed", type=seed, metavar="N", help="default: the set's own")
     parser.add_argument(
         "--out",

@@ -18,6 +18,7 @@ from jdd.experts import ExpertSpec
 from jdd.methods import Method, registry, with_precision
 from jdd.networks import NetworkLike
 from jdd.runs import directory
+from jdd.runs.moved import located
 from jdd.runs.settings import PRECISIONS, RunSettings
 from jdd.synthetic import Decoder, SetInfo, SyntheticSet
 
@@ -133,13 +134,15 @@ def variable_shapes(network: NetworkLike, dataset: Dataset) -> Any:
 
 
 def load_set(path: str | Path, data_dir: str | None = None) -> tuple[SyntheticSet, Dataset]:
-    """A stored set and its dataset, preprocessed as it was.
+    """A stored set and its dataset, preprocessed as it was; where the user's data have moved, the
+    set names their new place.
 
     Raises:
       UserError: either cannot be loaded, or they do not fit.
     """
     stored = read_set(path)
-    return stored, dataset_of(stored, path, data_dir)
+    dataset = dataset_of(stored, path, data_dir)
+    return stored.replace(info=dataclasses.replace(stored.info, dataset=dataset.name)), dataset
 
 
 def read_set(path: str | Path) -> SyntheticSet:
@@ -159,16 +162,25 @@ def dataset_of(
     Args:
       stored: the set.
       where: its place. Where nothing says in which directory the data are, its run may.
-      data_dir: see `jdd.data.load`.
+      data_dir: see `jdd.data.load`; or the new place of a folder or file that has moved.
 
     Raises:
       UserError: it cannot be loaded, or is not as it was.
     """
+    of_run = directory.data_dir_of(Path(where))
+    name = located(stored.info.dataset, where, data_dir, of_run)
+    stored = stored.replace(info=dataclasses.replace(stored.info, dataset=name))
     if data_dir is None and not os.environ.get("JDD_DATA_DIR"):
-        data_dir = directory.data_dir_of(Path(where))
+        data_dir = of_run
     height, width = stored.images.shape[1:3]
     size = height if height == width else None
-    dataset = data.load(stored.info.dataset, data_dir, size, stored.info.preprocessing["kind"])
+    try:
+        dataset = data.load(name, data_dir, size, stored.info.preprocessing["kind"])
+    except UserError as error:  # `dataset` is no setting where a set is given
+        prefix, text = "`dataset` ", str(error)
+        if not text.startswith(prefix):
+            raise
+        raise UserError(f"{where} is a set of {text.removeprefix(prefix)}") from None
     stored.check_fits(dataset, where)
     return dataset
 

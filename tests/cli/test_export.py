@@ -32,8 +32,9 @@ def test_a_set_with_zca_whose_data_is_gone(tmp_path, capfd, monkeypatch):
     shutil.rmtree(tmp_path / "cache")
     assert export.main([str(run), "--to", str(tmp_path / "set.npz")]) == 0
     printed = capfd.readouterr().out.splitlines()
-    matrix = f"the ZCA matrix of the training images of {dataset.name} ({dataset.name}: it does not"
-    assert printed[1].startswith(f"without pixels: they need {matrix} exist")
+    matrix = f"the ZCA matrix of the training images of {dataset.name}"
+    why = f"{run} is a set of {dataset.name}, which does not exist: name its new folder by"
+    assert printed[1] == f"without pixels: they need {matrix} ({why} --data-dir)"
     with np.load(tmp_path / "set.npz") as arrays:
         np.testing.assert_array_equal(arrays["images"], images)
         assert "pixels" not in arrays
