@@ -66,6 +66,25 @@ def test_a_network_that_diverged_ranks_nothing():
     assert (accuracy.balanced, accuracy.auc) == ((0.5,), (0.5,))
 
 
+def test_networks_that_diverged_are_counted_and_named():
+    """Where all outputs are NaN, the first class is taken for each image: it looks like a guess."""
+    good, labels = jnp.eye(4)[:, :3], jnp.asarray([0, 1, 2, 1])
+    accuracy = measure([good, jnp.full((4, 3), jnp.nan)], labels)
+    assert (accuracy.values, accuracy.diverged) == ((0.75, 0.25), 1)
+    assert str(accuracy) == "50.0 ± 25.0 %, 1 of 2 networks diverged"
+    assert Accuracy.from_json(json.loads(json.dumps(accuracy.to_json()))) == accuracy
+    for wrong in (-1, 3, "1"):
+        with pytest.raises(ValueError, match="diverged"):
+            Accuracy.from_json({**accuracy.to_json(), "diverged": wrong})
+
+
+def test_a_step_size_far_too_large_is_told_from_a_bad_set(digits):
+    train, test = digits
+    recipe = dataclasses.replace(RECIPE, learning_rate=1e30)
+    accuracy = train_and_test(NETWORK, recipe, train, test, jax.random.key(0), 2)
+    assert "2 of 2 networks diverged" in str(accuracy)
+
+
 @pytest.mark.parametrize(("classes", "labels"), [(3, [0, 1, 1]), (2, [1, 1, 1])])
 def test_other_data_have_accuracy_alone(classes, labels):
     accuracy = measure([jnp.eye(3)[:, :classes]], jnp.asarray(labels))

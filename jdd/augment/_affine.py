@@ -18,7 +18,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from jdd.augment._sampling import sample
-from jdd.ops._linear import folded
+from jdd.ops import folded
 
 
 class Affine(NamedTuple):

@@ -1,6 +1,6 @@
 """Convolution, products, pooling, norms: pure functions, the one place that knows the platform."""
 
-from jdd.ops._linear import written
+from jdd.ops._linear import folded, written
 from jdd.ops.convolution import conv2d, keep_products
 from jdd.ops.dense import dense
 from jdd.ops.microbatch import microbatched_map, microbatched_mean
@@ -14,6 +14,7 @@ __all__ = [
     "avg_pool",
     "conv2d",
     "dense",
+    "folded",
     "group_affine",
     "group_norm",
     "keep_products",

@@ -132,7 +132,7 @@ def evaluated(
     count, info = len(accuracy.values), stored.info
     return (
         f"{place}: {info.method} on {info.dataset}, {info.ipc} per class\n"
-        f"  {accuracy} of {test_images} test images, {count} fresh network{'s' * (count > 1)} "
+        f"  {accuracy} on {test_images} test images, {count} fresh network{'s' * (count > 1)} "
         f"({recipe.network})\n"
         f"  stored: {stored.storage_in_words()}"
     )

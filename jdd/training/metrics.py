@@ -25,6 +25,8 @@ class Accuracy:
     """balanced accuracies; none but for two classes"""
     auc: tuple[float, ...] = ()
     """areas under the ROC curve; none but for two classes"""
+    diverged: int = 0
+    """how many of the networks give no finite number, which makes their figures those of a guess"""
 
     @property
     def mean(self) -> float:
@@ -59,25 +61,30 @@ class Accuracy:
                 figures[f"{name}_mean"] = float(np.mean(values))
                 figures[f"{name}_std"] = float(np.std(values))
                 figures[f"{name}_values"] = list(values)
+        if self.diverged:
+            figures["diverged"] = self.diverged
         return figures
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Accuracy":
         """The inverse of `to_json`; raises `ValueError` for what it would not give."""
-        fields = {"values": value.get("accuracies", ())}
+        fields = {"values": value.get("accuracies", ()), "diverged": value.get("diverged", 0)}
         for name, key in (("balanced", "balanced_accuracy"), ("auc", "auc")):
             if f"{key}_mean" in value:
                 fields[name] = value.get(f"{key}_values", [value[f"{key}_mean"]])
         made = records.build(cls, fields, "accuracies.")
         if not made.values or not all(0 <= each <= 1 for each in made.values):
             raise ValueError("'accuracies' are not fractions of 1, one or more")
+        if not 0 <= made.diverged <= len(made.values):
+            raise ValueError("'diverged' is not how many of the networks did")
         return made
 
 
 def in_words(figures: Mapping[str, Any], several: bool = True) -> str:
     """The fields that `Accuracy.to_json` gives, for a reader: "98.3 ± 0.2 %".
 
-    Data of two classes: "68.1 ± 0.9 %, balanced accuracy 64.0 ± 1.1 %, AUC 0.712 ± 0.010".
+    Data of two classes: "68.1 ± 0.9 %, balanced accuracy 64.0 ± 1.1 %, AUC 0.712 ± 0.010". Where
+    networks diverged, that is the end of it: "9.8 ± 0.0 %, 5 of 5 networks diverged".
 
     Args:
       figures: the fields.
@@ -92,6 +99,8 @@ def in_words(figures: Mapping[str, Any], several: bool = True) -> str:
     if "auc_mean" in figures:
         parts += [f"balanced accuracy {figure('balanced_accuracy', 100, 1)} %"]
         parts += [f"AUC {figure('auc', 1, 3)}"]
+    if figures.get("diverged"):
+        parts += [f"{figures['diverged']} of {len(figures['accuracies'])} networks diverged"]
     return ", ".join(parts)
 
 
@@ -103,11 +112,13 @@ def measure(logits: Sequence[jax.Array], labels: jax.Array) -> Accuracy:
       labels: int32 `(n,)`.
     """
     values = tuple(float(jnp.mean(jnp.argmax(one, axis=-1) == labels)) for one in logits)
+    diverged = sum(not bool(jnp.isfinite(one).all()) for one in logits)
     truth = np.asarray(labels)
     if logits[0].shape[-1] != 2 or len(np.unique(truth)) != 2:
-        return Accuracy(values)
+        return Accuracy(values, diverged=diverged)
     two = [_of_two_classes(np.asarray(one), truth) for one in logits]
-    return Accuracy(values, *(tuple(column) for column in zip(*two, strict=True)))
+    balanced, auc = (tuple(column) for column in zip(*two, strict=True))
+    return Accuracy(values, balanced, auc, diverged)
 
 
 def _of_two_classes(logits: np.ndarray, labels: np.ndarray) -> tuple[float, float]:

@@ -100,6 +100,10 @@ def drawn(tmp_path):
 def test_accuracy_is_drawn_against_time_with_the_peers_alongside(drawn, capfd):
     run = RunResult.load(drawn / "run" / "result.json")
     assert run.minutes == pytest.approx(75 / 60)
+    never_evaluated = replace(run, curve=(), distilling_seconds=30.0)
+    assert never_evaluated.minutes == pytest.approx(90 / 60)
+    oldest = replace(never_evaluated, distilling_seconds=0.0)
+    assert oldest.minutes == pytest.approx(run.seconds / 60)
     peer = drawn / "benchmark.json"
     case = f"mtt-{run.dataset}-ipc10"
     peer.write_text(json.dumps({"cases": {case: {"peer": {"ratio": 2.5}}}}))

@@ -10,11 +10,11 @@ import optax
 import pytest
 from jax.experimental import io_callback
 
-from jdd import distillation, networks
+from jdd import distillation, networks, sharding
 from jdd.data import DeviceData
 from jdd.data.device import class_index
 from jdd.errors import Interrupted, SettingError, UserError
-from jdd.methods import BpttSettings, bptt, guarded
+from jdd.methods import BpttSettings, bptt, guarded, student
 from jdd.methods.bptt import _window_start
 from jdd.methods.student import balanced_batches
 from jdd.synthetic import MultiFormation, SetInfo, SyntheticSet
@@ -369,3 +369,26 @@ def test_a_digit_is_not_mirrored():
     assert SETTINGS.strategy("cifar10") == "none"
     published = BpttSettings()
     assert (published.strategy("cifar10"), published.strategy("mnist")) == ("flip_rotate", "rotate")
+
+
+def test_students_side_by_side_share_the_memory(monkeypatch):
+    """On an accelerator: each of three has a third for what its steps keep."""
+    budgets, descend = [], student.unrolling.descend
+
+    def recorded(*arguments):
+        budgets.append(arguments[-1])
+        return descend(*arguments)
+
+    monkeypatch.setattr(student.unrolling, "descend", recorded)
+    monkeypatch.setattr(student.unrolling, "memory_budget_for", lambda memory: 1200)
+    monkeypatch.setattr(sharding, "platform", lambda: "gpu")
+    method, of = bptt(SETTINGS, NETWORK), small.digits(REAL)
+    for models in (1, 3):
+        begun = [method.init(jax.random.key(seed), small.start(2), of) for seed in range(models)]
+        jax.eval_shape(
+            lambda *begun: sharding.over_models(
+                lambda of, synthetic, state: method.update(synthetic, state, of), of, *begun
+            ),
+            *sharding.stack(begun),
+        )
+    assert set(budgets[:1]) == {1200} and set(budgets[1:]) == {400}

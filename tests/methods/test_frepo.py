@@ -13,7 +13,7 @@ from jdd.data import DeviceData
 from jdd.distillation import Hooks, Loop
 from jdd.errors import Interrupted, SettingError
 from jdd.methods import FrepoSettings, frepo, guarded
-from jdd.methods.frepo import first_targets, label_margin
+from jdd.methods.frepo import _is_sound, first_targets, label_margin
 from jdd.runs.directory import RunFiles
 from jdd.synthetic import MultiFormation, SetInfo, SyntheticSet
 from tests.methods import on_digits, small
@@ -133,6 +133,19 @@ def test_a_network_that_breaks_is_replaced():
         i for i in range(3) if not any(np.any(m[i]) for m in jax.tree.leaves(after.moments))
     ]
     assert after.steps[which] == 0
+
+
+def test_a_network_whose_products_overflow_is_no_sound_one():
+    """Its parameters are finite, and so are its features: the regression multiplies those."""
+    of = small.digits(10)
+    _, state = frepo(SMALL, NETWORK).init(jax.random.key(1), small.start(1), of)
+    member = jax.tree.map(lambda leaf: leaf[0], state.optimizer.pool)
+    image = of.batch(jnp.arange(1))[0]
+    assert _is_sound(NETWORK, member, image)
+    norm = member.params["block_1"]["norm"]
+    norm["scale"] = norm["scale"] * 1e20
+    features = NETWORK.apply({"params": member.params}, image, method="embed")
+    assert jnp.isfinite(features).all() and not _is_sound(NETWORK, member, image)
 
 
 def test_labels_start_from_centred_classes_and_are_logits():
