@@ -1,8 +1,6 @@
 """The loop: interrupted to the same bits, dropped updates, the best set, more iterations."""
 
 import dataclasses
-import functools
-import json
 import shutil
 
 import jax
@@ -10,189 +8,26 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jdd import checkpoints, distillation, files
+from jdd import checkpoints
 from jdd.distillation import Hooks, Listener, Loop, Start, distill, distill_many
 from jdd.errors import Interrupted, UserError
-from jdd.methods import Method, MethodState, Needs, Rejection, guarded
+from jdd.methods import Needs, Rejection, guarded
 from jdd.runs.directory import RunFiles
-from jdd.synthetic import SetInfo, SyntheticSet
+from jdd.synthetic import SyntheticSet
 from jdd.updates import of_run
-
-ITERATIONS = 11
-STEP = 1.01  # by which an update raises the step size
-
-
-@functools.cache  # one method is compiled once
-def toy(dropped=(), threshold=0.0):
-    """A random walk with momentum; the step size counts the updates that were made.
-
-    Those in `dropped` have a loss that is no number, and must leave no trace.
-    """
-    dropped = jnp.asarray([*dropped, -1])
-
-    def init(key, synthetic, data):
-        state = MethodState(
-            jax.random.key_data(key), jnp.int32(0), jnp.zeros_like(synthetic.images)
-        )
-        return synthetic.replace(learning_rate=jnp.float32(1)), state
-
-    def update(synthetic, state, data, segment=None):
-        key, iteration, velocity = state
-        draw = state.iteration_key()
-        moved = 0.5 * velocity + jax.random.normal(draw, velocity.shape) + data
-        bad = jnp.any(iteration + 1 == dropped)
-        velocity = moved
-        images = synthetic.images - 0.1 * velocity
-        metrics = {"loss": jnp.where(bad, jnp.nan, jnp.sum(images))}
-        synthetic = synthetic.replace(storage=images, learning_rate=synthetic.learning_rate * STEP)
-        return synthetic, MethodState(key, iteration + 1, velocity), metrics
-
-    return Method(init, update, threshold=threshold)
-
-
-def updates(synthetic):
-    """How many updates were made, as the step size counts them."""
-    return round(np.log(float(synthetic.learning_rate)) / np.log(STEP))
-
-
-class Heard(Listener):
-    def __init__(self):
-        self.updates, self.looks, self.dropped = [], [], []
-
-    def updated(self, iteration, iterations, rows):
-        self.updates.append((iteration, iterations))
-        self.dropped += [row["dropped"] for row in rows]
-
-    def evaluated(self, iteration, synthetic, accuracy, is_best):
-        self.looks.append((iteration, accuracy, is_best))
-
-
-def start():
-    info = SetInfo("digits", ("a", "b"), {"kind": "standard"}, 2)
-    return SyntheticSet(jnp.ones((4, 3, 3, 1)), jnp.asarray([0, 0, 1, 1]), None, info)
-
-
-def go(
-    directory=None,
-    *,
-    dropped=(),
-    threshold=0.0,
-    accuracies=None,
-    listener=None,
-    should_stop=lambda: False,
-    **loop,
-):
-    scores = accuracies or {}
-    files_of_run = listener if directory is None else RunFiles(directory, listener)
-    return distill(
-        toy(dropped, threshold),
-        start(),
-        jnp.float32(0.25),
-        jax.random.key(0),
-        Loop(**{"iterations": ITERATIONS, "evaluate_every": 4, **loop}),
-        Hooks(
-            evaluate=lambda s: scores.get(updates(s), updates(s) / 100),
-            listener=files_of_run or Listener(),
-            should_stop=should_stop,
-        ),
-    )
-
-
-def bits(outcome):
-    return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves((outcome.final, outcome.best))]
-
-
-def rows(directory):
-    lines = (directory / "metrics.jsonl").read_text().splitlines()
-    return [json.loads(line) for line in lines]
-
-
-@pytest.mark.parametrize("chunk", [1, 3])
-@pytest.mark.parametrize("every", [1, 2, 5])
-def test_interrupted_it_ends_in_the_same_bits(tmp_path, chunk, every):
-    """Stopped whenever it asks for the `every`th time, until it is done."""
-    scores = {0: 0.1, 4: 0.5, 8: 0.3, 11: 0.4}
-    whole = go(tmp_path / "whole", accuracies=scores, chunk=chunk)
-    stops = 0
-    while stops < 50:
-        asked = 0
-
-        def stop():
-            nonlocal asked
-            asked += 1
-            return asked >= every
-
-        try:
-            parts = go(tmp_path / "parts", accuracies=scores, chunk=chunk, should_stop=stop)
-            break
-        except Interrupted:
-            stops += 1
-    assert stops >= 1 and parts.resumed_from > 0 and whole.resumed_from == 0
-    assert bits(parts) == bits(whole)
-    assert parts.best_iteration == whole.best_iteration == 4
-    assert rows(tmp_path / "parts") == rows(tmp_path / "whole")
-    stored = [SyntheticSet.load(tmp_path / name) for name in ("parts", "whole")]
-    assert bits_of(stored[0]) == bits_of(stored[1]) == bits_of(whole.best)
-
-
-def bits_of(synthetic):
-    return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(synthetic)]
-
-
-def test_a_stop_before_an_evaluation_is_not_kept_waiting_by_it(tmp_path):
-    """What a machine that goes away within seconds needs: the state first, the evaluation later."""
-    heard, states = Heard(), checkpoints.StateCheckpoints(tmp_path / "run" / "state")
-    with pytest.raises(Interrupted):
-        go(tmp_path / "run", listener=heard, chunk=4, should_stop=lambda: len(heard.updates) == 2)
-    assert heard.updates[-1][0] == 8 and heard.looks[-1][0] == 4
-    assert states.iterations() == [4, 8]
-    parts, whole = go(tmp_path / "run", chunk=4), go(tmp_path / "whole", chunk=4)
-    assert bits(parts) == bits(whole)
-    assert rows(tmp_path / "run") == rows(tmp_path / "whole")
-
-
-class Killed(BaseException):
-    pass
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("uninterrupted")
-    return go(directory), rows(directory)
-
-
-@pytest.mark.parametrize("moment", [1, 2, 3, 4, 9, 17, 27])
-def test_killed_at_any_write_it_ends_in_the_same_bits(tmp_path, uninterrupted, monkeypatch, moment):
-    whole, lines = uninterrupted
-    monkeypatch.setattr(distillation, "SAVE_SECONDS", -1.0)
-    count = 0
-
-    def dying(original, after):
-        def write(*arguments, **named):
-            nonlocal count
-            count += 1
-            if count == moment and not after:
-                raise Killed
-            result = original(*arguments, **named)
-            if count == moment:
-                raise Killed
-            return result
-
-        return write
-
-    with monkeypatch.context() as patched:
-        for owner, name, after in [
-            (files, "append_line", True),
-            (checkpoints.StateCheckpoints, "save", False),
-            (SyntheticSet, "save", True),
-        ]:
-            patched.setattr(owner, name, dying(getattr(owner, name), after))
-        with pytest.raises(Killed):
-            go(tmp_path / "parts")
-    parts = go(tmp_path / "parts")
-    assert bits(parts) == bits(whole)
-    assert rows(tmp_path / "parts") == lines
-    assert bits_of(SyntheticSet.load(tmp_path / "parts")) == bits_of(whole.best)
+from tests.toy import (
+    ITERATIONS,
+    Heard,
+    Kept,
+    bits,
+    bits_of,
+    go,
+    in_memory,
+    rows,
+    start,
+    toy,
+    updates,
+)
 
 
 def test_the_toys_walk_is_the_one_written_down(tmp_path):
@@ -248,23 +83,6 @@ def test_updates_above_a_methods_threshold_end_no_run(threshold, made):
     assert outcome.dropped == 60 - made and updates(outcome.final) == made
 
 
-def test_more_iterations_resume(tmp_path):
-    whole = go(tmp_path / "whole", evaluate_every=1)
-    go(tmp_path / "parts", iterations=5, evaluate_every=1)
-    parts = go(tmp_path / "parts", evaluate_every=1)
-    assert parts.resumed_from == 5 and bits(parts) == bits(whole)
-    done = go(tmp_path / "parts", evaluate_every=1)
-    assert done.resumed_from == ITERATIONS and bits(done) == bits(whole)
-
-
-def test_a_lost_or_damaged_set_is_written_again_from_the_state(tmp_path):
-    scores = {0: 0.1, 4: 0.5}
-    outcome = go(tmp_path, accuracies=scores)
-    (tmp_path / "synthetic" / "info" / "metadata").write_text("{")
-    go(tmp_path, accuracies=scores)
-    assert bits_of(SyntheticSet.load(tmp_path)) == bits_of(outcome.best)
-
-
 def test_without_updates_the_start_is_looked_at_and_stored(tmp_path):
     heard = Heard()
     first = go(tmp_path, iterations=0, listener=heard)
@@ -304,37 +122,6 @@ def test_runs_that_differ_in_their_description_share_a_program_and_keep_their_ow
     assert of_run._cache_size() == before + 1
 
 
-class Kept(Listener):
-    """Keeps a run's state in memory."""
-
-    saved = None
-
-    def restore(self, like):
-        self.described = like[0].info.seed
-        return self.saved
-
-    def save(self, state):
-        self.saved = state._replace(arrays=jax.tree.map(jnp.copy, state.arrays))
-
-
-def in_memory(kept, iterations, evaluate=None, seed=0, method=None):
-    first = start()
-    first = first.replace(info=dataclasses.replace(first.info, seed=seed))
-    hooks = Hooks(evaluate=evaluate, listener=kept)
-    loop = Loop(iterations, 2)
-    return distill(method or toy(), first, jnp.float32(0.25), jax.random.key(0), loop, hooks)
-
-
-def test_what_a_run_resumed_from_stays_whole():
-    kept = Kept()
-    in_memory(kept, 4)
-    before = bits_of(kept.saved.arrays[0])
-    ended = in_memory(Kept(), 6)
-    kept_state = kept.saved
-    assert bits_of(in_memory(kept, 6).final) == bits_of(ended.final)
-    assert bits_of(kept_state.arrays[0]) == before
-
-
 def test_validation_that_begins_late_chooses_from_then_on():
     kept = Kept()
     in_memory(kept, 4)
@@ -342,26 +129,9 @@ def test_validation_that_begins_late_chooses_from_then_on():
     assert (outcome.best_iteration, outcome.best_accuracy) == (8, 0.5)
 
 
-def test_a_state_beyond_the_last_iteration_is_refused():
-    kept = Kept()
-    in_memory(kept, 4)
-    with pytest.raises(UserError, match="of iteration 4, beyond `iterations` 2"):
-        in_memory(kept, 2)
-
-
-def test_a_state_is_looked_for_under_the_runs_own_description():
-    for seed in (3, 4):
-        kept = Kept()
-        in_memory(kept, 2, seed=seed)
-        assert kept.described == seed
-
-
 def test_a_method_that_is_guarded_already_counts_the_same():
     once, twice = (in_memory(Kept(), 8, method=m) for m in (toy((5,)), guarded(toy((5,)))))
     assert once.dropped == twice.dropped == 1 and bits_of(once.final) == bits_of(twice.final)
-
-
-# Several runs side by side
 
 
 def several(seeds, place=None, stops=lambda: False):

@@ -10,7 +10,9 @@ import pytest
 
 from jdd.errors import UserError
 from tests.fuzz.one import Fault, attempt, limited
-from tests.fuzz.readers import OPENED_BY, READERS, Reader
+from tests.fuzz.opened import OPENED_BY
+from tests.fuzz.reader import Reader
+from tests.fuzz.readers import READERS
 
 ROOT = Path(__file__).resolve().parents[1]
 CORPUS = ROOT / "tests" / "fixtures" / "fuzz"

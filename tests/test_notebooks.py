@@ -7,7 +7,7 @@ import pytest
 
 from jdd.methods import registry
 from jdd.report import console
-from tests.test_documents import NOTEBOOKS
+from tests.pages import NOTEBOOKS
 
 BETTER = {  # what is to come out ahead, by more than 5 points, of what
     "distil": ("distilled", "real"),

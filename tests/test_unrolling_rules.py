@@ -11,7 +11,7 @@ import pytest
 from jdd import networks, unrolling
 from jdd.losses import cross_entropy
 from jdd.training import batch_loss
-from tests.test_unrolling import outcome, soft_cross_entropy64
+from tests.small_unrolling import outcome, soft_cross_entropy64
 
 STEPS = 4
 NETWORK = networks.create("ConvNet", 3, width=4, depth=1, activation="sigmoid")

@@ -13,7 +13,7 @@ import pytest
 from jdd import plugins
 from jdd.cli import flags, forecast, parser
 from tests.cli.running import ROOT
-from tests.test_documents import NOTEBOOKS, PAGES, name_of, text_of, without_code_blocks
+from tests.pages import NOTEBOOKS, PAGES, name_of, text_of, without_code_blocks
 
 COMMAND = re.compile(r"(?:bin/(\w+)\.py|jdd-([\w-]+))\b(.*)", re.DOTALL)
 PLACES = {"M": "dm", "D": "digits", "N": "1", "S": "0", "…": None}  # what letters stand for

@@ -13,7 +13,7 @@ from jdd.cli.program import Stopper
 from jdd.report.nas import guessing
 from tests.cli.running import call
 from tests.cli.test_bad_input import refused
-from tests.tasks.test_nas import real_set
+from tests.tasks.small_nas import real_set
 
 SMALL = ("--space", "sequential", "--candidates", 2, "--epochs", 3, "--full-epochs", 1)
 LESS = ("--real-images", 400)

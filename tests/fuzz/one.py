@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jdd.errors import UserError
-from tests.fuzz.readers import Reader
+from tests.fuzz.reader import Reader
 
 SECONDS = 2.0  # of CPU time, for one input
 BYTES = 512 * 2**20  # of memory, beyond what the process has before

@@ -4,67 +4,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax import export, lax
+from jax import lax
 
-from jdd.ops import _convolution_tpu as tpu
 from jdd.ops import conv2d
-from jdd.ops._window import Window
-
-# n, h, w, c, kernel, o, padding, stride
-CASES = {
-    "3x3": (3, 8, 8, 4, 3, 5, 1, 1),
-    "3x3 odd": (2, 7, 5, 3, 3, 2, 1, 1),
-    "first layer of a grey image": (2, 8, 8, 1, 3, 4, 3, 1),
-    "no padding": (2, 9, 9, 2, 5, 3, 0, 1),
-    "1x1 stride 2": (2, 7, 7, 3, 1, 2, 0, 2),
-    "3x3 stride 2": (2, 8, 9, 3, 3, 2, 1, 2),
-    "5x5": (2, 8, 6, 2, 5, 2, 2, 1),
-    "11x11 stride 4": (1, 19, 21, 2, 11, 2, 2, 4),
-    "1x1": (2, 5, 5, 6, 1, 3, 0, 1),
-    "parts of the batch": (23, 16, 16, 5, 5, 6, 2, 1),
-    "parts of the batch, by rows": (85, 16, 16, 5, 3, 6, 1, 1),
-    "wide, by rows": (11, 8, 12, 64, 3, 64, 1, 1),
-    "one image": (1, 6, 6, 5, 3, 4, 1, 1),
-    "many channels, stride 2": (2, 9, 8, 6, 3, 4, 1, 2),
-    "many channels, much padding": (2, 5, 6, 6, 3, 4, 3, 1),
-    "many channels, uneven": (2, 6, 7, 5, 3, 2, ((0, 2), (1, 0)), (2, 1)),
-    "few positions": (3, 2, 2, 6, 3, 5, 1, 1),
-    "few positions, stride 2": (2, 4, 3, 6, 3, 4, 1, 2),
-    "few positions, cropped back": (2, 2, 2, 5, 1, 4, ((1, 1), (0, 2)), 1),
-    "uneven": (2, 6, 7, 2, 3, 2, ((0, 2), (1, 0)), (2, 1)),
-}
+from tests.ops.convolutions import CASES, agree, arrays, energy, reference
 
 
 @pytest.fixture(autouse=True)
 def float64():
     with jax.enable_x64(True):
         yield
-
-
-def reference(x, w, padding=1, stride=1):
-    pads = [(padding, padding)] * 2 if isinstance(padding, int) else padding
-    strides = (stride, stride) if isinstance(stride, int) else stride
-    return lax.conv_general_dilated(x, w, strides, pads, dimension_numbers=("NHWC", "HWIO", "NHWC"))
-
-
-def arrays(case):
-    n, h, w, c, kernel, o, padding, stride = CASES[case]
-    rng = np.random.default_rng(0)
-    x = jnp.asarray(rng.normal(size=(n, h, w, c)))
-    k = jnp.asarray(rng.normal(size=(kernel, kernel, c, o)) / (kernel * c**0.5))  # results near 1
-    dx, dk = (jnp.asarray(rng.normal(size=v.shape)) for v in (x, k))
-    return (x, k), (dx, dk), (padding, stride)
-
-
-def energy(conv, options):
-    """A scalar whose second derivatives hold every mixed term."""
-    return lambda x, w: jnp.sum(jnp.sin(conv(x, w, *options)) ** 2)
-
-
-def agree(ours, theirs):
-    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
-        assert a.dtype == jnp.float64
-        np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -209,69 +158,9 @@ def test_shard_map(case):
     agree(jax.jit(gradients(conv2d))(x, w), jax.grad(energy(reference, options), (0, 1))(x, w))
 
 
-def test_elsewhere_xla_convolves():
-    """For a GPU all three products lower to plain XLA convolutions, models to a grouped one."""
-    point, _, options = arrays("3x3")
-    gradients = jax.grad(energy(conv2d, options), (0, 1))
-    models = [jnp.stack([v] * 3) for v in point]
-    for f, args in ((gradients, point), (jax.vmap(gradients), models)):
-        text = export.export(jax.jit(f), platforms=["cuda"])(*args).mlir_module()
-        assert text.count("stablehlo.convolution") == 3
-        assert "stablehlo.while" not in text
-
-
 def test_without_jit():
     point, _, options = arrays("3x3")
     agree(jax.grad(energy(conv2d, options))(*point), jax.grad(energy(reference, options))(*point))
-
-
-@pytest.mark.parametrize("stride", [1, 2])
-def test_a_tpus_products_of_patches(stride):
-    (x, k), _, (padding, _) = arrays("first layer of a grey image")
-    window = Window(x.shape[1:3], k.shape[:2], ((padding, padding),) * 2, (stride, stride))
-    y, pull = jax.vjp(lambda k: reference(x, k, padding, stride), k)
-    agree(tpu.forward(x, k, window), y)
-    agree(tpu.kernel_gradient(x, jnp.sin(y), window), pull(jnp.sin(y))[0])
-
-
-@pytest.mark.parametrize(
-    ("precision", "error"), [("tensorfloat32", 2e-5), ("float32", 1e-7), (None, 1e-2)]
-)
-def test_passes_on_a_tpu_add_up_to_the_product(precision, error):
-    """A pass rounds its factors to bfloat16; three leave 2⁻¹⁶ of a product, six float32's own."""
-
-    def one(x, w, window):
-        assert window.precision in ("default", None)
-        return tpu.rounded(x).astype(float) @ tpu.rounded(w).astype(float)
-
-    rng = np.random.default_rng(0)
-    x, w = (jnp.asarray(rng.normal(size=(64, 64)), jnp.float32) for _ in "xw")
-    window = Window((8, 8), (3, 3), ((1, 1), (1, 1)), (1, 1), precision)
-    passed = jax.jit(tpu.in_passes(one), static_argnums=2)(x, w, window)
-    exact = x.astype(float) @ w.astype(float)
-    largest = float(jnp.abs(passed - exact).max() / jnp.abs(exact).max())
-    assert error / 20 < largest < error
-
-
-@pytest.mark.parametrize(
-    ("count", "dtype", "precision"),
-    [
-        (3, jnp.bfloat16, "float32"),
-        (3, jnp.float64, "float32"),
-        (2**22, jnp.float32, "float32"),
-        (3, jnp.float32, "bfloat16"),
-    ],
-)
-def test_other_products_on_a_tpu_are_left_to_xla(count, dtype, precision):
-    asked = []
-
-    def product(x, w, window):
-        asked.append(window.precision)
-        return x * w
-
-    window = Window((8, 8), (3, 3), ((1, 1), (1, 1)), (1, 1), precision)
-    tpu.in_passes(product)(jnp.ones(count, dtype), jnp.ones(1, dtype), window)
-    assert asked[-1] == precision
 
 
 def test_dtypes():
@@ -324,18 +213,3 @@ def test_products_of_bfloat16_round_factors_and_result(case):
         np.testing.assert_allclose(a, b, rtol=step, atol=step * 1e-2 * np.abs(b).max())
     exact = conv2d(x, k, *options)
     assert not (exact == narrow(exact)).all()
-
-
-@pytest.mark.parametrize(("name", "word"), [("float32", "HIGHEST"), ("tensorfloat32", "HIGH")])
-def test_a_precision_reaches_what_accelerators_run(name, word):
-    """It is that of the context in which a function is traced, though it is lowered outside."""
-    (x, k), _, options = arrays("3x3")
-
-    def energy(x, k):
-        with jax.default_matmul_precision(name):
-            return jax.grad(lambda k: jnp.sum(conv2d(x, k, *options) ** 2))(k)
-
-    lowered = jax.jit(energy).trace(x, k).lower(lowering_platforms=("cuda",)).as_text()
-    convolutions = [line for line in lowered.splitlines() if "stablehlo.convolution" in line]
-    assert len(convolutions) == 2
-    assert all(f"<{word}>" in line or f"precision {word}" in line for line in convolutions)
