@@ -208,7 +208,7 @@ def test_an_accelerator_is_given_pixels():
 
 def test_whitening_that_memory_cannot_hold_is_refused_before_anything_is_read(monkeypatch):
     words = r"512×512 pixels takes a matrix of 786,432² numbers, 2,304.0 GiB, and .* `image_size`$"
-    monkeypatch.setattr(data.registry.tfds, "read_or_download", lambda *_: pytest.fail("read"))
+    monkeypatch.setattr("jdd.data.tfds.read_or_download", lambda *_: pytest.fail("read"))
     monkeypatch.delenv("JDD_DATA_DIR", raising=False)
     with pytest.raises(UserError, match=words):
         data.load("cifar10", image_size=512, preprocessing="zca")

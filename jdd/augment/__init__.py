@@ -1,9 +1,9 @@
 """Augmentation: DSA for distilling, per image for evaluating digits, CutMix for training."""
 
+from jdd.augment._transforms import DsaSettings as DsaSettings
 from jdd.augment.dsa import WITH_FLIP as WITH_FLIP
 from jdd.augment.dsa import WITHOUT_FLIP as WITHOUT_FLIP
 from jdd.augment.dsa import Draw as Draw
-from jdd.augment.dsa import DsaSettings as DsaSettings
 from jdd.augment.dsa import augment as augment
 from jdd.augment.dsa import augment_stacked as augment_stacked
 from jdd.augment.dsa import check_kinds as check_kinds

@@ -11,11 +11,12 @@ import numpy as np
 
 from jdd import plugins
 from jdd import preprocessing as preprocess_lib
-from jdd.data import arrays, class_names, digits, fingerprint, folder, tfds
+from jdd.data import arrays, class_names, digits, fingerprint, folder
 from jdd.data.dataset import Dataset, Split, checked
 from jdd.data.resize import resize
 from jdd.data.shapes import IMAGENET, MOST_SIDE, SHAPES, Traits
-from jdd.data.sources import IMAGENET_MEAN_STD, SOURCES, MeanStd, NamedSplits, Source, Splits
+from jdd.data.sources import IMAGENET_MEAN_STD, SOURCES, MeanStd, Splits, no_directory
+from jdd.data.sources import read as read_source
 from jdd.errors import SettingError, UserError, nearest, unknown_value
 from jdd.files import check_path
 
@@ -178,7 +179,7 @@ def load(
         preprocess_lib.check_zca(shape, preprocessing)
     mean_std: MeanStd | None = None
     if data_dir is not None and not Path(data_dir).expanduser().is_dir():
-        raise _no_directory(data_dir)
+        raise no_directory(data_dir)
     if name == "digits":
         classes: tuple[str, ...] = class_names.MNIST
         train, test = digits.read()
@@ -200,7 +201,7 @@ def load(
         source = SOURCES[name]
         classes, mean_std = source.class_names, source.mean_std
         image_size = image_size or source.image_size
-        content = _read(name, source, data_dir, image_size)
+        content = read_source(name, source, data_dir, image_size)
         train, test = content[:2]
         classes = content[2] if len(content) == 3 else classes
     if name not in SHAPES:
@@ -270,49 +271,3 @@ def _expanded(path: str | os.PathLike[str]) -> Path:
         return Path(path).expanduser()
     except RuntimeError:  # ~ of a user who does not exist
         return Path(path)
-
-
-def _read(
-    name: str,
-    source: Source,
-    data_dir: str | os.PathLike[str] | None,
-    image_size: int | None,
-) -> Splits | NamedSplits:
-    directory = data_dir if data_dir is not None else os.environ.get("JDD_DATA_DIR") or None
-    if directory is None:
-        if source.tfds_name is None:
-            raise UserError(
-                f"{name} cannot be downloaded: say where it lies with `data_dir` or JDD_DATA_DIR"
-                f" ({source.files})"
-            )
-        return tfds.read_or_download(name, source.tfds_name, len(source.class_names))
-    root = Path(directory).expanduser()
-    check_path(root)
-    try:
-        if not root.is_dir():
-            raise _no_directory(root, "JDD_DATA_DIR")
-        splits = source.read_files([root / folder for folder in source.folders], image_size)
-        if splits is None and source.tfds_name is not None:
-            splits = tfds.read_from(root, source.tfds_name, len(source.class_names))
-        if splits is None:
-            raise UserError(_not_found(name, source, root))
-    except PermissionError as error:
-        raise UserError(f"{error.filename}: no permission to read it") from error
-    return splits
-
-
-def _no_directory(path: str | os.PathLike[str], called: str = "`data_dir`") -> UserError:
-    why = "it is a file, name a directory" if Path(path).exists() else "it does not exist"
-    return UserError(f"{called} {path}: {why}")
-
-
-def _not_found(name: str, source: Source, root: Path) -> str:
-    empty = " (it is empty)" if not any(root.iterdir()) else ""
-    folders = ", ".join(f"{folder or '.'}/" for folder in source.folders)
-    tried = f"`data_dir` {root}: no {name} there{empty}, looked for {source.files} in {folders}"
-    if source.tfds_name is None:
-        return f"{tried}; put them in {root / source.folders[0]}"
-    return (
-        f"{tried} and for a prepared TFDS set in {source.tfds_name}/; put the files in"
-        f" {root / source.folders[0]}, or give no data directory to download them through TFDS"
-    )

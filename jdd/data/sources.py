@@ -1,11 +1,14 @@
 """The datasets that come with jdd: their classes, where their files are, and their constants."""
 
 import dataclasses
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from jdd.data import cifar, class_names, folder, idx, mhist, svhn
+from jdd.data import cifar, class_names, idx, mhist, svhn, tfds, tiny_imagenet
 from jdd.data.dataset import Split
+from jdd.errors import UserError
+from jdd.files import check_path
 
 Splits = tuple[Split, Split]
 NamedSplits = tuple[Split, Split, tuple[str, ...]]
@@ -83,10 +86,62 @@ SOURCES: dict[str, Source] = {
     ),
     "tiny_imagenet": Source(
         (),
-        lambda places, _: folder.read_tiny_imagenet(places),
+        lambda places, _: tiny_imagenet.read(places),
         "wnids.txt next to train/ and val/",
         ("tiny_imagenet", "tiny-imagenet-200", ""),
         None,
         IMAGENET_MEAN_STD,
     ),
 }
+
+
+def read(
+    name: str,
+    source: Source,
+    data_dir: str | os.PathLike[str] | None,
+    image_size: int | None,
+) -> Splits | NamedSplits:
+    """A dataset from files, or from TensorFlow Datasets where no directory is named.
+
+    Raises:
+      UserError: no such directory, nothing of the dataset in it, or files that are damaged.
+    """
+    directory = data_dir if data_dir is not None else os.environ.get("JDD_DATA_DIR") or None
+    if directory is None:
+        if source.tfds_name is None:
+            raise UserError(
+                f"{name} cannot be downloaded: say where it lies with `data_dir` or JDD_DATA_DIR"
+                f" ({source.files})"
+            )
+        return tfds.read_or_download(name, source.tfds_name, len(source.class_names))
+    root = Path(directory).expanduser()
+    check_path(root)
+    try:
+        if not root.is_dir():
+            raise no_directory(root, "JDD_DATA_DIR")
+        splits = source.read_files([root / folder for folder in source.folders], image_size)
+        if splits is None and source.tfds_name is not None:
+            splits = tfds.read_from(root, source.tfds_name, len(source.class_names))
+        if splits is None:
+            raise UserError(_not_found(name, source, root))
+    except PermissionError as error:
+        raise UserError(f"{error.filename}: no permission to read it") from error
+    return splits
+
+
+def no_directory(path: str | os.PathLike[str], called: str = "`data_dir`") -> UserError:
+    """What is wrong with a path that is no directory."""
+    why = "it is a file, name a directory" if Path(path).exists() else "it does not exist"
+    return UserError(f"{called} {path}: {why}")
+
+
+def _not_found(name: str, source: Source, root: Path) -> str:
+    empty = " (it is empty)" if not any(root.iterdir()) else ""
+    folders = ", ".join(f"{folder or '.'}/" for folder in source.folders)
+    tried = f"`data_dir` {root}: no {name} there{empty}, looked for {source.files} in {folders}"
+    if source.tfds_name is None:
+        return f"{tried}; put them in {root / source.folders[0]}"
+    return (
+        f"{tried} and for a prepared TFDS set in {source.tfds_name}/; put the files in"
+        f" {root / source.folders[0]}, or give no data directory to download them through TFDS"
+    )

@@ -5,7 +5,7 @@ from jdd.synthetic.decoders import IDENTITY as IDENTITY
 from jdd.synthetic.decoders import Dct as Dct
 from jdd.synthetic.decoders import Decoder as Decoder
 from jdd.synthetic.decoders import MultiFormation as MultiFormation
-from jdd.synthetic.set import SetInfo as SetInfo
+from jdd.synthetic.info import SetInfo as SetInfo
 from jdd.synthetic.set import SyntheticSet as SyntheticSet
 from jdd.synthetic.set import described as described
 from jdd.synthetic.set import storage_in_words as storage_in_words

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from jdd import data, files
-from jdd.data import decoded, fingerprint, folder
+from jdd.data import decoded, fingerprint, image_files
 from jdd.errors import UserError
 from jdd.runs import directory
 from jdd.synthetic import SetInfo, SyntheticSet
@@ -33,8 +33,10 @@ def pets(tmp_path, monkeypatch):
 @pytest.fixture
 def decodes(monkeypatch):
     """The pictures that were decoded."""
-    seen, image = [], folder._image
-    monkeypatch.setattr(folder, "_image", lambda path, size: seen.append(path) or image(path, size))
+    seen, image = [], image_files._image
+    monkeypatch.setattr(
+        image_files, "_image", lambda path, size: seen.append(path) or image(path, size)
+    )
     return seen
 
 
@@ -129,14 +131,14 @@ def test_the_cache_is_bounded(pets, tmp_path, monkeypatch):
 
 
 def test_a_picture_that_changes_while_it_is_read_is_not_kept(pets, monkeypatch):
-    image = folder._image
+    image = image_files._image
 
     def changing(path, size):
         result = image(path, size)
         os.utime(path)
         return result
 
-    monkeypatch.setattr(folder, "_image", changing)
+    monkeypatch.setattr(image_files, "_image", changing)
     data.load(f"folder:{pets}")
     assert not kept()
 

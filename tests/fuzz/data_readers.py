@@ -149,10 +149,10 @@ def _make_tiny_imagenet(place: Path) -> None:
 
 
 def _read_tiny_imagenet(place: Path) -> Any:
-    from jdd.data import folder
+    from jdd.data import tiny_imagenet
 
     with _nothing_kept():
-        return _splits(folder.read_tiny_imagenet([place]))
+        return _splits(tiny_imagenet.read([place]))
 
 
 def _make_tfds(place: Path) -> None:
