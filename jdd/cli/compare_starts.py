@@ -46,7 +46,7 @@ def _parser() -> Parser:
     parser.add_argument("--seed", type=seed, default=0, metavar="N", help="default: 0")
     words = "default: quick on a CPU, else paper"
     parser.add_argument("--preset", metavar="quick|paper", help=words)
-    words = "default: the preset's for each method; half of them for quick"
+    words = "default: the preset's for each method"
     parser.add_argument("--iterations", type=at_least(1), metavar="N", help=words)
     flags.add_count(parser, "--repeats", 3, "fresh networks behind every accuracy")
     parser.add_argument(

@@ -8,7 +8,6 @@ from jdd.data import Traits
 from jdd.errors import SettingError, unknown_value
 from jdd.methods import registry
 from jdd.runs import RunResult, RunSettings, Selection, build, run
-from jdd.runs.settings import defaults_of
 
 STARTS = ("real", "noise")
 Key = tuple[str, str]
@@ -42,8 +41,7 @@ def plan(
     Args:
       methods: see `methods_of`.
       selection: what is distilled; its method and init are not read.
-      overrides: settings of all runs. Where `iterations` is not among them, the preset "quick" has
-        half of what it has elsewhere.
+      overrides: settings of all runs.
       traits: of a dataset of the user's; see `jdd.runs.build`.
 
     Raises:
@@ -52,12 +50,8 @@ def plan(
     runs = {}
     for method in methods:
         of_method = selection._replace(method=method)
-        values = dict(overrides)
-        if selection.preset == "quick" and "iterations" not in values:
-            group = next(g for g in defaults_of(of_method, traits).groups if g.name == "method")
-            values["iterations"] = max(1, group.values["iterations"] // 2)
         for init in STARTS:
-            runs[method, init] = build(of_method._replace(init=init), values, traits)
+            runs[method, init] = build(of_method._replace(init=init), overrides, traits)
     return runs
 
 
