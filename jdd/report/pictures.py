@@ -28,7 +28,7 @@ _MOST_FRAMES, _FRAME = 50, 500  # of the animation; milliseconds of one
 def grid(synthetic: SyntheticSet, preprocess: Preprocess) -> Image.Image:
     """The set's images, enlarged by whole pixels.
 
-    Up to three images per class: one column a class and one row for each image. More: one row a
+    Up to four images per class: one column a class and one row for each image. More: one row a
     class, with the first ten. Soft labels are shown below each image as one field for each class,
     from the first to the last: white is none of the label, black all of it.
 
@@ -55,7 +55,7 @@ def _scaled_pixels(synthetic: SyntheticSet, preprocess: Preprocess) -> tuple[np.
 
 def _across(synthetic: SyntheticSet) -> bool:
     """Whether a class is a column of the grid."""
-    return int(np.bincount(synthetic.classes()).max()) <= 3
+    return int(np.bincount(synthetic.classes()).max()) <= 4
 
 
 def captioned(synthetic: SyntheticSet, preprocess: Preprocess, words: str) -> Image.Image:

@@ -245,15 +245,15 @@ def _legend_columns(names: Collection[str], width: float) -> int:
 
 def gallery(panels: Mapping[str, Image.Image], columns: int) -> Figure:
     """Pictures with their names above, row by row; a few times as many columns of tall ones."""
-    shapes = [picture.size for picture in panels.values()]
-    tall = max(height / width for width, height in shapes)
-    width = max(_LEAST_PANEL, _SIZE[0] * min(1.0, _TALL / tall))
+    tall = [picture.height / picture.width for picture in panels.values()]
+    width = max(_LEAST_PANEL, _SIZE[0] * min(1.0, _TALL / max(tall)))
     columns = min(len(panels), columns * int(_SIZE[0] / width))
-    rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(width * columns, rows * (width * tall + 0.4)), layout="constrained")
-    for axes, (name, picture) in zip(
-        figure.subplots(rows, columns, squeeze=False).flat, panels.items(), strict=False
-    ):
+    heights = [
+        width * max(tall[first : first + columns]) + 0.4 for first in range(0, len(tall), columns)
+    ]
+    figure = Figure(figsize=(width * columns, sum(heights)), layout="constrained")
+    places = figure.subplots(len(heights), columns, squeeze=False, height_ratios=heights)
+    for axes, (name, picture) in zip(places.flat, panels.items(), strict=False):
         axes.imshow(np.asarray(picture), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
         axes.set_title(name, fontsize=11)
     for axes in figure.axes:
