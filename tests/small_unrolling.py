@@ -24,13 +24,14 @@ def soft_cross_entropy64(logits, label_logits):
     return -jnp.mean(jnp.sum(target * jax.nn.log_softmax(logits), axis=-1))
 
 
-def problem():
+def problem(network=NETWORK):
+    """Parameters, data, step size, plan and weights of an outcome, in float64 but for the plan."""
     rng = np.random.default_rng(0)
     data = {
         "images": jnp.asarray(rng.standard_normal((6, 8, 8, 2))),
         "labels": jnp.asarray(rng.standard_normal((6, 3))),
     }
-    params = NETWORK.init(jax.random.key(1), jnp.zeros((1, 8, 8, 2)))["params"]
+    params = network.init(jax.random.key(1), jnp.zeros((1, 8, 8, 2)))["params"]
     params = jax.tree.map(lambda p: p.astype(jnp.float64), params)
     plan = (
         unrolling.batch_plan(jax.random.key(2), 6, 4, STEPS),

@@ -1,4 +1,4 @@
-"""The loop: interrupted to the same bits, dropped updates, the best set, more iterations."""
+"""The loop: what an update draws, dropped updates, the best set, runs side by side."""
 
 import dataclasses
 import shutil

@@ -1,4 +1,4 @@
-"""Synthetic sets: stored bit for bit, decoded, refused where they do not fit, started correctly."""
+"""Synthetic sets: stored bit for bit, decoded, started correctly."""
 
 import dataclasses
 from pathlib import Path

@@ -11,9 +11,8 @@ import pytest
 from jdd import networks, unrolling
 from jdd.losses import cross_entropy
 from jdd.training import batch_loss
-from tests.small_unrolling import outcome, soft_cross_entropy64
+from tests.small_unrolling import outcome, problem, soft_cross_entropy64
 
-STEPS = 4
 NETWORK = networks.create("ConvNet", 3, width=4, depth=1, activation="sigmoid")
 A, B, EPSILON = 0.9, 0.999, 1e-8
 RULES = {"adam": unrolling.Adam(), "momentum": unrolling.Momentum(0.9, 0.01)}
@@ -89,15 +88,7 @@ def by_adjoint(name, checkpoints=0, budget=0):
 
 
 def case(name):
-    rng = np.random.default_rng(0)
-    data = {
-        "images": jnp.asarray(rng.standard_normal((6, 8, 8, 2))),
-        "labels": jnp.asarray(rng.standard_normal((6, 3))),
-    }
-    params = NETWORK.init(jax.random.key(1), jnp.zeros((1, 8, 8, 2)))["params"]
-    params = jax.tree.map(lambda p: p.astype(jnp.float64), params)
-    weights = jax.tree.map(lambda p: jnp.asarray(rng.standard_normal(p.shape)), params)
-    plan = unrolling.batch_plan(jax.random.key(2), 6, 4, STEPS)
+    params, data, _, (plan, _), weights = problem(NETWORK)
     return start(RULES[name], params), data, jnp.asarray(RATES[name]), plan, weights
 
 

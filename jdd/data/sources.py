@@ -1,4 +1,4 @@
-"""The datasets that come with jdd: their classes, where their files are, and their constants."""
+"""The datasets that come with jdd: classes, constants, and files, which are read here."""
 
 import dataclasses
 import os

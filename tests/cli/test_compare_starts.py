@@ -9,6 +9,7 @@ from PIL import Image
 
 from jdd.cli import compare_starts, distill, selection
 from jdd.errors import Interrupted
+from jdd.runs import Selection, build
 from jdd.tasks import starts
 from tests.cli.running import call
 
@@ -76,3 +77,12 @@ def test_what_cannot_be_is_one_line(capfd, tmp_path, arguments, words):
     code, _, err = call(compare_starts.main, capfd, *arguments, "--out", tmp_path / "out")
     assert code == 2 and len(err) == 1 and words in err[0]
     assert not (tmp_path / "out").exists()
+
+
+def test_both_starts_make_all_updates_of_the_preset():
+    """Half of them were too few for gradient matching from noise."""
+    selection_of = Selection("", "mnist", 10, "", "ConvNet", "quick", 0)
+    runs = starts.plan(["dc", "mtt"], selection_of, {})
+    for (method, init), settings in runs.items():
+        alone = build(selection_of._replace(method=method, init=init), {})
+        assert settings.iterations == alone.iterations

@@ -1,4 +1,4 @@
-"""Who hears of a run: listeners of one's own, event files for TensorBoard, nobody."""
+"""Who hears of a run: listeners of one's own, the terminal, nobody."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""The store of experts: rounding, damage, what does not fit, segments."""
+"""The store of experts: rounding, damage, what does not fit."""
 
 import dataclasses
 import json

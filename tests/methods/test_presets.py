@@ -1,4 +1,4 @@
-"""Presets: the published figures, names that exist, what goes over what."""
+"""Presets: the published figures, names that exist, runs that can be made."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""Architecture search against counts by hand, SciPy, and a loop of Optax's."""
+"""Training candidates of a search: the spaces, what each proxy may see, a loop of Optax's."""
 
 import dataclasses
 

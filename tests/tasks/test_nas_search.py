@@ -1,4 +1,4 @@
-"""The search over candidates: ranks, correlation, resuming, what is refused."""
+"""The search over candidates: ranks against SciPy and by hand, resuming, what is refused."""
 
 import numpy as np
 import pytest
