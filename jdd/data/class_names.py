@@ -44,3 +44,10 @@ IMAGENET_SUBSETS = {
     "imagemeow": (281, 282, 283, 284, 285, 291, 292, 290, 289, 287),
     "imagesquawk": (84, 130, 88, 144, 145, 22, 96, 9, 100, 89),
 }
+
+
+def imagenet_subset(dataset: str) -> str:
+    """The subset of ImageNet that a dataset's name ends with, as `folder:PATH#imagenette`; else
+    empty."""
+    _, mark, subset = dataset.rpartition("#")
+    return subset if mark and subset in IMAGENET_SUBSETS else ""

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from jdd.data.class_names import IMAGENET_SUBSETS
+from jdd.data.class_names import imagenet_subset
 from jdd.data.dataset import Dataset, Split
 from jdd.data.registry import FOLDER, check_name
 from jdd.data.shapes import IMAGENET, SHAPES
@@ -13,7 +13,7 @@ from jdd.preprocessing import KINDS, Preprocess, Zca
 
 def has_stand_in(name: str) -> bool:
     """Whether the dataset's shape is known without its files."""
-    return (name in SHAPES and name != IMAGENET) or name.rpartition("#")[2] in IMAGENET_SUBSETS
+    return (name in SHAPES and name != IMAGENET) or bool(imagenet_subset(name))
 
 
 def stand_in(name: str, image_size: int | None = None, preprocessing: str = "standard") -> Dataset:

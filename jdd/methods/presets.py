@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from jdd.data.class_names import IMAGENET_SUBSETS
+from jdd.data.class_names import imagenet_subset
 from jdd.data.shapes import IMAGENET, Traits
 from jdd.errors import SettingError
 from jdd.errors import nearest as nearest_name
@@ -84,7 +84,7 @@ def cell(name: str, preset: Preset, dataset: str, ipc: int, traits: Traits | Non
       ipc: images per class.
       traits: of data that nobody has published settings for, by which they are chosen.
     """
-    kind = IMAGENET if dataset.rpartition("#")[2] in IMAGENET_SUBSETS else dataset
+    kind = IMAGENET if imagenet_subset(dataset) else dataset
     nearest = None
     if traits is not None and kind not in preset.rows:
         nearest = borrowed.nearest(preset.rows, traits, preset.fallback)

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from jdd.data.class_names import IMAGENET_SUBSETS
+from jdd.data.class_names import imagenet_subset
 from jdd.data.registry import ARRAYS, FOLDER
 from jdd.errors import UserError
 from jdd.files import check_path
@@ -24,7 +24,8 @@ def located(name: str, where: str | Path, data_dir: str | None, of_run: str | No
     if not name.startswith((FOLDER, ARRAYS)):
         return name
     kind, _, text = name.partition(":")
-    text, *subset = text.rsplit("#", 1) if text.rpartition("#")[2] in IMAGENET_SUBSETS else [text]
+    mark = f"#{subset}" if (subset := imagenet_subset(name)) else ""
+    text = text.removesuffix(mark)
     root = data_dir or os.environ.get("JDD_DATA_DIR") or of_run or ""
     try:
         path, place = Path(text).expanduser(), Path(root).expanduser().absolute()
@@ -40,4 +41,4 @@ def located(name: str, where: str | Path, data_dir: str | None, of_run: str | No
     moved = place / path.name
     if kind == "folder" and not moved.exists():
         moved = place
-    return "#".join([f"{kind}:{moved}", *subset])
+    return f"{kind}:{moved}{mark}"
