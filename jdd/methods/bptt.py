@@ -280,7 +280,7 @@ _QUICK = Preset(
             10: {"iterations": 60, "lr_net": 0.03, "eval_every": 30},
         },
         "mnist": {1: {"factor": 2, "lr_img": 0.1}, 10: {"batch_syn": 2}},
-        "cifar10": {1: {"lr_net": 0.01, "lr_img": 0.1}, 10: {"batch_syn": 2}},
+        "cifar10": {1: {"factor": 2, "lr_net": 0.01, "lr_img": 0.1}, 10: {"batch_syn": 2}},
     },
     "mnist",
     {
