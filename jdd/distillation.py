@@ -199,7 +199,7 @@ class _Run:
         """Starts the run, or takes up the state that the listener gives back."""
         loop = self.loop
         # Copies, as the loop gives its arrays' memory away, and the caller may want his own again.
-        first, state = jax.jit(self.method.init)(key, synthetic, data)
+        first, state = self.method.begin(key, synthetic, data, self._preparing)
         self.synthetic, self.state = jax.tree.map(jnp.copy, (self._described(first), state))
         self._best = jax.tree.map(jnp.copy, self.synthetic)
         saved = self._hooks.listener.restore((self.synthetic, self.state, self._best))
@@ -212,6 +212,11 @@ class _Run:
                 )
         self._resumed_from = self.at
         self._hooks.listener.began(self.at, loop.iterations)
+
+    def _preparing(self, done: int, total: int) -> None:
+        self._hooks.preparing(done, total)
+        if self.should_stop():
+            raise Interrupted("nothing new is stored, the first update was not begun")
 
     @property
     def is_to_look(self) -> bool:

@@ -138,6 +138,8 @@ class Hooks:
     """accuracy on the validation split, by which the best set is chosen; None: the last is"""
     segments: SegmentSampler | None = None
     """of expert trajectories, for methods that need them"""
+    preparing: Callable[[int, int], None] = lambda done, total: None
+    """told how far a method is that prepares something before its first update"""
     listener: Listener = dataclasses.field(default_factory=Listener)
     should_stop: Callable[[], bool] = lambda: False
     """asked often; once it is true the state is saved and `Interrupted` raised"""

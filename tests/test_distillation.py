@@ -102,6 +102,41 @@ def test_it_needs_neither_directory_nor_listener():
     assert outcome.best_iteration == 11 and np.isnan(outcome.best_accuracy)
 
 
+def test_what_is_prepared_is_given_to_the_start_and_can_be_stopped():
+    """By a method that moves the images by what it has prepared, in three pieces."""
+    method, heard, ended = toy(), [], []
+
+    def prepare(key, data, told):
+        for done in (1, 2, 3):
+            told(done, 3)
+        return jax.random.uniform(key) + data
+
+    def init(key, synthetic, data, prepared):
+        return method.init(key, synthetic.replace(storage=synthetic.storage + prepared), data)
+
+    class Ends(Listener):
+        def ended(self, outcome):
+            ended.append(outcome)
+
+    def make(stop_at):
+        hooks = Hooks(
+            preparing=lambda *told: heard.append(told),
+            should_stop=lambda: len(heard) == stop_at,
+            listener=Ends(),
+        )
+        prepared = method._replace(init=init, prepare=prepare)
+        key = jax.random.key(3)
+        return distill(prepared, start(), jnp.float32(0.25), key, Loop(0, 1), hooks).final
+
+    images = make(stop_at=-1).images
+    np.testing.assert_array_equal(images, 1 + jax.random.uniform(jax.random.key(3)) + 0.25)
+    assert heard == [(1, 3), (2, 3), (3, 3)] and ended[0] is not None
+    heard.clear()
+    with pytest.raises(Interrupted, match="the first update was not begun"):
+        make(stop_at=2)
+    assert heard == [(1, 3), (2, 3)] and ended[1] is None
+
+
 @pytest.mark.parametrize("needs", [Needs(), Needs(real_images=False, label_logits=True)])
 def test_more_images_of_one_class_than_of_another_are_refused(needs):
     uneven = start().replace(labels=jnp.asarray([0, 0, 0, 1]))

@@ -15,6 +15,8 @@ from jdd.settings import Settings
 from jdd.synthetic import SyntheticSet
 
 Metrics = dict[str, jax.Array]
+Told = Callable[[int, int], None]
+"""called with what is done and what there is in all; it may raise `Interrupted`"""
 
 # A student that diverges has a finite loss with a huge gradient to the step size for some updates
 # before it has none; a step size that follows it never comes back. Sound ones move by percents.
@@ -69,7 +71,7 @@ class Update(Protocol):
 class Method(NamedTuple):
     """A distillation method, made by a factory from frozen settings: `mtt(settings, network)`."""
 
-    init: Callable[[jax.Array, SyntheticSet, Any], tuple[SyntheticSet, Any]]
+    init: Callable[..., tuple[SyntheticSet, Any]]
     """`(key, synthetic, data) → (synthetic, state)`; soft labels and coresets are made here"""
     update: Update
     needs: Needs = Needs()
@@ -77,6 +79,18 @@ class Method(NamedTuple):
     """updates with a larger loss are not made; 0: all are"""
     rates: tuple[str, ...] = ("lr_img",)
     """the settings to lower where updates are dropped, as what is learned runs away"""
+    prepare: Callable[[jax.Array, Any, Told], Any] | None = None
+    """`(key, data, told) → what init takes after data`: what is long before the first update, in
+    several compiled calls, with `told` after each; None: nothing is. Without it `init` makes the
+    same by itself"""
+
+    def begin(
+        self, key: jax.Array, synthetic: SyntheticSet, data: Any, told: Told
+    ) -> tuple[SyntheticSet, Any]:
+        """What `init` gives, compiled, after what is to be prepared."""
+        prepared = () if self.prepare is None else (self.prepare(key, data, told),)
+        begun: tuple[SyntheticSet, Any] = jax.jit(self.init)(key, synthetic, data, *prepared)
+        return begun
 
 
 class MethodState(NamedTuple):

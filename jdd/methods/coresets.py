@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jdd import training
 from jdd.data import DeviceData
 from jdd.experts import Segment
-from jdd.methods.base import Method, MethodSettings, MethodState, Metrics
+from jdd.methods.base import Method, MethodSettings, MethodState, Metrics, Told
 from jdd.methods.presets import Preset
 from jdd.networks import NetworkLike
 from jdd.settings import setting
@@ -53,7 +53,7 @@ def random(settings: RandomSettings, network: NetworkLike) -> Method:
     """Random real images, `ipc` of each class."""
     del settings, network
 
-    def choose(key: jax.Array, data: DeviceData, ipc: int) -> jax.Array:
+    def choose(key: jax.Array, data: DeviceData, ipc: int, _: None) -> jax.Array:
         keys = jax.random.split(key, data.num_classes)
         labels = jnp.arange(data.num_classes, dtype=jnp.int32)
         return jax.vmap(lambda k, label: data.sample_positions(k, label, ipc))(keys, labels)
@@ -134,8 +134,14 @@ def greedy_k_center(features: jax.Array, mask: jax.Array, count: int) -> jax.Arr
 
 
 def _by_features(settings: CoresetSettings, network: NetworkLike, choose: Choose) -> Method:
-    def of_all_classes(key: jax.Array, data: DeviceData, ipc: int) -> jax.Array:
-        variables = _feature_network(settings, network, key, data)
+    def prepare(key: jax.Array, data: DeviceData, told: Told) -> dict[str, Any]:
+        return _feature_network(settings, network, key, data, told)
+
+    def of_all_classes(
+        key: jax.Array, data: DeviceData, ipc: int, variables: dict[str, Any] | None
+    ) -> jax.Array:
+        if variables is None:
+            variables = _feature_network(settings, network, key, data)
         index = data.class_index
 
         def of_class(row: jax.Array, count: jax.Array) -> jax.Array:
@@ -146,15 +152,18 @@ def _by_features(settings: CoresetSettings, network: NetworkLike, choose: Choose
         places: jax.Array = jax.lax.map(lambda packed: of_class(*packed), classes)
         return places
 
-    return _coreset(of_all_classes)
+    return _coreset(of_all_classes, prepare)
 
 
-def _coreset(choose: Callable[[jax.Array, DeviceData, int], jax.Array]) -> Method:
+def _coreset(
+    choose: Callable[[jax.Array, DeviceData, int, Any], jax.Array],
+    prepare: Callable[[jax.Array, DeviceData, Told], Any] | None = None,
+) -> Method:
     def init(
-        key: jax.Array, synthetic: SyntheticSet, data: DeviceData
+        key: jax.Array, synthetic: SyntheticSet, data: DeviceData, prepared: Any = None
     ) -> tuple[SyntheticSet, MethodState]:
         ipc, decoder = synthetic.info.ipc, synthetic.decoder
-        images, _ = data.batch(choose(key, data, decoder.encoded(ipc)).reshape(-1))
+        images, _ = data.batch(choose(key, data, decoder.encoded(ipc), prepared).reshape(-1))
         state = MethodState(jax.random.key_data(key), jnp.int32(0), ())
         return SyntheticSet.encode(images, synthetic.info, decoder), state
 
@@ -169,19 +178,30 @@ def _coreset(choose: Callable[[jax.Array, DeviceData, int], jax.Array]) -> Metho
         metrics = {"loss": jnp.float32(0)}
         return synthetic, state._replace(iteration=state.iteration + 1), metrics
 
-    return Method(init, update)
+    return Method(init, update, prepare=prepare)
 
 
 def _feature_network(
-    settings: CoresetSettings, network: NetworkLike, key: jax.Array, data: DeviceData
+    settings: CoresetSettings,
+    network: NetworkLike,
+    key: jax.Array,
+    data: DeviceData,
+    told: Told | None = None,
 ) -> dict[str, Any]:
-    """Of the network that features are taken from; trained without augmentation."""
+    """Of the network that features are taken from; trained without augmentation, and with `told`
+    in a call for each epoch."""
     recipe = Recipe(batch_size=settings.feature_batch, weight_decay=0.0)
     trainer = Trainer.of(network, recipe, data.images.shape[0])
     state = training.init(trainer, key, data.image_shape)
     if settings.features == "trained":
         rate = Schedule(jnp.float32(settings.feature_lr), jnp.float32(jnp.inf))
-        state = training.run(trainer, state, data, rate, settings.feature_epochs)
+        epochs = settings.feature_epochs
+        each = epochs if told is None else 1
+        for done in range(each, epochs + 1, each):
+            state = training.run_jit(trainer, state, data, rate, each)
+            if told is not None:
+                jax.block_until_ready(state.epoch)
+                told(done, epochs)
     return training.eval_variables(trainer, state)
 
 

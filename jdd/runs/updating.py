@@ -47,7 +47,7 @@ def distil(
     """
     first, settings = jobs[0].problem, jobs[0].problem.settings
     several = len(jobs) > 1
-    with ProgressBar("updates") as bar:
+    with ProgressBar("updates") as bar, ProgressBar("epochs before the first update") as before:
         runs = []
         for job, start, run_listeners in zip(jobs, starts, listeners, strict=True):
             problem, is_first = job.problem, job is jobs[0]
@@ -55,6 +55,7 @@ def distil(
             hooks = Hooks(
                 evaluate=validator(problem, should_stop),
                 segments=_segments(problem, store),
+                preparing=before.at,
                 listener=RunFiles(job.out, Listeners(watch, *run_listeners)),
                 should_stop=should_stop,
             )

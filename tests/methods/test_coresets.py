@@ -95,6 +95,18 @@ def test_features_are_those_of_the_random_network(method, brute):
         assert positions[label].tolist() == expected.tolist()
 
 
+@pytest.mark.parametrize("method", [herding, k_center])
+def test_a_network_trained_epoch_by_epoch_chooses_the_same(method):
+    of, heard = small.digits(25), []
+    made = method(dataclasses.replace(TRAINED, feature_epochs=3), NETWORK)
+    key, start = jax.random.key(0), small.start(4)
+    begun, state = made.begin(key, start, of, lambda *told: heard.append(told))
+    whole, same = jax.jit(made.init)(key, start, of)
+    np.testing.assert_array_equal(begun.images, whole.images)
+    assert heard == [(1, 3), (2, 3), (3, 3)]
+    assert jax.tree.structure(state) == jax.tree.structure(same)
+
+
 @pytest.mark.slow
 def test_trained_features_choose_otherwise():
     of = small.digits(60)

@@ -112,10 +112,12 @@ class Comparison:
         orders = class_orders(settings.order, settings.orders, dataset.num_classes, seed)
         data = to_device(dataset.train, dataset.preprocess, dataset.num_classes)
         learner = Learner(settings, self.network, self.recipe, dataset, data, orders, progress)
-        learner.plan(self.methods, stored.labels.shape[0] // stored.num_classes)
+        features = self.features.feature_epochs if self.features.features == "trained" else 0
+        before = features * len(data.labels) * ("herding" in self.methods)
+        learner.plan(self.methods, stored.labels.shape[0] // stored.num_classes, before)
         memories = {"distilled": Memory.of(self.stored)}
         if "herding" in self.methods:
-            memories["herding"] = self._herded(data, seed)
+            memories["herding"] = self._herded(data, seed, learner)
         accuracies: list[list[list[float]]] = []
         start = randomness.key(seed, "continual")
         for i in range(len(orders)):
@@ -131,9 +133,12 @@ class Comparison:
         values = np.array(accuracies)  # (orders · repeats, steps, methods)
         return Outcome(orders, {name: values[..., m] for m, name in enumerate(self.methods)})
 
-    def _herded(self, data: DeviceData, seed: int) -> Memory:
+    def _herded(self, data: DeviceData, seed: int, learner: Learner) -> Memory:
         herding = registry.create("herding", self.features, self.network)
-        herded, _ = jax.jit(herding.init)(randomness.key(seed, "herding"), self.stored, data)
+        key = randomness.key(seed, "herding")
+        herded, _ = herding.begin(
+            key, self.stored, data, lambda *_: learner.trained_on(len(data.labels))
+        )
         return Memory.of(herded)
 
     def summary(self, outcome: Outcome) -> dict[str, Any]:

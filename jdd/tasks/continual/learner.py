@@ -52,8 +52,9 @@ class Learner:
         self._part_rates = training.schedule(on_real)
         self._done = self._total = 0
 
-    def plan(self, methods: Sequence[str], ipc: int) -> None:
-        """Sets what progress is measured by."""
+    def plan(self, methods: Sequence[str], ipc: int, before: int) -> None:
+        """Sets what progress is measured by; `before` are images trained on by others."""
+        self._total += before
         memories = sum(name != "none" for name in methods)
         for parts in self._parts:
             remembered = ipc * sum(len(seen) for seen in seen_after(parts))
@@ -113,10 +114,14 @@ class Learner:
         for piece in pieces_of(epochs):
             state = training.run_jit(trainer, state, data, rates, piece, eligible)
             jax.block_until_ready(state)
-            self._done += piece * count
-            if self._progress is not None:
-                self._progress(min(self._done, self._total), self._total)
+            self.trained_on(piece * count)
         return state
+
+    def trained_on(self, images: int) -> None:
+        """Tells how far the comparison is with so many more."""
+        self._done += images
+        if self._progress is not None:
+            self._progress(min(self._done, self._total), self._total)
 
 
 def _start(
