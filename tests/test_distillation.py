@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jdd import checkpoints
-from jdd.distillation import Hooks, Listener, Loop, Start, distill, distill_many
+from jdd.distillation import Hooks, Listener, Listeners, Loop, Start, distill, distill_many
 from jdd.errors import Interrupted, UserError
 from jdd.methods import Needs, Rejection, guarded
 from jdd.runs.directory import RunFiles
@@ -207,3 +207,32 @@ def test_runs_side_by_side_come_to_what_each_comes_to_alone(tmp_path):
         assert ours.best_iteration == theirs.best_iteration == 12
         counted = [row["iteration"] for row in rows(tmp_path / str(seed)) if "loss" in row]
         assert counted == list(range(1, 13))
+
+
+class Raises(Listener):
+    """Its directory is gone at an iteration, say."""
+
+    def updated(self, iteration, iterations, rows):
+        if iteration == 6:
+            raise UserError("gone")
+
+
+@pytest.mark.parametrize(
+    ("method", "listener", "words"),
+    [
+        (toy(), Raises(), "gone"),
+        (toy(tuple(range(7, 40))), Listener(), "20 updates in a row were dropped"),
+    ],
+)
+def test_an_error_of_one_run_leaves_the_states_of_all(tmp_path, method, listener, words):
+    """Also where the chunk that it comes in has given the arrays of all away."""
+    kept, heard = [Kept(), Kept()], Heard()
+    starts = [
+        Start(start(), jax.random.key(i), Hooks(listener=Listeners(kept[i], told)))
+        for i, told in enumerate([listener, heard])
+    ]
+    with pytest.raises(UserError, match=words):
+        distill_many(method, starts, jnp.float32(0.25), Loop(100, 8, 2))
+    ends = heard.updates[-1][0]
+    assert [one.saved.iteration for one in kept] == [ends, ends] and ends % 8
+    assert len(heard.dropped) == ends, "the other run heard of all that is stored"

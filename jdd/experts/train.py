@@ -139,7 +139,7 @@ def _resumed(
         resumed: FitState = jax.tree.map(jax.numpy.asarray, saved[0])
         return resumed
     keeper.clear()  # of other experts, whose later epochs would outlive these
-    _write(store, members, fresh, 0)
+    _write(store, members, jax.device_get(fresh.params), 0)
     return fresh
 
 
@@ -161,12 +161,14 @@ def _train(
         eligible = None if ranks is None else jax.numpy.asarray(settings.eligible(ranks, at))
         states = jax.block_until_ready(epoch_of_many(trainer, states, data, rates, eligible))
         at += 1
-        if not np.isfinite(states.loss).all():
+        params = jax.device_get(states.params)
+        values = jax.tree.leaves((params, states.loss))
+        if not all(np.isfinite(leaf).all() for leaf in values):
             raise UserError(
                 f"expert {members[0] + 1} or a later one diverged in epoch {at}: lower "
                 f"`lr_teacher` {settings.lr_teacher} (in another `experts` directory)"
             )
-        _write(store, members, states, at)
+        _write(store, members, params, at)
         told(at, states)
         stop = should_stop() and at < epochs
         if stop or distributed.any_process(time.monotonic() - saved_at > SAVE_SECONDS):
@@ -205,7 +207,6 @@ def epoch_of_many(
     return trained
 
 
-def _write(store: ExpertStore, members: list[int], states: FitState, epoch: int) -> None:
-    params = jax.device_get(states.params)
+def _write(store: ExpertStore, members: list[int], params: Any, epoch: int) -> None:
     for i, expert in enumerate(members):
         store.write(expert, epoch, jax.tree.map(lambda leaf, i=i: leaf[i], params))

@@ -27,8 +27,9 @@ def avg_pool(x: jax.Array, window: int, stride: int) -> jax.Array:
     Raises:
       ValueError: where not one window fits.
     """
-    floats = jnp.issubdtype(x.dtype, jnp.inexact)
-    if floats and window == stride and min(x.shape[1:3]) >= window:
+    if not jnp.issubdtype(x.dtype, jnp.inexact):
+        x = x.astype(jnp.float32)
+    if window == stride and min(x.shape[1:3]) >= window:
         return _mean_of_tiles(window)(x)
     parts = _window_entries(x, window, stride)
     return sum(parts[1:], parts[0]) / len(parts)

@@ -213,7 +213,8 @@ def _make(jobs: Sequence[Job], experts_dir: Path, options: _Options) -> dict[Pat
     """Makes the runs that are not finished, each the only writer of its directory."""
     results: dict[Path, RunResult] = {}
     with contextlib.ExitStack() as held:
-        for job in jobs:
+        # In one order whatever that of the seeds: two commands then never wait for each other.
+        for job in sorted(jobs, key=lambda job: job.out.resolve()):
             held.enter_context(locks.locked(job.out, wait_until=options.waiting))
             # Again, as another process may have been here between the first look and the lock.
             finished = _check(job, options.resume, options.overwrite)

@@ -38,7 +38,7 @@ OPENED_BY = {
     "jdd.data.tfds._find_prepared": "tfds",
     "jdd.data.tfds._check_files": "tfds",
     "jdd.difficulty._differing": "scores",
-    "jdd.distillation._Run.begin": _ELSEWHERE,
+    "jdd.one_run.Run.begin": _ELSEWHERE,
     "jdd.events.Listeners.restore": _ELSEWHERE,
     "jdd.experts.description.check_zarr": "experts",
     "jdd.experts.description._unsealed": "experts",
