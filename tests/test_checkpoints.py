@@ -219,6 +219,16 @@ def test_saving_over_a_checkpoint_never_leaves_none(tmp_path, monkeypatch, momen
     assert not list(tmp_path.glob(".*"))
 
 
+def test_what_is_told_before_replacing_comes_before_it(tmp_path):
+    """As a result goes before the set that it is not of comes."""
+    path, seen = tmp_path / "tree", []
+    checkpoints.save_tree(path, {"x": np.float32(1)}, {})
+    checkpoints.save_tree(
+        path, {"x": np.float32(2)}, {}, lambda: seen.append(checkpoints.load_tree(path)[0]["x"])
+    )
+    assert seen == [1] and checkpoints.load_tree(path)[0]["x"] == 2
+
+
 def _plain_save(checkpointer, directory, arguments):
     """Stands for Orbax's own save, which renames too: the renames that count are ours."""
     for name in ("arrays", "info"):

@@ -92,6 +92,25 @@ def test_killed_at_any_write_it_ends_in_the_same_bits(tmp_path, uninterrupted, m
     assert bits_of(SyntheticSet.load(tmp_path / "parts")) == bits_of(whole.best)
 
 
+def test_an_evaluation_that_is_made_again_has_one_line(tmp_path, monkeypatch):
+    """Stopped before it was due, then killed between its line and the next state."""
+    whole = go(tmp_path / "whole", chunk=4)
+    heard = Heard()
+    with pytest.raises(Interrupted):
+        go(tmp_path / "parts", listener=heard, chunk=4, should_stop=lambda: len(heard.updates) == 2)
+
+    def killed(*_):
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoints.StateCheckpoints, "save", killed)
+        with pytest.raises(Killed):
+            go(tmp_path / "parts", chunk=4)
+    assert "validation_accuracy" in rows(tmp_path / "parts")[-1]
+    assert bits(go(tmp_path / "parts", chunk=4)) == bits(whole)
+    assert rows(tmp_path / "parts") == rows(tmp_path / "whole")
+
+
 def test_more_iterations_resume(tmp_path):
     whole = go(tmp_path / "whole", evaluate_every=1)
     go(tmp_path / "parts", iterations=5, evaluate_every=1)

@@ -68,7 +68,8 @@ def test_a_set_in_eight_bits_takes_a_quarter_and_is_rounded_once(digits, tmp_pat
 @pytest.mark.parametrize("of", [np.ones_like, np.zeros_like])
 def test_eight_bits_hold_one_number_as_it_is(digits, tmp_path, of):
     made = a_set(digits)
-    made.replace(storage=of(made.storage)).save(tmp_path, eight_bits=True)
+    with jax.debug_nans(True):
+        made.replace(storage=of(made.storage)).save(tmp_path, eight_bits=True)
     np.testing.assert_array_equal(SyntheticSet.load(tmp_path).storage, of(made.storage))
 
 

@@ -279,7 +279,10 @@ _QUICK = Preset(
             1: {"iterations": 150, "lr_net": 0.03, "eval_every": 50},
             10: {"iterations": 60, "lr_net": 0.03, "eval_every": 30},
         },
-        "mnist": {1: {"factor": 2, "lr_img": 0.1}, 10: {"batch_syn": 2}},
+        "mnist": {
+            1: {"factor": 2, "lr_img": 0.1},
+            10: {"factor": 2, "batch_syn": 4, "iterations": 200},
+        },
         "cifar10": {1: {"factor": 2, "lr_net": 0.01, "lr_img": 0.1}, 10: {"batch_syn": 2}},
     },
     "mnist",

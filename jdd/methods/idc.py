@@ -226,8 +226,7 @@ _QUICK_CIFAR: Mapping[str, Any] = {
     "train_steps": 2,
     "outer_loop": 10,
     "augmentation": "color_crop_cutout",
-    "preprocessing": "zca",
-    "iterations": 600,
+    "eval_every": 200,
 }
 _QUICK_DIGITS: Mapping[str, Any] = {"train_steps": 2, "outer_loop": 10, "factor": 1}
 _QUICK = Preset(
@@ -237,11 +236,12 @@ _QUICK = Preset(
             10: {**_QUICK_MNIST, "lr_img": 0.3, "iterations": 300, "eval_epochs": 300},
         },
         "cifar10": {
-            1: {**_QUICK_CIFAR, "lr_img": 0.01},
+            1: {**_QUICK_CIFAR, "lr_img": 0.01, "iterations": 1000},
             10: {
                 **_QUICK_CIFAR,
                 "lr_img": 0.03,
-                "eval_every": 200,
+                "iterations": 600,
+                "preprocessing": "zca",
                 "eval_epochs": 300,
             },
         },

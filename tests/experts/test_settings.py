@@ -1,5 +1,6 @@
 """Settings of experts that there are not, or that are out of range."""
 
+import numpy as np
 import pytest
 
 from jdd.errors import SettingError
@@ -43,3 +44,20 @@ def test_settings_out_of_range_are_named(name, value):
 def test_ways_of_training_that_there_are_not(changes, named):
     with pytest.raises(SettingError, match=named):
         ExpertSettings(**changes)
+
+
+def test_the_curriculum_changes_after_the_epochs_that_are_named():
+    """Of 20 epochs: growing to 4, all to 10, then without the easiest third, without half."""
+    settings = ExpertSettings(
+        train_epochs=20,
+        curriculum="pad",
+        initial_fraction=0.5,
+        full_from_epoch=0.2,
+        first_drop_epoch=0.5,
+        first_drop_fraction=0.3,
+        second_drop_epoch=0.75,
+        second_drop_fraction=0.5,
+    )
+    ranks = (np.arange(100) + 0.5) / 100
+    counts = {epoch: int(settings.eligible(ranks, epoch).sum()) for epoch in range(20)}
+    assert [counts[epoch] for epoch in (0, 2, 4, 10, 11, 15, 16)] == [50, 75, 100, 100, 70, 70, 50]

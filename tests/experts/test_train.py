@@ -14,7 +14,7 @@ import pytest
 
 from jdd import checkpoints, data, experts, networks, training
 from jdd.errors import Interrupted, UserError
-from jdd.experts import ExpertSettings, ExpertSpec, ExpertStore
+from jdd.experts import ExpertSettings, ExpertSpec, ExpertStore, description
 from jdd.experts import train as module
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -196,9 +196,48 @@ def test_a_state_of_other_experts_is_not_taken(tmp_path, both, monkeypatch):
     assert content(store, 2) == both[0]
 
 
-def test_a_diverging_expert_is_said(tmp_path):
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"lr_teacher": 1e20},
+        # One step, whose loss is from before it.
+        {"lr_teacher": 1e39, "train_epochs": 1, "epoch_steps": 1},
+    ],
+)
+@pytest.mark.filterwarnings("ignore:overflow encountered")
+def test_a_diverging_expert_is_said(tmp_path, settings):
     with pytest.raises(UserError, match=r"diverged in epoch .*: lower `lr_teacher`"):
-        trained(tmp_path, 1, settings={"lr_teacher": 1e20})
+        trained(tmp_path, 1, settings=settings)
+
+
+def test_later_states_of_other_experts_do_not_outlive_the_new_ones(tmp_path, both, monkeypatch):
+    """Two were trained at once and stopped in their second epoch; now one at a time is."""
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "models_per_call", lambda wanted: wanted)
+        patched.setattr(module, "SAVE_SECONDS", -1.0)
+        asked = []
+        with pytest.raises(Interrupted):
+            trained(tmp_path, 2, should_stop=lambda: asked.append(1) or len(asked) > 1)
+    with pytest.raises(Interrupted):
+        trained(tmp_path, 2, should_stop=lambda: True)
+    states = checkpoints.StateCheckpoints(tmp_path / "state")
+    assert states.iterations() == [1], "of the new training alone"
+    store = trained(tmp_path, 2)
+    assert (content(store, 2), store.accuracies) == both
+
+
+def test_a_store_without_its_progress_is_none(tmp_path, monkeypatch):
+    """Killed before its progress was written: it must not be taken for a damaged one."""
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(description, "write_progress", killed)
+        with pytest.raises(KeyboardInterrupt):
+            setup(tmp_path, 1)
+    assert ExpertStore.open(tmp_path) is None
+    assert trained(tmp_path, 1).complete == 1
 
 
 def test_a_store_of_half_written_experts_is_started_again(tmp_path):

@@ -138,3 +138,14 @@ def released_network():
         else:
             state[name] = 0.1 * drawn + name.endswith("weight")
     return network, params_from_torch(network, state, (16, 16, 3))["params"]
+
+
+def test_where_phases_agree_it_is_the_released_codes_smallest():
+    assert discrepancy(OURS, OURS, FREQUENCIES) == pytest.approx(np.sqrt(0.5e-12), rel=1e-5)
+
+
+def test_at_a_characteristic_function_of_zero_the_slope_is_finite():
+    """Two points of the circle, and the two opposite: their mean is 0."""
+    ours = np.float32([[0], [0], [np.pi], [-np.pi]])
+    slopes = jax.grad(discrepancy, (0, 2))(ours, ours[:1], np.ones((1, 1), np.float32))
+    assert all(np.isfinite(slope).all() for slope in slopes)

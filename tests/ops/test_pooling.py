@@ -47,6 +47,8 @@ def test_average(size, window, stride, padding):
 def test_average_of_whole_numbers_is_no_whole_number():
     x = jnp.arange(16, dtype=jnp.int32).reshape(1, 4, 4, 1)
     np.testing.assert_allclose(avg_pool(x, 2, 2).ravel(), [2.5, 4.5, 10.5, 12.5])
+    bright = jnp.full((1, 4, 4, 1), 200, jnp.uint8)
+    np.testing.assert_array_equal(avg_pool(bright, 2, 2), np.full((1, 2, 2, 1), 200, np.float32))
 
 
 @pytest.mark.parametrize(("window", "stride", "padding"), [*SHAPES, (3, 2, 1), (2, 2, 1)])

@@ -91,6 +91,7 @@ def test_tiles_that_would_be_half_empty_are_not_made():
     single = np.dtype(np.float32)
     assert [n for n in range(1, 13) if not winograd.fits(3, (1, 1), n, single)] == [1, 2, 5]
     assert not winograd.fits(5, (1, 1), 8, single) and not winograd.fits(3, (1, 2), 8, single)
+    assert not winograd.fits(3, (1, 1), 8, np.dtype(jnp.bfloat16))
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
