@@ -281,7 +281,7 @@ _QUICK = Preset(
         },
         "mnist": {
             1: {"factor": 2, "lr_img": 0.1},
-            10: {"factor": 2, "batch_syn": 4, "iterations": 200},
+            10: {"factor": 2, "batch_syn": 4, "iterations": 200, "lr_img": 0.02},
         },
         "cifar10": {1: {"factor": 2, "lr_net": 0.01, "lr_img": 0.1}, 10: {"batch_syn": 2}},
     },
