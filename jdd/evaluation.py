@@ -12,6 +12,7 @@ from jdd import randomness, training
 from jdd.data import Dataset, DeviceData, to_device
 from jdd.errors import SettingError
 from jdd.networks import NetworkLike
+from jdd.networks import check_own as check_own_network
 from jdd.networks import create as create_network
 from jdd.ops.target import platform
 from jdd.settings import Settings, helps, setting
@@ -150,10 +151,14 @@ def evaluate(
     synthetic.check()
     synthetic.check_fits(dataset)
     recipe = synthetic.info.recipe if recipe is None else recipe
+    if networks < 1:
+        raise SettingError("networks", networks, "at least 1 is needed")
     if key is None:
         key = randomness.key(synthetic.info.seed, "test")
+    network = create_network(recipe.network, dataset.num_classes, **recipe.options)
+    check_own_network(recipe.network, network, dataset.image_shape, dataset.num_classes)
     return train_and_test(
-        create_network(recipe.network, dataset.num_classes, **recipe.options),
+        network,
         recipe,
         synthetic.data(),
         to_device(dataset.test, dataset.preprocess),

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from jdd.errors import SettingError
 from jdd.experts import SegmentSampler
 from jdd.synthetic import SyntheticSet
 
@@ -116,6 +117,12 @@ class Loop:
     evaluate_every: int
     chunk: int = 1
     """updates in one compiled call"""
+
+    def __post_init__(self) -> None:
+        """Raises `SettingError` for a number that is too small."""
+        for name, least in (("iterations", 0), ("evaluate_every", 1), ("chunk", 1)):
+            if getattr(self, name) < least:
+                raise SettingError(name, getattr(self, name), f"at least {least} is needed")
 
     def is_due(self, iteration: int) -> bool:
         """Whether the set of an iteration is evaluated."""

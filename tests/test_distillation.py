@@ -157,6 +157,19 @@ def test_runs_that_differ_in_their_description_share_a_program_and_keep_their_ow
     assert of_run._cache_size() == before + 1
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"iterations": -2}, "`iterations` -2: at least 0"),
+        ({"evaluate_every": 0}, "`evaluate_every` 0: at least 1"),
+        ({"chunk": -1}, "`chunk` -1: at least 1"),
+    ],
+)
+def test_a_loop_of_numbers_too_small_is_refused(changes, words):
+    with pytest.raises(UserError, match=words):
+        Loop(**{"iterations": 1, "evaluate_every": 1, **changes})
+
+
 def test_validation_that_begins_late_chooses_from_then_on():
     kept = Kept()
     in_memory(kept, 4)

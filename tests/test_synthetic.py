@@ -73,6 +73,11 @@ def test_eight_bits_hold_one_number_as_it_is(digits, tmp_path, of):
     np.testing.assert_array_equal(SyntheticSet.load(tmp_path).storage, of(made.storage))
 
 
+def test_its_repr_is_a_line(digits):
+    text = repr(a_set(digits))
+    assert text.startswith("SyntheticSet(digits, ") and len(text) < 120
+
+
 def test_a_set_goes_through_jit_as_it_is(digits):
     made = a_set(digits)
     doubled = jax.jit(lambda s: jax.tree.map(lambda leaf: 2 * leaf, s))(made)
@@ -232,5 +237,5 @@ def test_images_per_class_have_bounds(digits):
     split = Split(digits.train.images[few], digits.train.labels[few])
     part = Dataset("digits", split, digits.test, digits.class_names, digits.preprocess)
     assert len(synthetic.from_real(split, part, 4, np.random.default_rng(0))[1]) == 40
-    with pytest.raises(UserError, match="`ipc` 5: at most 4 here, as class '3' holds"):
+    with pytest.raises(UserError, match="`ipc` 5: at most 4 here, as class '3' has so many"):
         synthetic.from_real(split, part, 5, np.random.default_rng(0))

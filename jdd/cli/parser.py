@@ -141,10 +141,16 @@ def add_settings(
             "help": f"{text} ({template.format(_format_value(value))})",
         }
         if isinstance(value, bool):
-            group.add_argument(flag_of(name), action=argparse.BooleanOptionalAction, **options)
+            options |= {"action": argparse.BooleanOptionalAction}
         else:
             metavar = {int: "N", float: "X"}.get(type(value), "NAME")
-            group.add_argument(flag_of(name), type=_typed(type(value)), metavar=metavar, **options)
+            options |= {"type": _typed(type(value)), "metavar": metavar}
+        try:
+            group.add_argument(flag_of(name), **options)
+        except argparse.ArgumentError:
+            raise UserError(
+                f"the setting {name} has the name of a flag of the script: choose another"
+            ) from None
 
 
 def chosen(args: argparse.Namespace, names: Any) -> dict[str, Any]:

@@ -101,7 +101,11 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
         raise UserError(f"{path} does not exist") from None
     except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: not an .npz of plain arrays ({str(error)[:120]})") from None
-    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError, MemoryError) as error:
+    except zipfile.BadZipFile as error:
+        is_npy = path.read_bytes()[:6] == b"\x93NUMPY"
+        why = "a single array, .npz holds several" if is_npy else f"damaged ({str(error)[:120]})"
+        raise UserError(f"{path}: {why}") from None
+    except (zlib.error, lzma.LZMAError, RuntimeError, MemoryError) as error:
         raise UserError(f"{path}: damaged ({str(error)[:120]})") from None
 
 
@@ -124,7 +128,9 @@ def _arrays(
 
 def _class_names(path: Path, arrays: dict[str, np.ndarray[Any, Any]]) -> tuple[str, ...]:
     labels = arrays["labels"]
-    if labels.dtype.kind not in "iu" or labels.ndim != 1 or not labels.size:
+    if labels.shape == (0,):
+        raise UserError(f"{path}: no images in it")
+    if labels.dtype.kind not in "iu" or labels.ndim != 1:
         raise UserError(f"{path}: labels are {_type(labels)}: whole numbers (n,) are needed")
     if "class_names" not in arrays:
         most = int(labels.max())

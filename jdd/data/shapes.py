@@ -26,8 +26,8 @@ class Traits(NamedTuple):
     def __str__(self) -> str:
         kind = "grey" if self.channels == 1 else "RGB"
         return (
-            f"{self.side}×{self.side} {kind}, {self.classes} classes of {self.smallest} training "
-            "images or more"
+            f"{kind}, {self.side} pixels a side or more, {self.classes} classes of {self.smallest} "
+            "training images or more"
         )
 
 

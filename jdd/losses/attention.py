@@ -51,13 +51,16 @@ def attention_matching(
       The loss, a float32 scalar.
 
     Raises:
-      ValueError: the two have different numbers of layers.
+      ValueError: the two have different numbers of layers, or maps of different sizes.
 
     References:
       Sajedi et al., "DataDAM: Efficient Dataset Distillation with Attention Matching" (2023).
     """
     total = jnp.zeros((), jnp.float32)
     for synthetic, real in zip(synthetic_maps, real_maps, strict=True):
+        if synthetic.shape[1:3] != real.shape[1:3]:
+            shapes = f"{synthetic.shape} and {real.shape}"
+            raise ValueError(f"attention_matching takes maps of the same size, not {shapes}")
         synthetic_mean = jnp.mean(spatial_attention(synthetic, power), axis=0)
         real_mean = jnp.mean(spatial_attention(real, power), axis=0)
         total += jnp.sum(jnp.square(real_mean - synthetic_mean))

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jdd.errors import unknown
+from jdd.losses._shapes import check_same
 
 PyTree = Any
 
@@ -39,6 +40,7 @@ def gradient_matching(
 
     Raises:
       UserError: an unknown metric; it names the nearest one.
+      ValueError: the two differ in structure or shapes.
 
     References:
       Zhao et al., "Dataset Condensation with Gradient Matching" (2021). That the released
@@ -47,9 +49,8 @@ def gradient_matching(
     if metric not in GRADIENT_METRICS:
         raise unknown("gradient metric", metric, GRADIENT_METRICS)
     synthetic = [a.astype(jnp.float32) for a in jax.tree.leaves(synthetic_grads)]
-    # Mapping over both checks that they have the same structure.
-    same = jax.tree.map(lambda _, b: b.astype(jnp.float32), synthetic_grads, real_grads)
-    real = jax.tree.leaves(same)
+    check_same("gradient_matching", synthetic_grads, real_grads)
+    real = [b.astype(jnp.float32) for b in jax.tree.leaves(real_grads)]
     return GRADIENT_METRICS[metric](synthetic, real)
 
 

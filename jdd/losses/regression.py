@@ -37,7 +37,8 @@ def kernel_ridge_regression(
         raise ValueError(
             f"kernel_ridge_regression takes (n, d), (n, classes) and (m, d), not {shapes}"
         )
-    synthetic, real = (a.astype(jnp.float32) for a in (synthetic_features, real_features))
+    arrays = (synthetic_features, real_features, targets)
+    synthetic, real, targets = (a.astype(jnp.float32) for a in arrays)
     n, d = synthetic.shape
     with jax.default_matmul_precision("highest"):  # the ridge is a millionth of what it is added to
         kernel = synthetic @ synthetic.T if n <= d else synthetic.T @ synthetic

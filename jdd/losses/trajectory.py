@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jdd.losses._shapes import check_same
+
 PyTree = Any
 
 _TINY = float(np.finfo(np.float32).tiny)
@@ -34,9 +36,13 @@ def trajectory_matching(
     Returns:
       The loss, a float32 scalar. It is 0 where all three are equal.
 
+    Raises:
+      ValueError: student, start and target differ in structure or shapes.
+
     References:
       Cazenavette et al., "Dataset Distillation by Matching Training Trajectories" (2022).
     """
+    check_same("trajectory_matching", student, start, target)
     if weights is None:
         weights = jax.tree.map(lambda _: 1.0, student)
     numerator = _weighted_distance(student, target, weights)

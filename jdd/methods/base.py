@@ -40,6 +40,8 @@ class Needs:
 class MethodSettings(Settings):
     """Base of a method's settings; a method that makes updates has a field `iterations`."""
 
+    network_gives: ClassVar[tuple[str, ...]] = ()
+    """what a network is to give besides logits: of its methods, "embed" and "trace" """
     real_batch_of_all_classes: ClassVar[bool] = False
     """whether `batch_real` counts images of all classes together, not of each"""
 
@@ -217,7 +219,7 @@ def move_storage(
     An optimizer that looks at the loss finds `metrics["loss"]` as its `value`.
     """
     change, moments = optax.with_extra_args_support(optimizer).update(
-        gradient, state.optimizer, synthetic.storage, value=metrics["loss"]
+        gradient, state.optimizer, synthetic.storage, value=metrics.get("loss")
     )
     storage = optax.apply_updates(synthetic.storage, change)
     state = MethodState(state.key, state.iteration + 1, moments)

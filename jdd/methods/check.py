@@ -40,9 +40,10 @@ def try_out(name: str, factory: Callable[..., Method], settings: MethodSettings)
         count = method.needs.segments.segments
         stacked = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (count, *leaf.shape)), params)
         segment = Segment(stacked, stacked)
-    synthetic, state = _traced(name, "init", method.init, jax.random.key(0), start, data)
-    if not isinstance(synthetic, SyntheticSet):
+    begun = _traced(name, "init", method.init, jax.random.key(0), start, data)
+    if not (isinstance(begun, tuple) and len(begun) == 2 and isinstance(begun[0], SyntheticSet)):
         raise UserError(f"{name}: init is to return (synthetic, state), a SyntheticSet first")
+    synthetic, state = begun
     outcome = _traced(name, "update", method.update, synthetic, state, data, segment)
     if not isinstance(outcome, tuple) or len(outcome) != 3:
         raise UserError(f"{name}: update is to return (synthetic, state, metrics)")
@@ -52,10 +53,9 @@ def try_out(name: str, factory: Callable[..., Method], settings: MethodSettings)
     if taken := sorted({"iteration", "dropped", "learning_rate"} & set(metrics)):
         raise UserError(f"{name}: the metric {taken[0]} is the loop's own, choose another name")
     for key, value in metrics.items():
-        if value.shape != ():
-            raise UserError(
-                f"{name}: the metric {key} has shape {value.shape}, and is to be a scalar"
-            )
+        if getattr(value, "shape", None) != ():
+            given = getattr(value, "shape", type(value).__name__)
+            raise UserError(f"{name}: the metric {key} is {given}, and is to be a scalar array")
     for what, before, after in (("set", synthetic, moved), ("state", state, next_state)):
         if not _alike(before, after):
             raise UserError(

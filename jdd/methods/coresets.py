@@ -35,6 +35,8 @@ class RandomSettings(MethodSettings):
 class CoresetSettings(MethodSettings):
     """Where the features come from that images are chosen by."""
 
+    network_gives = ("embed",)
+
     features: str = setting(
         "trained",
         "whose features are compared: those of trained or of random networks",

@@ -12,7 +12,7 @@ import jax
 
 from jdd.losses import distribution_matching, spatial_attention
 from jdd.methods.base import Method
-from jdd.methods.features import FeatureSettings, feature_matching
+from jdd.methods.features import FeatureSettings, feature_matching, looked_through
 from jdd.methods.presets import Preset, Row
 from jdd.networks import NetworkLike
 from jdd.networks.base import flatten
@@ -26,6 +26,8 @@ class DatadamSettings(FeatureSettings):
     The factor of 100 is not in the paper's equations, but in its code, and the rate of 1 goes with
     it. The released code's own settings are the preset `released`.
     """
+
+    network_gives = ("embed", "trace")
 
     iterations: int = setting(8000, "updates, each with a fresh random network", min=1)
     power: float = setting(4.0, "exponent of the attention, p in the paper", min=1)
@@ -55,7 +57,7 @@ def datadam(settings: DatadamSettings, network: NetworkLike) -> Method:
     power = int(settings.power) if float(settings.power).is_integer() else settings.power
 
     def describe(variables: dict[str, Any], images: jax.Array, train: bool) -> _Description:
-        traced: Any = network.apply(variables, images, train, method="trace")
+        traced: Any = looked_through(network, variables, images, train, "trace")
         maps, last = traced
         # Not the maps: attention is a hundredth of their size, and all the loss takes of them.
         return _Description([spatial_attention(m, power) for m in maps[:-1]], flatten(last))

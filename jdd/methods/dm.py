@@ -12,7 +12,7 @@ import jax
 
 from jdd.losses import distribution_matching
 from jdd.methods.base import Method
-from jdd.methods.features import FeatureSettings, feature_matching
+from jdd.methods.features import FeatureSettings, feature_matching, looked_through
 from jdd.methods.presets import Preset, Row
 from jdd.networks import NetworkLike
 
@@ -21,6 +21,8 @@ from jdd.networks import NetworkLike
 class DmSettings(FeatureSettings):
     """Settings of distribution matching; the defaults are the published ones below 100 images per
     class."""
+
+    network_gives = ("embed",)
 
 
 def dm(settings: DmSettings, network: NetworkLike) -> Method:
@@ -32,7 +34,7 @@ def dm(settings: DmSettings, network: NetworkLike) -> Method:
     """
 
     def describe(variables: dict[str, Any], images: jax.Array, train: bool) -> Any:
-        return network.apply(variables, images, train, method="embed")
+        return looked_through(network, variables, images, train, "embed")
 
     return feature_matching(settings, network, describe, distribution_matching)
 

@@ -102,6 +102,17 @@ def feature_matching(
     return Method(init, update, settings.needs)
 
 
+def looked_through(
+    network: NetworkLike, variables: Any, images: jax.Array, train: bool, method: str
+) -> Any:
+    """What a network's `method` gives, "embed" or "trace"; statistics that batch norm would move
+    are left where they are."""
+    if train and "batch_stats" in variables:
+        given, _ = network.apply(variables, images, train, method=method, mutable=["batch_stats"])
+        return given
+    return network.apply(variables, images, train, method=method)
+
+
 class _Parts(NamedTuple):
     """What the loss is made of; none of these closes over arrays."""
 

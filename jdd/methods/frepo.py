@@ -31,6 +31,7 @@ from jdd.training import batch_loss
 class FrepoSettings(MethodSettings):
     """Settings of neural feature regression; the defaults are the published ones."""
 
+    network_gives = ("embed",)
     real_batch_of_all_classes: ClassVar[bool] = True
 
     iterations: int = setting(500000, "updates of the synthetic set", min=1)

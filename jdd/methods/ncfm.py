@@ -41,6 +41,7 @@ _KINDS = ("color", "crop", "cutout")  # one after the other, not one of them as 
 class NcfmSettings(MethodSettings):
     """Settings of characteristic function matching; the defaults are the published ones."""
 
+    network_gives = ("embed",)
     iterations: int = setting(20000, "updates, each with the networks of one expert", min=1)
     batch_real: int = setting(1024, "real images a class and update", min=1)
     frequencies: int = setting(

@@ -4,6 +4,7 @@ A method of one's own registers itself from outside the package: `register`.
 """
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -187,6 +188,8 @@ def register(
       UserError: the name is taken, or something is missing; the message says what.
     """
     title = f"method '{name}'"
+    if not re.fullmatch(r"\w[\w.-]*", name):
+        raise UserError(f"{title}: letters, digits, -, _ and . make a name, as it is a directory's")
     if name in _BUILT_IN:
         raise UserError(f"{title}: there is one of this name already, choose another")
     if not (isinstance(settings, type) and issubclass(settings, MethodSettings)):
@@ -200,6 +203,9 @@ def register(
             f"{title}: declare the field {bare[0]} of {settings.__name__} by "
             "jdd.settings.setting(…)"
         )
+    for declared in fields.values():
+        if problem := _problem_of(declared):
+            raise UserError(f"{title}: the field {declared.name} of {settings.__name__} {problem}")
     if not is_coreset and "iterations" not in fields:
         raise UserError(
             f"{title}: {settings.__name__} has no field 'iterations': no update would be made"
@@ -209,3 +215,21 @@ def register(
     made = MethodEntry(factory, settings, presets or {}, is_coreset)
     try_out(title, made.factory, made.settings())
     METHODS[name] = made
+
+
+_KINDS = (int, float, bool, str)
+
+
+def _problem_of(declared: "dataclasses.Field[Any]") -> str:
+    """What is wrong with a field of a method's settings, if anything."""
+    kind = type(declared.default)
+    if kind not in _KINDS:
+        return f"has a default of type {kind.__name__}: int, float, bool and str are settings"
+    written = getattr(declared.type, "__name__", declared.type)  # where it is not evaluated, a name
+    if written in [each.__name__ for each in _KINDS] and written != kind.__name__:
+        return f"is {written}, and its default {declared.default!r} is {kind.__name__}"
+    if declared.name == "iterations" and kind is not int:
+        return "is to be a whole number"
+    if declared.name in networks.OPTION_WORDS:
+        return "has the name of an option of networks: choose another"
+    return ""

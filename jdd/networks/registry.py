@@ -1,11 +1,13 @@
 """Networks by name."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from jdd.errors import SettingError, UserError, nearest, unknown_value
+from jdd.files import first_line
 from jdd.networks.base import Network, NetworkLike
+from jdd.networks.check import try_out
 from jdd.networks.convnet import ConvNet, WideConvNet
 from jdd.networks.lenet import LeNet
 from jdd.networks.mlp import MLP
@@ -60,7 +62,11 @@ def register(name: str, factory: Callable[..., NetworkLike], **options: Any) -> 
     """
     if name in _NETWORKS:
         raise UserError(f"network '{name}': there is one of this name already, choose another")
-    made = factory(2, **options)
+    try:
+        made = factory(2, **options)
+    except Exception as error:  # whatever the factory's own code raises
+        words = f"{type(error).__name__}: {first_line(error)[:200]}"
+        raise UserError(f"network '{name}': its factory raises {words}") from error
     for part in ("init", "apply"):
         if not callable(getattr(made, part, None)):
             raise UserError(f"network '{name}': what its factory makes has no {part}")
@@ -102,6 +108,25 @@ def create(name: str, num_classes: int, **options: Any) -> Any:
         return factory(num_classes, **{**defaults, **options})
     network, settled = _entry(name)
     return network(num_classes=num_classes, **settled, **options)
+
+
+def check_own(
+    name: str,
+    network: NetworkLike,
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+    gives: Sequence[str] = (),
+) -> None:
+    """Raises `UserError` where a network that the caller registered cannot be trained here.
+
+    Args:
+      name, network: those of this package pass.
+      image_shape: `(h, w, c)`.
+      num_classes: how many logits it is to give.
+      gives: what a method asks of it besides logits, as "embed" or "trace".
+    """
+    if name in _REGISTERED:
+        try_out(name, network, image_shape, num_classes, gives)
 
 
 def options(name: str) -> dict[str, Any]:

@@ -95,6 +95,8 @@ def problem_of(settings: RunSettings, dataset: Dataset) -> Problem:
             otherwise="more real images are needed, or `choose` last, which holds out none",
         )
     network = create_network(settings.network, dataset, **settings.options)
+    gives = settings.method_settings.network_gives
+    networks.check_own(settings.network, network, dataset.image_shape, dataset.num_classes, gives)
     method = registry.create(settings.method, settings.method_settings, network)
     problem = Problem(
         settings=settings,
@@ -123,6 +125,7 @@ def create_network(name: str, dataset: Dataset, **options: Any) -> NetworkLike:
       UserError: unknown name or option, or a network that does not fit the dataset's images.
     """
     network: NetworkLike = networks.create(name, dataset.num_classes, **options)
+    networks.check_own(name, network, dataset.image_shape, dataset.num_classes)
     variable_shapes(network, dataset)
     return network
 
@@ -242,11 +245,12 @@ def _check_real_images(settings: RunSettings, dataset: Dataset, train: Split, wa
     drawn = settings.init == "real" or settings.evaluation.eval_random
     for label, name in enumerate(dataset.class_names):
         available = int((train.labels == label).sum())
-        if not drawn or wanted == settings.ipc:
+        if not available or (settings.init == "real" and wanted == settings.ipc):
             synthetic.check_ipc(settings.ipc if drawn else 1, available, name)
-        elif wanted > available:
+        elif drawn and wanted > available:
             out = "" if settings.init == "real" else "; or switch `eval_random` off"
-            problem = f"these store {wanted} real images a class, and '{name}' has {available}{out}"
+            some = f"{wanted} real images a class are {'stored' if not out else 'compared with'}"
+            problem = f"{some}, and '{name}' has {available} to train on{out}"
             raise SettingError("ipc", settings.ipc, problem)
 
 

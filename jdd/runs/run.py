@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from jdd import ahead, distributed, locks
-from jdd.data import Dataset
 from jdd.data.shapes import SHAPES
 from jdd.errors import Interrupted, UserError
 from jdd.experts import ExpertStore, open_compatible
@@ -144,7 +145,7 @@ def run_seeds(
     if left:
         if should_stop():
             raise Interrupted("nothing was begun")
-        _announce(settings, [job.out for job in left], first.dataset)
+        _announce(first, [job.out for job in left])
         options = _Options(
             resume, overwrite, should_stop if wait else None, should_stop, began, listeners
         )
@@ -196,7 +197,8 @@ def _problems(settings: RunSettings, seeds: list[int], data_dir: str | None) -> 
     return [first, *(with_seed(first, seed) for seed in seeds[1:])]
 
 
-def _announce(settings: RunSettings, outs: list[Path], dataset: Dataset) -> None:
+def _announce(problem: Problem, outs: list[Path]) -> None:
+    settings, dataset = problem.settings, problem.dataset
     places = f"{outs[0]}" if len(outs) == 1 else f"{outs[0]} … {outs[-1]}, {len(outs)} seeds"
     say(
         f"{settings.method} on {settings.dataset}, {settings.ipc} per class from {settings.init}, "
@@ -204,6 +206,13 @@ def _announce(settings: RunSettings, outs: list[Path], dataset: Dataset) -> None
     )
     if settings.dataset not in SHAPES:
         say(f"{settings.dataset}: {dataset}")
+    for split, purpose in ((problem.validation, "validation"), (dataset.test, "test")):
+        counts = np.bincount(split.labels, minlength=dataset.num_classes)
+        if missing := [dataset.class_names[label] for label in np.flatnonzero(counts == 0)]:
+            warn(
+                f"no {purpose} image is of {', '.join(map(repr, missing[:5]))}: accuracies leave "
+                f"{len(missing)} of {dataset.num_classes} classes out"
+            )
     for note in (settings.note, PUBLISHED_CHOICES.get(settings.evaluation.choose)):
         if note:
             warn(note)

@@ -45,6 +45,14 @@ class SyntheticSet:
     info: SetInfo
     decoder: Decoder = IDENTITY
 
+    def __repr__(self) -> str:
+        shapes = [getattr(leaf, "shape", leaf) for leaf in jax.tree.leaves(self.storage)]
+        labels = f"{getattr(self.labels, 'dtype', '')}{getattr(self.labels, 'shape', '')}"
+        return (
+            f"SyntheticSet({self.info.dataset}, {self.info.ipc} per class, storage "
+            f"{', '.join(map(str, shapes))}, labels {labels})"
+        )
+
     @property
     def images(self) -> jax.Array:
         """float32 `(n, h, w, c)`, in the preprocessed space that `info.preprocessing` names."""

@@ -49,4 +49,5 @@ def check_ipc(ipc: int, available: int, class_name: str) -> None:
     if not available:
         raise UserError(f"no training image is of class '{class_name}'; labels count from 0")
     if ipc > available:
-        raise SettingError("ipc", ipc, f"at most {available} here, as class '{class_name}' holds")
+        why = f"as class '{class_name}' has so many training images"
+        raise SettingError("ipc", ipc, f"at most {available} here, {why}")

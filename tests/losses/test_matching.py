@@ -78,6 +78,9 @@ def test_gradient_matching_refuses_other_names_and_structures():
         gradient_matching(grads(0), grads(0), "layer_cosine")
     with pytest.raises(ValueError, match="bias"):
         gradient_matching(grads(0), {k: v for k, v in grads(0).items() if k != "bias"})
+    for other in (grads(0)["bias"][:1], grads(0)["bias"][None]):  # which would broadcast
+        with pytest.raises(ValueError, match="the same shapes"):
+            gradient_matching(grads(0), {**grads(0), "bias": other}, "mse")
 
 
 def test_distribution_matching_by_hand():
@@ -127,6 +130,10 @@ def test_attention_matching_sums_over_layers_the_distance_of_the_means():
     assert attention_matching(real, real, 4) == 0
     with pytest.raises(ValueError, match="argument 2"):
         attention_matching(synthetic, real[:1], 4)
+    with pytest.raises(ValueError, match="maps of the same size"):
+        attention_matching(
+            [synthetic[0]], [real[0].reshape(len(real[0]), 1, -1, real[0].shape[3])], 4
+        )
 
 
 @pytest.mark.parametrize("power", [1, 4])

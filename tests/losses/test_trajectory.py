@@ -50,6 +50,8 @@ def test_under_vmap_jit_and_half_precision():
 def test_other_structures_are_refused():
     with pytest.raises(ValueError, match="b"):
         trajectory_matching(STUDENT, START, {"a": TARGET["a"]})
+    with pytest.raises(ValueError, match="the same shapes"):
+        trajectory_matching(STUDENT, {**START, "a": START["a"][:1]}, TARGET)
 
 
 @pytest.mark.parametrize(

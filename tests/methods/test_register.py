@@ -98,6 +98,26 @@ def own_dropped(settings, network):
     return Method(to_means(settings, network).init, update)
 
 
+def one_result(settings, network):
+    return to_means(settings, network, init=lambda key, synthetic, data: synthetic)
+
+
+def nested_metrics(settings, network):
+    whole = to_means(settings, network)
+
+    def update(*arguments):
+        synthetic, state, metrics = whole.update(*arguments)
+        return synthetic, state, {**metrics, "more": {"x": metrics["loss"]}}
+
+    return whole._replace(update=update)
+
+
+def settings_with(kind, default, called="amount"):
+    """`OwnSettings` with one more field."""
+    more = [(called, kind, setting(default, "more"))]
+    return dataclasses.make_dataclass("More", more, bases=(OwnSettings,), frozen=True)
+
+
 class NoDataclass(MethodSettings):
     iterations = 3
 
@@ -132,6 +152,21 @@ class Other:
         (to_means, NoDataclass, "is to be a @dataclass"),
         (to_means, NoIterations, "has no field 'iterations'"),
         (to_means, Undeclared, "declare the field pull of Undeclared"),
+        (one_result, OwnSettings, r"init is to return \(synthetic, state\)"),
+        (nested_metrics, OwnSettings, "the metric more is dict, and is to be a scalar"),
+        (
+            to_means,
+            settings_with(tuple, (1, 2)),
+            "field amount of More has a default of type tuple",
+        ),
+        (to_means, settings_with(float, 1), "field amount of More is float, and its default 1 is"),
+        (
+            to_means,
+            settings_with("float", 1),
+            "field amount of More is float, and its default 1 is",
+        ),
+        (to_means, settings_with(float, 1.0, "iterations"), "iterations of More is to be a whole"),
+        (to_means, settings_with(int, 3, "width"), "has the name of an option of networks"),
     ],
 )
 def test_what_a_method_lacks_is_said_when_it_is_registered(factory, settings, words):
@@ -144,6 +179,9 @@ def test_what_a_method_lacks_is_said_when_it_is_registered(factory, settings, wo
 def test_a_name_that_is_taken_is_refused():
     with pytest.raises(UserError, match="there is one of this name already"):
         register("dm", to_means, OwnSettings)
+    for name in ("", "a/b", "a b", "../up"):
+        with pytest.raises(UserError, match="make a name, as it is a directory's"):
+            register(name, to_means, OwnSettings)
     with pytest.raises(UserError, match="`preset` 'fast'"):
         register("own", to_means, OwnSettings, {"fast": None})
 

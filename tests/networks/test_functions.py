@@ -100,6 +100,8 @@ def test_networks_of_ones_own_are_known_by_name(monkeypatch):
         networks.register("MLP", factory)
     with pytest.raises(UserError, match="what its factory makes has no apply"):
         networks.register("Half", lambda classes: type("Half", (), {"init": init})())
+    with pytest.raises(UserError, match="its factory raises TypeError"):
+        networks.register("Other", factory, foo=3)
     with pytest.raises(UserError, match="is not hashable"):
         networks.register("List", lambda classes: _Unhashable())
 
