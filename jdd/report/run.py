@@ -77,9 +77,16 @@ def several(results: Sequence[RunResult]) -> str:
         (f"seed {result.seed}", f"{result.best.accuracy}, set: {Path(result.out) / 'synthetic'}")
         for result in results
     ]
-    over_all = Accuracy(tuple(result.best.accuracy.mean for result in results))
-    rows.append((f"{len(results)} seeds", f"{over_all}"))
     first = results[0]
+    for words, accuracies in (
+        (f"{len(results)} seeds", [result.best.accuracy for result in results]),
+        ("  without augmentation, hard labels", [result.plain for result in results]),
+        ("random real images", [result.random for result in results]),
+    ):
+        if means := [accuracy.mean for accuracy in accuracies if accuracy is not None]:
+            rows.append((words, str(Accuracy(tuple(means)))))
+    if first.full_data is not None:
+        rows.append((f"all {first.full_data_images} real images", str(first.full_data)))
     seconds = sum(result.seconds for result in results)
     return "\n".join(
         [
