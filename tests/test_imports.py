@@ -32,7 +32,7 @@ FLOORS = (
     ),
     *("ops", "losses", "augment", "networks", "preprocessing", "rows", "sharding", "unrolling"),
     *("data", "training", "synthetic", "evaluation", "measures", "difficulty", "experts"),
-    *("methods", "cost", "events", "updates", "distillation"),
+    *("methods", "cost", "events", "updates", "one_run", "distillation"),
     *("report.console", "report.pictures", "runs"),
     *("tasks", "report", "interop", "benchmarks", "cli"),
 )

@@ -249,8 +249,8 @@ def _check_real_images(settings: RunSettings, dataset: Dataset, train: Split, wa
             synthetic.check_ipc(settings.ipc if drawn else 1, available, name)
         elif drawn and wanted > available:
             out = "" if settings.init == "real" else "; or switch `eval_random` off"
-            some = f"{wanted} real images a class are {'stored' if not out else 'compared with'}"
-            problem = f"{some}, and '{name}' has {available} to train on{out}"
+            some = "random images to compare with are" if out else "these store"
+            problem = f"{some} {wanted} real images a class, and '{name}' has {available}{out}"
             raise SettingError("ipc", settings.ipc, problem)
 
 

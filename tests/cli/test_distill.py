@@ -42,6 +42,27 @@ def test_what_a_run_finds_in_data_of_one_s_own_is_said_first(tmp_path, monkeypat
     assert err[1].endswith("npz: 6 classes (0, 1, 2, 3, 4, …), 24 training and 6 test images")
 
 
+def test_classes_that_nothing_is_tested_on_are_named(tmp_path, monkeypatch, capfd):
+    """And a start from noise needs real images of a class only to compare with."""
+    images, labels = np.zeros((40, 8, 8), np.uint8), np.repeat([0, 1, 2], [37, 2, 1])
+    np.savez(tmp_path / "own.npz", images=images, labels=labels)
+
+    def stops(*_):
+        raise Interrupted("nothing was begun")
+
+    monkeypatch.setattr(sys.modules["jdd.runs.run"], "_make", stops)
+    flags = ("--method", "dm", "--dataset", f"arrays:{tmp_path / 'own.npz'}", "--depth", 2)
+    flags = (*flags, "--factor", 1, "--out", tmp_path / "run")
+    _, _, err = call(distill.main, capfd, *flags)
+    missing = [line for line in err if " image is of " in line]
+    assert "no validation image is of '1', '2': accuracies leave 2 of 3 classes out" in missing[0]
+    assert "no test image is of '2': accuracies leave 1 of 3 classes out" in missing[1]
+    code, _, err = call(distill.main, capfd, *flags, "--ipc", 2, "--init", "noise")
+    assert (
+        code == 2 and "are 2 real images a class, and '1' has 1; or switch --eval-random" in err[0]
+    )
+
+
 def test_what_a_run_leaves(finished):
     result = stored(finished.out)
     assert result.keys() >= PROMISED | {"version", "date"}

@@ -11,6 +11,8 @@ import sys
 
 import pytest
 
+from jdd.cli.parser import Parser, add_settings
+from jdd.errors import UserError
 from tests.cli.running import ROOT
 
 FEW = ["--method", "moments", "--dataset", "digits", "--preset", "quick", "--width", "8"]
@@ -69,3 +71,10 @@ def test_train_experts_knows_plugins(script):
     done = script("train_experts.py", *FEW[:4], "--plugin", "mine.py")
     assert done.returncode == 2
     assert done.stderr == "error: --method moments: it needs no experts\n"
+
+
+def test_a_setting_with_the_name_of_a_flag_is_refused():
+    parser = Parser()
+    parser.add_argument("--seed")
+    with pytest.raises(UserError, match="the setting seed has the name of a flag of the script"):
+        add_settings(parser, "method settings", {"seed": 1}, {})
