@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from jdd import ahead, updates
-from jdd.data import DeviceData
+from jdd.data import Dataset, DeviceData
 from jdd.distributed import any_process
 from jdd.errors import Interrupted, UserError
 from jdd.events import Hooks as Hooks
@@ -77,6 +77,11 @@ def distill_many(
     Raises:
       Interrupted, UserError: as `distill`, for any of the runs; the states of all are saved.
     """
+    if isinstance(data, Dataset):
+        raise UserError(
+            "`data` is a Dataset: jdd.data.to_device(dataset.train, dataset.preprocess, "
+            "dataset.num_classes) makes what a method is given"
+        )
     for start in starts:
         start.synthetic.check()
         _check_counts(method, start.synthetic)

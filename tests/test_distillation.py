@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from jdd import checkpoints
+from jdd.data import load
 from jdd.distillation import Hooks, Listener, Listeners, Loop, Start, distill, distill_many
 from jdd.errors import Interrupted, UserError
 from jdd.methods import Needs, Rejection, guarded
@@ -168,6 +169,12 @@ def test_runs_that_differ_in_their_description_share_a_program_and_keep_their_ow
 def test_a_loop_of_numbers_too_small_is_refused(changes, words):
     with pytest.raises(UserError, match=words):
         Loop(**{"iterations": 1, "evaluate_every": 1, **changes})
+
+
+def test_a_dataset_in_place_of_device_data_is_said():
+    dataset = load("digits")
+    with pytest.raises(UserError, match=r"`data` is a Dataset: jdd.data.to_device\("):
+        distill(toy(), start(), dataset, jax.random.key(0), Loop(1, 1))
 
 
 def test_validation_that_begins_late_chooses_from_then_on():

@@ -1,4 +1,7 @@
-"""The matching losses: pure functions of arrays and pytrees, with nothing under them but JAX."""
+"""The matching losses: pure functions of arrays and pytrees, with nothing under them but JAX.
+
+All of them compute in float32 and return it, also where JAX's 64 bits are on.
+"""
 
 from jdd.losses.attention import attention_matching as attention_matching
 from jdd.losses.attention import spatial_attention as spatial_attention

@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 
+_SMALLEST = 1e-24  # of K's trace: features of zero predict zeros
+
 
 def kernel_ridge_regression(
     synthetic_features: jax.Array,
@@ -24,7 +26,7 @@ def kernel_ridge_regression(
       ridge: λ.
 
     Returns:
-      Predictions, float32 `(m, classes)`.
+      Predictions, float32 `(m, classes)`; zeros where the synthetic features are.
 
     Raises:
       ValueError: shapes that do not fit.
@@ -42,7 +44,12 @@ def kernel_ridge_regression(
     n, d = synthetic.shape
     with jax.default_matmul_precision("highest"):  # the ridge is a millionth of what it is added to
         kernel = synthetic @ synthetic.T if n <= d else synthetic.T @ synthetic
-        kernel += ridge * jnp.trace(kernel) / n * jnp.eye(min(n, d))
+        kernel += (
+            ridge
+            * jnp.maximum(jnp.trace(kernel), _SMALLEST)
+            / n
+            * jnp.eye(min(n, d), dtype=kernel.dtype)
+        )
         if n <= d:
             solved = jax.scipy.linalg.solve(kernel, targets, assume_a="pos")
             return (real @ synthetic.T) @ solved

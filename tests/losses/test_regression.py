@@ -46,3 +46,20 @@ def test_its_gradients_are_those_of_differences(n):
 def test_shapes_that_do_not_fit_are_refused(shapes):
     with pytest.raises(ValueError, match="kernel_ridge_regression takes"):
         kernel_ridge_regression(*(np.ones(shape, np.float32) for shape in shapes))
+
+
+@pytest.mark.parametrize("n", [4, 30])
+def test_features_of_zero_predict_zeros(n):
+    zeros, targets, real = np.zeros((n, 7), np.float32), normal(n, 3, seed=1), normal(5, 7, seed=2)
+    value, slope = jax.value_and_grad(lambda s: kernel_ridge_regression(s, targets, real).sum())(
+        zeros
+    )
+    assert value == 0 and np.isfinite(slope).all()
+
+
+def test_targets_of_64_bits_are_taken_as_32():
+    arguments = [normal(4, 7), normal(4, 3, seed=1), normal(5, 7, seed=2)]
+    with jax.enable_x64(True):
+        ours = kernel_ridge_regression(arguments[0], arguments[1].astype(np.float64), arguments[2])
+    assert ours.dtype == np.float32
+    np.testing.assert_array_equal(ours, kernel_ridge_regression(*arguments))
