@@ -77,6 +77,8 @@ def _work(words: Sequence[str], stopper: Stopper) -> None:
     args, settings = selection.parse(parser, words, preset)
     if args.dry_run and args.seeds is not None:
         raise UserError(f"`seeds`: {DRY_RUN} is of one run, leave it out")
+    if args.dry_run and args.resume:
+        raise UserError(f"`resume`: {DRY_RUN} is of a whole run, leave it out")
     if args.target is not None:
         if not args.dry_run:
             raise UserError(f"`target`: nothing can be run there, give {DRY_RUN} too")
