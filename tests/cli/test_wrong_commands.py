@@ -100,7 +100,7 @@ evaluate RUN --network MLP --depth 2 | --depth 2: MLP has no option 'depth': did
 evaluate RUN --augmentation flippy | --augmentation 'flippy': did you mean 'flip'?
 export RUN | the following arguments are required: --to; --help lists the flags
 distill --dataset digits --method dm --dry-run --seeds 0-2 | --seeds: --dry-run is of one run
-distill --dataset digits --method dm --dry-run --resume | --resume: --dry-run is of a whole run, leave it out
+distill --dataset digits --method dm --dry-run --resume | --resume: --dry-run is of a whole run
 export RUN --to . | --to .: name a new folder
 export RUN --to file | --to file: it exists already, name another folder
 export RUN --to set.npz | --to set.npz: it exists already, name another file
