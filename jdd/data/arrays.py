@@ -102,8 +102,8 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: not an .npz of plain arrays ({str(error)[:120]})") from None
     except zipfile.BadZipFile as error:
-        is_npy = path.read_bytes()[:6] == b"\x93NUMPY"
-        why = "a single array, .npz holds several" if is_npy else f"damaged ({str(error)[:120]})"
+        single = "a single array, and an .npz of several is needed"
+        why = single if path.suffix == ".npy" else f"damaged ({str(error)[:120]})"
         raise UserError(f"{path}: {why}") from None
     except (zlib.error, lzma.LZMAError, RuntimeError, MemoryError) as error:
         raise UserError(f"{path}: damaged ({str(error)[:120]})") from None

@@ -230,6 +230,4 @@ def _problem_of(declared: "dataclasses.Field[Any]") -> str:
         return f"is {written}, and its default {declared.default!r} is {kind.__name__}"
     if declared.name == "iterations" and kind is not int:
         return "is to be a whole number"
-    if declared.name in networks.OPTION_WORDS:
-        return "has the name of an option of networks: choose another"
     return ""

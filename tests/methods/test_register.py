@@ -166,7 +166,6 @@ class Other:
             "field amount of More is float, and its default 1 is",
         ),
         (to_means, settings_with(float, 1.0, "iterations"), "iterations of More is to be a whole"),
-        (to_means, settings_with(int, 3, "width"), "has the name of an option of networks"),
     ],
 )
 def test_what_a_method_lacks_is_said_when_it_is_registered(factory, settings, words):
