@@ -27,7 +27,7 @@ class DatadamSettings(FeatureSettings):
     it. The released code's own settings are the preset `released`.
     """
 
-    network_gives = ("embed", "trace")
+    network_gives = ("trace",)
 
     iterations: int = setting(8000, "updates, each with a fresh random network", min=1)
     power: float = setting(4.0, "exponent of the attention, p in the paper", min=1)

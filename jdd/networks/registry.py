@@ -117,14 +117,8 @@ def check_own(
     num_classes: int,
     gives: Sequence[str] = (),
 ) -> None:
-    """Raises `UserError` where a network that the caller registered cannot be trained here.
-
-    Args:
-      name, network: those of this package pass.
-      image_shape: `(h, w, c)`.
-      num_classes: how many logits it is to give.
-      gives: what a method asks of it besides logits, as "embed" or "trace".
-    """
+    """Raises `UserError` where a network that the caller registered cannot be trained here; see
+    `jdd.networks.check.try_out`. Those of this package pass."""
     if name in _REGISTERED:
         try_out(name, network, image_shape, num_classes, gives)
 
