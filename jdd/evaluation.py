@@ -54,6 +54,7 @@ class EvaluationSettings(Settings):
         "0.01, with AdamW 0.001",
         min=0,
     )
+    eval_weight_decay: float = setting(5e-4, helps(Recipe)["weight_decay"], min=0)
     eval_schedule: str = setting(
         "step",
         "of the step size: step, to a tenth after half of the epochs, or cosine, down to 0",
@@ -107,6 +108,7 @@ class EvaluationSettings(Settings):
             equal_batches=self.eval_equal_batches,
             learning_rate=self.eval_lr or (0.001 if self.eval_optimizer == "adamw" else 0.01),
             learned_rate=self.eval_learned_rate,
+            weight_decay=self.eval_weight_decay,
             augmentation=training.EACH if self.eval_augment_per_image else augmentation,
             ema=self.eval_ema,
             optimizer=self.eval_optimizer,

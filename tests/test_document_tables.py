@@ -62,7 +62,7 @@ def presets_table():
     lines = ["| method | `quick` | `paper` | `released` |", "| --- | --- | --- | --- |"]
     for name, entry in registry.METHODS.items():
         if not entry.is_coreset:
-            cells = [_rows(entry.presets[preset].rows) for preset in ("quick", "paper", "released")]
+            cells = [_rows(entry.presets[preset]) for preset in ("quick", "paper", "released")]
             lines.append(f"| {name} | {' | '.join(cells)} |")
     return lines
 
@@ -73,7 +73,8 @@ def methods_table():
     heads = [f"{dataset}, {ipc} per class" for dataset, ipc in cells]
     lines = [f"| method | {' | '.join(heads)} |", f"| --- |{' --- |' * len(cells)}"]
     best = {}
-    for row in sorted(recommendation.stored(), key=lambda row: row["accuracy"]):
+    quick = [row for row in recommendation.stored() if "--preset quick" in row["command"]]
+    for row in sorted(quick, key=lambda row: row["accuracy"]):
         best[row["method"], row["dataset"], row["ipc"]] = row
     for name in registry.METHODS:
         of_cells = [best.get((name, *cell)) for cell in cells]
@@ -125,10 +126,12 @@ def page_of(method):
     return f"{same.get(method, method)}.md"
 
 
-def _rows(rows):
+def _rows(preset):
     same = {}
-    for dataset, counts in rows.items():
-        sizes = ", ".join("above 50" if count == 51 else str(count) for count in sorted(counts))
+    for dataset, counts in preset.rows.items():
+        words = (str(count) for count in sorted(counts) if count < preset.any_from)
+        more = [f"above {preset.any_from - 1}"] if preset.any_from in counts else []
+        sizes = ", ".join([*words, *more])
         same.setdefault(sizes, []).append(dataset)
     return "; ".join(f"{', '.join(names)}: {counts}" for counts, names in same.items())
 

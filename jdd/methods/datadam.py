@@ -85,6 +85,7 @@ _PAPER = Preset(
     "cifar10",
     {"chunk": 50, "eval_every": 1000},
     _LARGE,
+    any_from=51,
 )
 _RELEASED = Preset(
     dict.fromkeys(_DATASETS, _FROM_100),
@@ -99,7 +100,11 @@ _RELEASED = Preset(
         "eval_batch": 64,
         "eval_every": 2000,
     },
-    _LARGE,
+    {  # its networks for these: `ConvNetD4`, `ConvNet128IN`
+        **_LARGE,
+        "tiny_imagenet": {**_LARGE["tiny_imagenet"], "norm": "instance"},
+        "imagenet": {**_LARGE["imagenet"], "depth": 6},
+    },
 )
 _ZCA = {"preprocessing": "zca"}
 _QUICK_SMALLER = {"factor": 2, "eval_every": 200, "eval_epochs": 300}  # four images in one's place
@@ -107,7 +112,7 @@ _QUICK = Preset(
     {
         "mnist": {
             1: {"iterations": 500, "lr_img": 0.1},
-            10: {**_QUICK_SMALLER, "iterations": 800, "lr_img": 5.0},
+            10: {**_QUICK_SMALLER, "iterations": 400, "lr_img": 1.0, "batch_real": 256},
         },
         "cifar10": {
             1: {"iterations": 1200, "lr_img": 0.1, "eval_every": 200, **_ZCA},

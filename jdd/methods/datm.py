@@ -117,8 +117,8 @@ PAPER = Preset(
                 "lr_img": 1000.0,
                 "batch_syn": 500,
             },
-            500: {**_LARGE, "syn_steps": 40},
-            1000: {**_LARGE, "syn_steps": 100},
+            500: {**_LARGE, "syn_steps": 40, "eval_every": 1000},
+            1000: {**_LARGE, "syn_steps": 100, "eval_every": 1000},
         },
         "cifar100": {
             1: {

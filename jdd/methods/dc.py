@@ -39,6 +39,11 @@ class DcSettings(MethodSettings):
     inner_loop: int = setting(1, "epochs of the network on the set between two of them", min=0)
     batch_real: int = setting(256, "real images a class and update", min=1)
     batch_train: int = setting(256, "synthetic images per step of the network, at most", min=1)
+    equal_batches: bool = setting(
+        True,
+        "batches of the network of one size, the few images left over not seen in that pass; off: "
+        "full batches and a smaller last one, as published",
+    )
     lr_img: float = setting(
         0.1, "rate at which images are updated, pixels per unit of gradient", above=0
     )
@@ -95,6 +100,7 @@ def _gradient_matching(settings: DcSettings, network: NetworkLike, augmented: bo
         strategy = strategy_for(synthetic.info.dataset) if augmented else "none"
         recipe = Recipe(
             batch_size=settings.batch_train,
+            equal_batches=settings.equal_batches,
             momentum=settings.mom_net,
             weight_decay=0.0,
             augmentation=strategy,
@@ -169,7 +175,13 @@ _LOOPS: Mapping[int, Row] = {
     40: {"outer_loop": 40, "inner_loop": 15},
     50: {"outer_loop": 50, "inner_loop": 10},
 }
-_DSA = Preset(dict.fromkeys(("mnist", "fashion_mnist", "svhn", "cifar10"), _LOOPS), "cifar10")
+_PUBLISHED = ("mnist", "fashion_mnist", "svhn", "cifar10")
+_CIFAR100 = {count: _LOOPS[count] for count in (1, 10)}
+_DSA = Preset(
+    {**dict.fromkeys(_PUBLISHED, _LOOPS), "cifar100": _CIFAR100},
+    "cifar10",
+    {"equal_batches": False},
+)
 _DC = _DSA.extended(
     all={"eval_dsa": False, "eval_epochs": 300},
     datasets={"mnist": {"eval_augment_per_image": True, "eval_epochs": 1000}},

@@ -39,12 +39,13 @@ def dm(settings: DmSettings, network: NetworkLike) -> Method:
     return feature_matching(settings, network, describe, distribution_matching)
 
 
-_COUNTS: Mapping[int, Row] = {1: {}, 10: {}, 50: {}, 100: {"lr_img": 10.0}}
+_COUNTS: Mapping[int, Row] = {1: {}, 10: {}, 50: {}}
+_LARGE: Mapping[int, Row] = {count: {"lr_img": 10.0} for count in (100, 200, 500, 1000, 1250)}
 _PAPER = Preset(
     {
         "mnist": _COUNTS,
-        "cifar10": _COUNTS,
-        "cifar100": {1: {}, 10: {}, 50: {}, 100: {}},
+        "cifar10": {**_COUNTS, **_LARGE},
+        "cifar100": {**_COUNTS, 100: {}, 125: {}},
         "tiny_imagenet": {count: {"depth": 4, "chunk": 5} for count in (1, 10, 50)},
     },
     "cifar10",

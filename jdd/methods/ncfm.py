@@ -58,10 +58,12 @@ class NcfmSettings(MethodSettings):
     expert_epochs: int = setting(
         60, "epochs behind an expert's trained network, at most its `train_epochs`", min=1
     )
+    optimizer: str = setting("adamw", "of the images: adamw or sgd", choices=("adamw", "sgd"))
     lr_img: float = setting(
-        0.02, "rate of AdamW at which images are updated, preprocessed pixels", above=0
+        0.02, "rate at which images are updated, preprocessed pixels, by AdamW or SGD", above=0
     )
     weight_decay: float = setting(5e-4, "of AdamW, on what is stored", min=0)
+    momentum: float = setting(0.5, "of SGD", min=0, below=1)
     patience: int = setting(
         500, "updates without a smaller loss after which the rate is halved; 0: it stays", min=0
     )
@@ -164,8 +166,11 @@ def ncfm(settings: NcfmSettings, network: NetworkLike) -> Method:
 
 
 def _optimizer(settings: NcfmSettings) -> optax.GradientTransformation:
-    """AdamW on the storage, as PyTorch's scheduler of plateaus slows it down."""
-    rule = optax.adamw(settings.lr_img, weight_decay=settings.weight_decay)
+    """AdamW or SGD on the storage, as PyTorch's scheduler of plateaus slows it down."""
+    if settings.optimizer == "sgd":
+        rule = matching.optimizer(settings.lr_img, settings.momentum)
+    else:
+        rule = optax.adamw(settings.lr_img, weight_decay=settings.weight_decay)
     if not settings.patience:
         return rule
     slower = optax.contrib.reduce_on_plateau(factor=0.5, patience=settings.patience + 1, rtol=1e-4)
@@ -246,7 +251,9 @@ def augmented(settings: NcfmSettings, key: jax.Array, images: jax.Array) -> jax.
 # Experts: SGD 0.01 with momentum 0.9, batches of 128, one rate throughout; theirs falls to a fifth
 # twice, has weight decay and CutMix. The released code's AdamW steps after each class and each of
 # the two losses, 1e-3 in pixels of [0, 1]: at ten classes √20 as far an update as one step does.
+# CIFAR-100 at 10 per class alone has SGD, 0.01 in such pixels: 14.1 times that preprocessed.
 _COUNTS: Mapping[int, Row] = {1: {}, 10: {}, 50: {}}
+_SGD = {"optimizer": "sgd", "lr_img": 0.141}
 _EPOCHS = {1: 2000, 10: 300, 50: 40}
 _TINY = {ipc: {"depth": 4, "chunk": 1, "eval_epochs": of} for ipc, of in _EPOCHS.items()}
 _SUBSET = {"depth": 5, "train_epochs": 80, "expert_epochs": 80}
@@ -254,7 +261,7 @@ _RECIPE = {"eval_optimizer": "adamw", "eval_cutmix": 0.5, "eval_stacked": True, 
 _PAPER = Preset(
     {
         "cifar10": _COUNTS,
-        "cifar100": _COUNTS,
+        "cifar100": {**_COUNTS, 10: _SGD},
         "tiny_imagenet": _TINY,
         "imagenet": {1: _SUBSET, 10: _SUBSET},
     },
@@ -267,6 +274,7 @@ _PAPER = Preset(
         "mom_teacher": 0.9,
         "eval_epochs": 2000,
         "eval_schedule": "cosine",
+        "eval_weight_decay": 0.01,
         **_RECIPE,
         "chunk": 10,
         "eval_every": 1000,

@@ -86,5 +86,7 @@ _QUICK = _dropping(
 PRESETS = {
     "quick": _QUICK,
     "paper": _PAPER,
-    "released": _PAPER.extended(all={"score": "grand_last", "filter": "loss"}),
+    "released": _PAPER.extended(
+        all={"score": "grand_last", "score_epochs": 40, "score_lr": 0.1, "filter": "loss"}
+    ),
 }

@@ -5,6 +5,7 @@ paper, `quick` those found by trying on two CPU cores (docs/dev/presets.md). Eac
 holds its own; what goes for all methods is here.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -45,6 +46,8 @@ class Preset:
     """for every run; a row overrides it"""
     datasets: Mapping[str, Row] = field(default_factory=dict)
     """for all runs on a dataset, also where its rows are borrowed; overrides the row"""
+    any_from: float = math.inf
+    """images per class from which on a dataset's last row goes for any number"""
 
     def extended(
         self,
@@ -62,6 +65,7 @@ class Preset:
             self.fallback,
             {**self.all, **(all or {})},
             {**self.datasets, **(datasets or {})},
+            self.any_from,
         )
 
 
@@ -102,7 +106,7 @@ def cell(name: str, preset: Preset, dataset: str, ipc: int, traits: Traits | Non
     if nearest is not None:
         specific.pop("preprocessing", None)
     values, for_all = {**shared, **specific}, frozenset(shared) - frozenset(specific)
-    if source == kind and start == ipc:
+    if source == kind and (start == ipc or ipc >= preset.any_from):
         return Cell(values, "", for_all)
     note = (
         f"no {'quick' if quick else 'published'} settings for {dataset} at {ipc} per class: those "

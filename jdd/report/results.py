@@ -21,18 +21,19 @@ Written by `python bin/results.py` from the runs' `result.json`; not by hand. Al
 accuracies in %, mean ± standard deviation over fresh networks, trained on the set that was best on
 a validation split.
 
-- *method*: a row of another preset than `quick` says which.
+- *method*: a row of another preset than `quick` says which; its command has what differs from that.
 - *accuracy*: the brackets say over how many networks; `3 × 5`: five on each of three sets, made
   with the seeds 0, 1 and 2; `13 on 3`: where they are not as many on each. *Between sets* is the
   standard deviation of those sets' means.
 - *plain*: the same sets, trained on with hard labels and without augmentation.
 - *random*: as many random real images, by the recipe of the row; one draw for each set.
 - *paper*: what the method's paper or repository reports with its own settings (ConvNet-3 of width
-  128, FRePo's wider, many more iterations and real images). Brackets say who reports it (the paper,
-  its repository, or others who ran it again) and of which set: the last one, or the one that was
-  best on the test images, which is too good a figure. Runs of ours that chose so, to compare with
-  them (`--choose`), stand apart, under "as published".
-- *stored*: numbers in the set; in brackets how many of them are soft labels.
+  128, FRePo's wider, many more iterations and real images). IDC's and NCFM's figures are of factor
+  2, all others of images as they are, also where the row has a factor. Brackets say who reports it
+  (the paper, its repository, or others who ran it again) and of which set: the last one, or the one
+  that was best on the test images, which is too good a figure. Runs of ours that chose so, to
+  compare with them (`--choose`), stand apart, under "as published".
+- *stored*: numbers that the set has; in brackets how many of them are soft labels.
 - *minutes*: of distilling, with compiling, training experts and evaluating on the validation split,
   but without the tests at the end (the oldest rows: with them); of the longest run where there are
   several. A coreset's are 0: the network that it compares features of is not counted. Machines
@@ -40,9 +41,10 @@ a validation split.
 
 The command of each row, how its networks were trained, and the time that the command took, with all
 tests, are below the table, under the row's number. That time is less than the minutes where a run
-found its experts made, or was stopped and resumed. Rows *from noise* have
-no more iterations than those from real images; what more of them bring is in
-[docs/dev/presets.md](docs/dev/presets.md).
+found its experts made, or was stopped and resumed. Rows *from noise* have other numbers of
+iterations than those from real images, most of them half; what more of them bring is in
+[docs/dev/presets.md](docs/dev/presets.md). What all real images give is in
+[docs/results/reproduction](docs/results/reproduction/README.md).
 """
 _COLUMNS = (
     *("#", "method", "images per class", "accuracy", "between sets", "plain", "random", "paper"),
@@ -55,7 +57,7 @@ _OTHER_STORAGE = ("--image-size", "--factor", "--decoder")
 
 # Accuracy at 1, 10 and 50 images per class, %; whose figures, and of which set.
 _COUNTS = (1, 10, 50)
-_PAPERS: dict[tuple[str, str], tuple[tuple[float, float, float], str]] = {
+_PAPERS: dict[tuple[str, str], tuple[tuple[float | None, ...], str]] = {
     # Of coresets: Zhao, Mopuri, Bilen 2021, table 1.
     ("random", "mnist"): ((64.9, 95.1, 97.9), "re-run"),
     ("herding", "mnist"): ((89.2, 93.7, 94.8), "re-run"),
@@ -79,6 +81,7 @@ _PAPERS: dict[tuple[str, str], tuple[tuple[float, float, float], str]] = {
     ("ncfm", "cifar10"): ((49.5, 71.8, 77.4), "paper, best on test"),
     ("datm", "cifar10"): ((46.9, 66.8, 76.1), "paper, best on test"),
     ("pad", "cifar10"): ((47.2, 67.4, 77.0), "paper, best on test"),
+    ("bptt", "cifar10"): ((None, 69.4, None), "paper, best on test"),  # RaT-BPTT
 }
 
 

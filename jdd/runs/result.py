@@ -118,10 +118,11 @@ class RunResult:
 
     @property
     def minutes(self) -> float:
-        """Of distilling, compiling, training experts and evaluating on the validation split; of the
-        whole command where no more is known."""
+        """Of distilling, compiling, training experts and evaluating on the validation split, none
+        for a coreset; of the whole command where no more is known."""
         distilling = self.curve[-1].seconds if self.curve else self.distilling_seconds
-        return (self.expert_seconds + distilling if distilling else self.seconds) / 60
+        known = distilling or not self.iterations
+        return (self.expert_seconds + distilling if known else self.seconds) / 60
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON; the best set's accuracies are at the top as well."""

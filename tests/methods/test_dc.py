@@ -13,6 +13,7 @@ from jdd import networks
 from jdd.errors import SettingError
 from jdd.methods import DcSettings, Rejection, dc, dsa, guarded
 from jdd.ops.target import compiling_for
+from jdd.training import Trainer
 from tests.methods import small
 
 NETWORK = networks.create("MLP", small.CLASSES, width=16)
@@ -104,6 +105,17 @@ def test_the_network_is_trained_on_the_set_between_the_images_updates():
     untrained = dc(dataclasses.replace(settings, inner_loop=0), NETWORK)
     other = small.two_updates(untrained, small.start(ipc), of)
     assert np.abs(other[1][0] - seen[1][0]).max() > 1e-3
+
+
+def test_the_networks_last_batch_may_be_smaller(monkeypatch):
+    """Of nine images in batches of six: 4 and 4, or 6 and 3."""
+    seen, of, make = [], small.digits(20), Trainer.of
+    monkeypatch.setattr(Trainer, "of", lambda *given: seen.append(make(*given)) or seen[-1])
+    for equal in (True, False):
+        settings = dataclasses.replace(SETTINGS, outer_loop=2, batch_train=6, equal_batches=equal)
+        small.two_updates(dc(settings, NETWORK), small.start(3), of)
+    batches = [(trainer.batch, trainer.steps, trainer.rest) for trainer in seen]
+    assert batches == [(4, 2, 0), (6, 1, 3)]
 
 
 @pytest.mark.parametrize("share", [pytest.param(1.0, marks=pytest.mark.slow), 0.1])

@@ -78,6 +78,21 @@ def test_updates_are_those_of_plain_differentiation_and_adamw():
         assert np.quantile(apart, 0.97) < 1e-2 * SMALL.lr_img
 
 
+def test_sgd_moves_images_by_the_gradient():
+    of, ipc = small.digits(20), 2
+    settings = dataclasses.replace(SMALL, optimizer="sgd", lr_img=0.01)
+    synthetic, state = ncfm(settings, NETWORK).init(jax.random.key(3), small.start(ipc), of)
+    update, velocity = jax.jit(ncfm(settings, NETWORK).update), 0.0
+    for _ in range(2):
+        before = synthetic.images
+        gradient = jax.jit(jax.grad(plain_loss), static_argnums=3)(before, state, of, ipc)
+        synthetic, state, _ = update(synthetic, state, of, segment())
+        velocity = 0.5 * velocity + gradient
+        np.testing.assert_allclose(
+            synthetic.images - before, -0.01 * velocity, atol=2e-3 * 0.01 * jnp.abs(velocity).max()
+        )
+
+
 def test_images_without_features_take_no_part():
     """Those of a network whose features are all 0 are moved by AdamW's weight decay alone."""
     of, ipc = small.digits(20), 2
