@@ -114,8 +114,11 @@ def ready_table():
     """The rows of `<!-- ready sets -->`: their names and accuracies, by dataset."""
     names = {}
     for name in ready.names():
-        best = RunResult.load(ready.resolve(name) / "result.json").best.accuracy.mean
-        names.setdefault(name.partition("/")[0], []).append(f"`{name}` {100 * best:.1f}")
+        result = RunResult.load(ready.resolve(name) / "result.json")
+        factor = int(result.storage.get("factor", 1))
+        words = f"`{name}` {100 * result.best.accuracy.mean:.1f}"
+        words += f" (factor {factor})" if factor > 1 else ""
+        names.setdefault(name.partition("/")[0], []).append(words)
     rows = [f"| {dataset} | {', '.join(sets)} |" for dataset, sets in names.items()]
     return ["| dataset | ready sets, and their test accuracy in % |", "| --- | --- |", *rows]
 
