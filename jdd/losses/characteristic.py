@@ -52,7 +52,8 @@ def characteristic_function_discrepancy(
     of_amplitude = jnp.square(_length(real) - _length(synthetic))
     # |Φᵣ − Φₛ|² is the sum of both terms: as a difference of it the second loses fewer digits.
     of_phase = jnp.maximum(apart - of_amplitude, _SMALLEST_PHASE)
-    return jnp.mean(jnp.sqrt(jnp.maximum(amplitude * of_amplitude + phase * of_phase, _TINY)))
+    weighted = jnp.float32(amplitude) * of_amplitude + jnp.float32(phase) * of_phase
+    return jnp.mean(jnp.sqrt(jnp.maximum(weighted, _TINY)))
 
 
 def _characteristic(features: jax.Array, frequencies: jax.Array) -> jax.Array:

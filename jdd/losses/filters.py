@@ -37,7 +37,11 @@ def drop_smallest_errors(student: PyTree, target: PyTree, share: float) -> PyTre
     References:
       Li et al., "Prioritize Alignment in Dataset Distillation" (2024), released code.
     """
-    errors = jax.tree.map(lambda a, b: lax.stop_gradient(jnp.square(a - b)), student, target)
+
+    def squared(a: jax.Array, b: jax.Array) -> jax.Array:
+        return lax.stop_gradient(jnp.square(a - b)).astype(jnp.float32)
+
+    errors = jax.tree.map(squared, student, target)
     joined = jnp.concatenate([error.ravel() for error in jax.tree.leaves(errors)])
     threshold = _nth_smallest(joined, _dropped(share, joined.size))
     return jax.tree.map(lambda error: (error >= threshold).astype(jnp.float32), errors)
@@ -133,8 +137,12 @@ def _dropped(share: float, entries: int) -> int:
 
 
 def _depth(path: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Sorts the names on the way to a leaf, numbers as numbers; a bias goes behind its kernel."""
-    *layers, leaf = (str(getattr(key, "key", key)) for key in path)
+    """Sorts the names on the way to a leaf, numbers as numbers; a bias goes behind its kernel.
+
+    A network of functions has the way in one name, as in "['layers'][10]['w']".
+    """
+    names = (name for key in path for name in re.findall(r"\w+", str(getattr(key, "key", key))))
+    *layers, leaf = names
     numbered = [
         [
             (part.isdigit(), int(part) if part.isdigit() else part)
@@ -142,4 +150,4 @@ def _depth(path: tuple[Any, ...]) -> tuple[Any, ...]:
         ]
         for name in layers
     ]
-    return numbered, leaf == "bias", leaf
+    return numbered, leaf in ("bias", "b"), leaf

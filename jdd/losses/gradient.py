@@ -36,7 +36,8 @@ def gradient_matching(
       metric: "layerwise_cosine" (the paper's), "mse", "l1" or "cosine".
 
     Returns:
-      The loss, a float32 scalar. A unit without any gradient counts 1 and has a gradient of zero.
+      The loss, a float32 scalar. A unit without any gradient on either side counts 1 and has a
+      gradient of zero.
 
     Raises:
       UserError: an unknown metric; it names the nearest one.

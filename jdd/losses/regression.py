@@ -45,7 +45,7 @@ def kernel_ridge_regression(
     with jax.default_matmul_precision("highest"):  # the ridge is a millionth of what it is added to
         kernel = synthetic @ synthetic.T if n <= d else synthetic.T @ synthetic
         kernel += (
-            ridge
+            jnp.float32(ridge)
             * jnp.maximum(jnp.trace(kernel), _SMALLEST)
             / n
             * jnp.eye(min(n, d), dtype=kernel.dtype)

@@ -53,6 +53,6 @@ def trajectory_matching(
 def _weighted_distance(a: PyTree, b: PyTree, weights: PyTree) -> jax.Array:
     def leaf(x: jax.Array, y: jax.Array, weight: jax.Array | float) -> jax.Array:
         difference = x.astype(jnp.float32) - y.astype(jnp.float32)
-        return jnp.sum(weight * jnp.square(difference))
+        return jnp.sum(jnp.asarray(weight, jnp.float32) * jnp.square(difference))
 
     return jnp.sum(jnp.stack(jax.tree.leaves(jax.tree.map(leaf, a, b, weights))))

@@ -73,8 +73,8 @@ def from_functions(
     Args:
       init: `(key, images (n, h, w, c))` → parameters, any pytree of float arrays.
       apply: `(parameters, images)` → logits `(n, classes)`.
-      embed: `(parameters, images)` → features before the classifier `(n, d)`; DM and the coresets
-        need it.
+      embed: `(parameters, images)` → features before the classifier `(n, d)`; DM, FRePo, NCFM and
+        the coresets need it.
       feature_maps: `(parameters, images)` → maps behind every activation, each NHWC; DataDAM needs
         it, and `embed`.
     """

@@ -7,7 +7,12 @@ import pytest
 
 from jdd import networks
 from jdd.errors import UserError
-from jdd.losses import drop_shallow_layers, drop_smallest_errors, trajectory_matching
+from jdd.losses import (
+    drop_shallow_layers,
+    drop_smallest_errors,
+    hidden_kernels,
+    trajectory_matching,
+)
 
 START = {"a": jnp.array([0.0, 0.0]), "b": jnp.array([[0.0, 0.0]])}
 TARGET = {"a": jnp.array([1.0, 2.0]), "b": jnp.array([[3.0, 4.0]])}
@@ -106,6 +111,19 @@ def test_shallow_layers_are_dropped_entry_by_entry_in_the_order_of_depth():
     np.testing.assert_array_equal(weights["block_10"]["conv"]["kernel"][0, 0], [[0, 0], [0, 1]])
     assert np.all(weights["block_10"]["conv"]["bias"] == 1)
     assert np.all(weights["classifier"]["kernel"] == 1)
+
+
+def test_a_network_of_functions_has_its_layers_in_order():
+    """Its parameters are named by the whole way to them."""
+    layers = [{"w": jnp.zeros((2, 2)), "b": jnp.zeros(2)} for _ in range(12)]
+    paths, _ = jax.tree_util.tree_flatten_with_path({"layers": layers})
+    params = {jax.tree_util.keystr(path): leaf + i for i, (path, leaf) in enumerate(paths)}
+    kernels = [params[f"['layers'][{i}]['w']"] for i in range(11)]
+    for ours, expected in zip(hidden_kernels(params), kernels, strict=True):
+        np.testing.assert_array_equal(ours, expected)
+    weights = drop_shallow_layers(params, (10 * 6 + 4) / (12 * 6))  # and a kernel without its bias
+    left = {name for name, leaf in weights.items() if leaf.all()}
+    assert left == {"['layers'][10]['b']", "['layers'][11]['w']", "['layers'][11]['b']"}
 
 
 @pytest.mark.parametrize("name", networks.names())
