@@ -17,6 +17,7 @@ import numpy as np
 from jdd import randomness, synthetic, training
 from jdd.augment import strategy_for
 from jdd.data import Dataset, DeviceData, to_device
+from jdd.errors import UserError
 from jdd.evaluation import Progress, pieces_of, train_and_test
 from jdd.networks import NetworkLike
 from jdd.synthetic import SyntheticSet
@@ -90,7 +91,8 @@ def measure(
     """Trains the networks that `Measures` compares.
 
     Random images compared with soft labels have the logits of the network trained on all real
-    images. Where the recipe has no augmentation, the dataset's DSA is taken for what has some.
+    images; the step size that a set has learned is not theirs. Where the recipe has no
+    augmentation, the dataset's DSA is taken for what has some.
 
     Args:
       made: the set; its own recipe is used.
@@ -103,9 +105,16 @@ def measure(
         done and in all.
 
     Raises:
-      UserError: the set is not of this dataset as loaded.
+      UserError: the set is not of this dataset as loaded, or a class has too few real images.
     """
     made.check_fits(dataset)
+    count = made.decoder.encoded(made.info.ipc)
+    sizes = np.bincount(dataset.train.labels, minlength=dataset.num_classes)
+    if sizes.min() < count:
+        raise UserError(
+            f"class '{dataset.class_names[sizes.argmin()]}' has {sizes.min()} real images, too few "
+            f"for as many random ones as the set has, {count} per class"
+        )
     test = to_device(dataset.test, dataset.preprocess)
     on_all = None if progress is None else progress("all real images")
     full_data, teacher = _on_all(network, full_data_recipe, dataset, test, seed, on_all)
@@ -113,11 +122,12 @@ def measure(
     if recipe.augmentation == "none":
         recipe = dataclasses.replace(recipe, augmentation=strategy_for(dataset.name))
     plain = dataclasses.replace(recipe, augmentation="none", cutmix=0.0)
-    random = _random(made, dataset, network, teacher, seed)
+    random = _random(made, dataset, network, teacher, count, seed)
     hard = DeviceData(made.images, made.hard_labels())
 
     def accuracy(words: str, recipe: Recipe, data: DeviceData) -> Accuracy:
-        key, rate = randomness.key(seed, "test"), made.learning_rate
+        key = randomness.key(seed, "test")
+        rate = None if data is random else made.learning_rate  # which was learned for the set alone
         told = None if progress is None else progress(words)
         return train_and_test(network, recipe, data, test, key, networks, rate, told)
 
@@ -155,11 +165,15 @@ def _on_all(
 
 
 def _random(
-    made: SyntheticSet, dataset: Dataset, network: NetworkLike, teacher: Any, seed: int
+    made: SyntheticSet,
+    dataset: Dataset,
+    network: NetworkLike,
+    teacher: Any,
+    count: int,
+    seed: int,
 ) -> DeviceData:
-    """Random real images in the set's storage, their labels of its kind."""
+    """`count` random real images a class in the set's storage, their labels of its kind."""
     rng = randomness.generator(seed, "random baseline")
-    count = made.decoder.encoded(made.info.ipc)
     images, _ = synthetic.from_real(dataset.train, dataset, count, rng)
     data = SyntheticSet.encode(images, made.info, made.decoder).data()
     if made.labels.ndim == 1:

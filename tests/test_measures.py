@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jdd import data, evaluation, measures, networks, randomness, synthetic, training
-from jdd.errors import Interrupted
+from jdd.errors import Interrupted, UserError
 from jdd.measures import Measures, score
 from jdd.synthetic import SetInfo, SyntheticSet
 from jdd.training import Accuracy, Recipe, Trainer
@@ -61,6 +61,25 @@ def test_each_accuracy_is_of_what_it_says(digits, soft):
     else:
         assert abs(result.improvement_over_random) < 0.2  # random images against others
     assert result.full_data > 0.85 > result.own.mean
+
+
+def test_random_images_have_the_recipes_step_size(digits, monkeypatch):
+    rates, train = [], measures.train_and_test
+    monkeypatch.setattr(measures, "train_and_test", lambda *of: rates.append(of[6]) or train(*of))
+    learned = made(digits, soft=False).replace(learning_rate=jnp.float32(0.02))
+    measures.measure(learned, digits, NETWORK, RECIPE, networks=1)
+    assert [None if rate is None else float(rate) for rate in rates] == [
+        *[pytest.approx(0.02)] * 2,
+        *[None] * 2,
+    ]
+
+
+def test_a_class_with_fewer_real_images_than_the_set_is_named_at_once(digits, monkeypatch):
+    monkeypatch.setattr(measures, "_on_all", None)
+    stored = made(digits, soft=False)
+    many = stored.replace(info=dataclasses.replace(stored.info, ipc=500))
+    with pytest.raises(UserError, match=r"real images, too few for .* 500 per class"):
+        measures.measure(many, digits, NETWORK, RECIPE)
 
 
 def test_training_on_all_images_is_told_and_stopped_in_pieces(digits):
