@@ -6,12 +6,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jdd import SyntheticSet, data
+from jdd import SyntheticSet, data, training
 from jdd.augment import strategy_for
 from jdd.errors import SettingError, UserError
 from jdd.runs import Selection
 from jdd.runs import settings as run_settings
-from jdd.runs.dry_run import epochs_of_evaluations
+from jdd.runs.dry_run import epochs_of_evaluations, estimate
 from jdd.runs.problem import prepare
 from jdd.synthetic import SetInfo, StorageSettings
 
@@ -91,8 +91,21 @@ def test_a_decoder_that_the_user_chooses_comes_without_the_presets_numbers_for_a
     chosen = Selection("frepo", "digits", 1, "real", preset="quick")
     assert run_settings.build(chosen).storage == StorageSettings("dct", coefficients=32)
     assert run_settings.build(chosen, {"decoder": "pixels"}).storage == StorageSettings()
+    same = run_settings.build(chosen, {"decoder": "dct"}).storage
+    assert same == StorageSettings("dct", coefficients=32)
     ncfm = chosen._replace(method="ncfm", dataset="mnist")
     assert run_settings.build(ncfm, {"decoder": "dct"}).storage == StorageSettings("dct")
+
+
+def test_a_dry_run_of_a_coreset_trains_no_network_to_its_end(monkeypatch):
+    steps, few = [], training.run_jit
+    monkeypatch.setattr(
+        training, "run_jit", lambda of, *rest: steps.append(of.steps * rest[-1]) or few(of, *rest)
+    )
+    words = {"width": 4, "depth": 1, "feature_epochs": 7, "eval_epochs": 5, "full_data_epochs": 0}
+    settings = run_settings.build(Selection("herding", "digits", 1, "real", preset="quick"), words)
+    seconds = estimate(settings)["seconds"]
+    assert 0 < seconds["distilling"] < seconds["total"] and max(steps) <= 3
 
 
 def test_what_the_user_overrides_goes_over_the_preset():

@@ -183,6 +183,12 @@ def _coreset(
     return Method(init, update, prepare=prepare)
 
 
+def feature_trainer(settings: CoresetSettings, network: NetworkLike, size: int) -> Trainer:
+    """Of the network that features are taken from, on `size` real images."""
+    recipe = Recipe(batch_size=settings.feature_batch, weight_decay=0.0)
+    return Trainer.of(network, recipe, size)
+
+
 def _feature_network(
     settings: CoresetSettings,
     network: NetworkLike,
@@ -192,8 +198,7 @@ def _feature_network(
 ) -> dict[str, Any]:
     """Of the network that features are taken from; trained without augmentation, and with `told`
     in a call for each epoch."""
-    recipe = Recipe(batch_size=settings.feature_batch, weight_decay=0.0)
-    trainer = Trainer.of(network, recipe, data.images.shape[0])
+    trainer = feature_trainer(settings, network, data.images.shape[0])
     state = training.init(trainer, key, data.image_shape)
     if settings.features == "trained":
         rate = Schedule(jnp.float32(settings.feature_lr), jnp.float32(jnp.inf))

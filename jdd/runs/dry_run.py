@@ -9,6 +9,7 @@ import numpy as np
 from jdd import cost, randomness, training, updates
 from jdd.data import DeviceData
 from jdd.experts import Segment
+from jdd.methods.coresets import CoresetSettings, feature_trainer
 from jdd.runs.problem import Problem, prepare
 from jdd.runs.result import machine
 from jdd.runs.settings import RunSettings
@@ -50,10 +51,16 @@ def estimate(settings: RunSettings, data_dir: str | None = None) -> dict[str, An
         stored = of.num_experts * (of.train_epochs + 1)
         result["experts_bytes"] = width * stored * result["parameters"]
     data = problem.real_data()
-    started = jax.jit(problem.method.init)(jax.random.key(0), problem.start, data)
-    synthetic, state = jax.tree.map(jnp.copy, started)
-    result["learned"] = synthetic.numbers - synthetic.decoder.numbers()
+    synthetic = problem.start
+    chosen_by = settings.method_settings
+    if isinstance(chosen_by, CoresetSettings) and chosen_by.features == "trained":
+        assert data is not None  # all coresets need them
+        trainer = feature_trainer(chosen_by, problem.network, data.images.shape[0])
+        steps = chosen_by.feature_epochs * trainer.steps
+        seconds["distilling"] = steps * _step_seconds(trainer, data)
     if settings.iterations:
+        started = jax.jit(problem.method.init)(jax.random.key(0), problem.start, data)
+        synthetic, state = jax.tree.map(jnp.copy, started)
         chunk = min(settings.loop.chunk, settings.iterations)
         window, segment = problem.method.needs.segments, None
         if window is not None:
@@ -69,6 +76,7 @@ def estimate(settings: RunSettings, data_dir: str | None = None) -> dict[str, An
 
         result["seconds_per_update"] = cost.seconds(update) / chunk
         seconds["distilling"] = settings.iterations * result["seconds_per_update"]
+    result["learned"] = synthetic.numbers - synthetic.decoder.numbers()
     seconds["evaluating"] = _of_evaluations(problem, synthetic.data())
     seconds["total"] = sum(seconds.values())
     result["seconds"] = {name: round(value, 1) for name, value in seconds.items()}

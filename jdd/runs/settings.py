@@ -227,7 +227,8 @@ def build(
     base = defaults_of(selection, traits)
     values = {group.name: dict(group.values) for group in base.groups}
     places = {name: (group.name, field) for name, group, field in base.names()}
-    if "decoder" in (overrides or {}):  # a preset's numbers are for its own
+    decoder = (overrides or {}).get("decoder", values["storage"]["decoder"])
+    if decoder != values["storage"]["decoder"]:  # a preset's numbers are for its own
         values["storage"] = dataclasses.asdict(StorageSettings())
     values["evaluation"] |= _other_augmentation(overrides or {})
     for name, value in (overrides or {}).items():
