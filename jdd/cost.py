@@ -61,7 +61,7 @@ def _pad_beforehand(layer: Callable[..., Any], arguments: Any, named: Any, conte
         return layer(*arguments, **named)
     pads = (conv.padding, conv.padding)
     padded = jnp.pad(arguments[0], ((0, 0), pads, pads, (0, 0)))
-    return conv.clone(padding=0, parent=None).apply(conv.variables, padded)
+    return conv.clone(padding=0, parent=None).apply(conv.variables, padded, **named)
 
 
 def peak_bytes(compiled: Any) -> int:

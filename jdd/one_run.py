@@ -1,6 +1,7 @@
 """One run of the loop: its set, its state, how far it is, and what it tells."""
 
 import contextlib
+import math
 import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -148,7 +149,8 @@ class Run:
                 self.save()  # a run that resumes from here evaluates first
                 raise
             # Of equal accuracies the later set's, which saw more.
-            is_best = not accuracy < progress.best_accuracy  # which is NaN without `evaluate`
+            best = progress.best_accuracy  # below 0 before the first
+            is_best = accuracy >= best or best < 0 or math.isnan(best)
             seconds = round(progress.seconds + progress.evaluating, 2)
             curve = [*curve, Look(self.at, accuracy, seconds)]
         self._progress = progress._replace(

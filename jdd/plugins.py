@@ -71,8 +71,8 @@ def code_of(path: str | Path) -> Iterator[None]:
         frames = traceback.extract_tb(error.__traceback__)
         lines = [frame.lineno for frame in frames if frame.filename == str(Path(path).resolve())]
         line = f", line {lines[-1]}" if lines else ""
-        words = (str(error).strip().splitlines() or [""])[0][:200]
-        raise UserError(f"plugin {path}{line}: {type(error).__name__}: {words}") from error
+        words = f"{type(error).__name__}: {files.first_line(error)}"
+        raise UserError(f"plugin {path}{line}: {words}") from error
 
 
 def _run(path: str | Path, source: bytes) -> None:

@@ -81,10 +81,12 @@ def test_a_layer_that_pads_beforehand_computes_the_same(stride):
     layer = Conv(4, window=3, padding=1, stride=stride)
     images = jax.random.normal(jax.random.key(1), (2, 6, 6, 3))
     variables = layer.init(jax.random.key(0), images)
-    expected = layer.apply(variables, images)
-    with nn.intercept_methods(cost._pad_beforehand):
-        padded = layer.apply(variables, images)
-    np.testing.assert_allclose(padded, expected, atol=1e-6)
+    variables["params"]["bias"] += 1.0
+    for add_bias in (True, False):
+        expected = layer.apply(variables, images, add_bias=add_bias)
+        with nn.intercept_methods(cost._pad_beforehand):
+            padded = layer.apply(variables, images, add_bias=add_bias)
+        np.testing.assert_allclose(padded, expected, atol=1e-6)
 
 
 def test_peak_bytes_are_what_the_arrays_hold():

@@ -93,6 +93,13 @@ def test_without_updates_the_start_is_looked_at_and_stored(tmp_path):
     np.testing.assert_array_equal(SyntheticSet.load(tmp_path).images, start().images)
 
 
+@pytest.mark.parametrize("first", [0.1, float("nan")])
+def test_an_accuracy_that_is_no_number_is_never_the_best_for_long(first):
+    scores = {0: first, 4: 0.5, 8: float("nan"), 11: 0.3}
+    outcome = go(accuracies=scores)
+    assert (outcome.best_iteration, outcome.best_accuracy) == (4, 0.5)
+
+
 def test_it_needs_neither_directory_nor_listener():
     """And the caller's set stays the caller's; without validation the last set is the best."""
     initial = start()

@@ -161,6 +161,7 @@ def test_a_dataset_of_ones_own_is_loaded_by_name():
         (np.zeros((4, 0, 8, 1), np.uint8), None, None, "no images in it"),
         (np.zeros((4, 8, 8, 1), np.uint8), np.zeros((4, 9, 9, 1), np.uint8), None, "test"),
         (np.zeros((4, 8, 8, 1), np.uint8), None, ([0.1] * 3, [1.0] * 3), "mean_std is not of 1"),
+        (np.zeros((4, 8, 8, 1), np.uint8), None, ([0.5], [0.0]), "no positive number"),
     ],
 )
 def test_images_of_another_kind_are_refused(train, test, mean_std, words):

@@ -92,6 +92,10 @@ def test_normalize_zca_is_the_published_formula():
     expected = flat @ (vectors / np.sqrt(sizes)) @ vectors.T
     white = np.asarray(fitted(images), np.float64).reshape(len(images), -1)
     np.testing.assert_allclose(white, expected, atol=2e-3)
+    alike = np.repeat(images[:1], 5, axis=0)
+    alike[:] = alike[0, 0, 0]
+    with pytest.raises(UserError, match="training images are all the same"):
+        preprocessing.fit("normalize_zca", alike, ([0.5] * 3, [0.2] * 3))
     other = preprocessing.fit("zca", images).spec()
     assert preprocessing.differences(other, fitted.spec()) == [
         "stored with zca, asked with normalize_zca"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 import os
 import traceback
 from collections.abc import Callable, Sequence
@@ -220,6 +221,10 @@ def _check_alike(name: str, train: Split, test: Split, mean_std: MeanStd | None)
         raise UserError(f"dataset '{name}': training images are {shapes[0]}, test {shapes[1]}")
     if mean_std is not None and any(len(each) != shapes[0][2] for each in mean_std):
         raise UserError(f"dataset '{name}': mean_std is not of {shapes[0][2]} channels")
+    if mean_std is not None and not all(0 < each < math.inf for each in mean_std[1]):
+        raise UserError(
+            f"dataset '{name}': mean_std has a standard deviation of no positive number"
+        )
 
 
 def _check_classes(name: str, train: Split, classes: Sequence[str]) -> None:

@@ -14,10 +14,10 @@ import optax
 from jdd import unrolling
 from jdd.augment import augment, check_kinds, draw_ahead, strategy_for
 from jdd.data import DeviceData
-from jdd.errors import SettingError, UserError
+from jdd.errors import SettingError
 from jdd.experts import Segment
 from jdd.methods.base import Method, MethodSettings, MethodState, Metrics, decoded
-from jdd.methods.matching import fresh_network
+from jdd.methods.matching import class_by_class, fresh_network
 from jdd.methods.presets import Preset
 from jdd.methods.student import Entry, Learned, Student, balanced_batches
 from jdd.methods.trajectories import smooth_logits
@@ -147,12 +147,7 @@ def bptt(settings: BpttSettings, network: NetworkLike) -> Method:
     def init(
         key: jax.Array, synthetic: SyntheticSet, data: DeviceData
     ) -> tuple[SyntheticSet, MethodState]:
-        if synthetic.labels.shape[0] % data.num_classes:
-            raise UserError(
-                f"{synthetic.labels.shape[0]} images are not the same number for each of "
-                f"{data.num_classes} classes"
-            )
-        synthetic = synthetic.by_class()
+        synthetic = class_by_class(synthetic, data.num_classes)
         if settings.lr_label and synthetic.labels.ndim == 1:
             soft = smooth_logits(synthetic.labels, data.num_classes)
             synthetic = synthetic.replace(labels=soft)

@@ -10,6 +10,7 @@ import numpy as np
 from jdd.data import Split, to_device
 from jdd.errors import UserError
 from jdd.experts import Segment
+from jdd.files import first_line
 from jdd.methods.base import Method, MethodSettings, guarded
 from jdd.networks import create
 from jdd.preprocessing import fit
@@ -22,7 +23,8 @@ def try_out(name: str, factory: Callable[..., Method], settings: MethodSettings)
     split = Split(np.zeros((2, 8, 8, 1), np.uint8), np.arange(2, dtype=np.int32))
     preprocess = fit("standard", split.images)
     info = SetInfo("digits", ("0", "1"), preprocess.spec(), 1)
-    start = SyntheticSet(jnp.zeros((2, 8, 8, 1)), jnp.arange(2), None, info)
+    images, labels = jnp.zeros((2, 8, 8, 1), jnp.float32), jnp.arange(2, dtype=jnp.int32)
+    start = SyntheticSet(images, labels, None, info)
     method = factory(settings, network)
     if not isinstance(method, Method):
         raise UserError(
@@ -69,9 +71,8 @@ def _traced(name: str, part: str, function: Callable[..., Any], *arguments: Any)
     try:
         return jax.eval_shape(function, *arguments)
     except Exception as error:  # whatever the method's own code raises
-        lines = str(error).strip().splitlines() or [""]
         raise UserError(
-            f"{name}: {part} raises {type(error).__name__}: {lines[0][:200]}"
+            f"{name}: {part} raises {type(error).__name__}: {first_line(error)}"
         ) from error
 
 

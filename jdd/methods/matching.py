@@ -24,6 +24,18 @@ def optimizer(lr_img: float, mom_img: float) -> optax.GradientTransformation:
     return optax.sgd(lr_img, momentum=mom_img or None)
 
 
+def class_by_class(synthetic: SyntheticSet, classes: int) -> SyntheticSet:
+    """The set in the order of its classes, as many of each; `jdd.distill` has counted them.
+
+    Raises:
+      UserError: the images are no multiple of the classes.
+    """
+    count = synthetic.labels.shape[0]
+    if count % classes:
+        raise UserError(f"{count} images are not the same number for each of {classes} classes")
+    return synthetic.by_class()
+
+
 def start(
     key: jax.Array,
     synthetic: SyntheticSet,
@@ -38,12 +50,8 @@ def start(
     Raises:
       UserError: the images are no multiple of the classes.
     """
+    synthetic = class_by_class(synthetic, data.num_classes)
     count = synthetic.labels.shape[0]
-    if count % data.num_classes:
-        raise UserError(
-            f"{count} images are not the same number for each of {data.num_classes} classes"
-        )
-    synthetic = synthetic.by_class()
     if synthetic.labels.ndim == 2:  # they may have moved to another class; an image's place tells
         classes = jnp.arange(data.num_classes, dtype=jnp.int32)
         synthetic = synthetic.replace(labels=jnp.repeat(classes, count // data.num_classes))

@@ -94,7 +94,8 @@ def create(name: str, settings: Any, network: Any) -> Method:
     """The method `name` with its settings and network."""
     rates = tuple(f.name for f in dataclasses.fields(settings) if f.name.startswith("lr_"))
     made = entry(name).factory(settings, network)
-    return made._replace(rates=rates) if rates else made
+    is_open = made.rates == Method._field_defaults["rates"]  # one of a user's own may name them
+    return made._replace(rates=rates) if rates and is_open else made
 
 
 def create_method(name: str, network: NetworkLike, **settings: Any) -> Method:

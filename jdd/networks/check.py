@@ -62,5 +62,5 @@ def _traced(title: str, part: str, function: Callable[..., Any], *arguments: Any
     except UserError as error:
         raise UserError(f"{title}: {error}") from None
     except Exception as error:  # whatever the network's own code raises
-        words = f"{type(error).__name__}: {first_line(error)[:200]}"
+        words = f"{type(error).__name__}: {first_line(error)}"
         raise UserError(f"{title}: {part} raises {words}") from error

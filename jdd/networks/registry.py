@@ -65,7 +65,7 @@ def register(name: str, factory: Callable[..., NetworkLike], **options: Any) -> 
     try:
         made = factory(2, **options)
     except Exception as error:  # whatever the factory's own code raises
-        words = f"{type(error).__name__}: {first_line(error)[:200]}"
+        words = f"{type(error).__name__}: {first_line(error)}"
         raise UserError(f"network '{name}': its factory raises {words}") from error
     for part in ("init", "apply"):
         if not callable(getattr(made, part, None)):

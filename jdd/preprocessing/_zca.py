@@ -97,6 +97,8 @@ def fit_zca(
         mean = (mean - center) / scale
         covariance /= np.outer(scale, scale)
         epsilon *= float(np.trace(covariance)) / len(mean)
+        if not epsilon > 0:
+            raise UserError("`preprocessing` normalize_zca: the training images are all the same")
     eigenvalues, vectors = np.linalg.eigh(covariance)
     sizes = np.sqrt(np.maximum(eigenvalues, 0.0) + epsilon)
     whiten, unwhiten = (vectors / sizes) @ vectors.T, (vectors * sizes) @ vectors.T

@@ -180,7 +180,8 @@ def save_course(folder: Path) -> None:
     Args:
       folder: holds `best.png` and one picture for each evaluation, named by its iteration.
     """
-    paths = sorted(path for path in folder.glob("*.png") if path.stem.isdigit())
+    named = (path for path in folder.glob("*.png") if path.stem.isdigit())
+    paths = sorted(named, key=lambda path: int(path.stem))
     if paths:
         with contextlib.suppress(UserError, OSError):
             _save_course(folder, paths)

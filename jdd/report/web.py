@@ -113,7 +113,8 @@ def title(result: RunResult) -> str:
 
 def _frames(folder: Path, result: RunResult) -> list[Frame]:
     """The pictures at each evaluation, thinned out, and the best set's last."""
-    paths = sorted(path for path in folder.glob("*.png") if path.stem.isdigit())
+    named = (path for path in folder.glob("*.png") if path.stem.isdigit())
+    paths = sorted(named, key=lambda path: int(path.stem))
     if not result.iterations:  # what was chosen at once is the best set
         paths = []
     step = -(-len(paths) // _MOST_FRAMES) or 1

@@ -288,6 +288,10 @@ def _problem(made: SyntheticSet) -> str | None:
     labels, classes = np.asarray(made.labels), made.num_classes
     if labels.shape not in ((shape[0],), (shape[0], classes)):
         return f"labels of shape {labels.shape} for {shape[0]} images and {classes} classes"
+    if classes < 2:
+        return "one class is nothing to tell apart"
+    if not np.issubdtype(labels.dtype, (np.integer, np.floating)[labels.ndim - 1]):
+        return f"its labels are {labels.dtype}: classes are integers, logits floats"
     if labels.ndim == 2 and not np.isfinite(labels).all():
         return "its label logits are not finite"
     if labels.ndim == 1 and not ((labels >= 0) & (labels < classes)).all():

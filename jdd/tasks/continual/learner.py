@@ -93,7 +93,9 @@ class Learner:
             data = memory.seen(seen)
             count = len(data.labels)
             trainer = Trainer.of(self._network, self._recipe, count)
-            state = _start(trainer, jax.random.fold_in(key, 1), data.image_shape, network)
+            # Far from where the key is split, for the real images of this step.
+            memory_key = jax.random.fold_in(key, 2**32 - 1)
+            state = _start(trainer, memory_key, data.image_shape, network)
             rates = training.schedule(self._recipe, memory.learning_rate)
             state = self._fit(trainer, state, data, rates, self._recipe.epochs, count)
         assert state is not None
