@@ -30,7 +30,7 @@ def summary(result: RunResult, out: Path) -> str:
     if result.random is not None:
         rows.append((f"{decoded} random real images", str(result.random)))
     if result.full_data is not None:
-        rows.append((f"all {result.full_data_images} real images", str(result.full_data)))
+        rows.append((result.full_data_words, str(result.full_data)))
     return "\n".join(
         [
             f"test accuracy of fresh networks ({result.network}) trained on",
@@ -86,7 +86,7 @@ def several(results: Sequence[RunResult]) -> str:
         if means := [accuracy.mean for accuracy in accuracies if accuracy is not None]:
             rows.append((words, str(Accuracy(tuple(means)))))
     if first.full_data is not None:
-        rows.append((f"all {first.full_data_images} real images", str(first.full_data)))
+        rows.append((first.full_data_words, str(first.full_data)))
     seconds = sum(result.seconds for result in results)
     return "\n".join(
         [

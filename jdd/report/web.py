@@ -160,7 +160,7 @@ def _compared(result: RunResult) -> Iterator[tuple[str, str]]:
     if result.random is not None:
         yield "random real images in the same storage", str(result.random)
     if result.full_data is not None:
-        yield f"all {result.full_data_images:,} real images", str(result.full_data)
+        yield result.full_data_words, str(result.full_data)
 
 
 def _cost(result: RunResult) -> Iterator[tuple[str, str]]:

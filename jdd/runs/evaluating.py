@@ -118,6 +118,7 @@ def evaluate_outcome(problem: Problem, outcome: Outcome, should_stop: Stop) -> R
         plain=plain,
         full_data=full_data,
         full_data_images=len(dataset.train) if full_data is not None else 0,
+        full_data_epochs=evaluation.full_data_epochs,
         choose=settings.evaluation.choose,
         dropped_updates=outcome.dropped,
         curve=outcome.curve,

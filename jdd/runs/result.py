@@ -73,6 +73,7 @@ class RunResult:
     full_data: Accuracy | None = None
     """one network trained on all real images"""
     full_data_images: int = 0
+    full_data_epochs: int = 0
     choose: str = "validation"
     """which set is the best: on images held out; or, as published, the last, or the best on test"""
     dropped_updates: int = 0
@@ -117,6 +118,13 @@ class RunResult:
         return ", ".join([self.method, *more])
 
     @property
+    def full_data_words(self) -> str:
+        """Such as "all 60,000 real images, 1 epoch"; the epochs are not known of older results."""
+        count, epochs = self.full_data_images, self.full_data_epochs
+        words = f", {epochs} epoch{'s' * (epochs > 1)}" if epochs else ""
+        return f"all {count:,} real images{words}"
+
+    @property
     def minutes(self) -> float:
         """Of distilling, compiling, training experts and evaluating on the validation split, none
         for a coreset; of the whole command where no more is known."""
@@ -132,10 +140,11 @@ class RunResult:
             baselines["random"] = self.random.to_json()
         if self.full_data is not None:
             figures = self.full_data.to_json()
-            baselines["full_data"] = {**figures, "images": self.full_data_images}
+            sizes = {"images": self.full_data_images, "epochs": self.full_data_epochs}
+            baselines["full_data"] = {**figures, **sizes}
         if self.plain is not None:
             baselines["plain"] = self.plain.to_json()
-        for name in ("random", "plain", "full_data", "full_data_images"):
+        for name in ("random", "plain", "full_data", "full_data_images", "full_data_epochs"):
             del value[name]
         return {
             **value,
@@ -168,6 +177,7 @@ class RunResult:
         }
         if isinstance(full, Mapping):
             fields["full_data_images"] = full.get("images", 0)
+            fields["full_data_epochs"] = full.get("epochs", 0)
         return records.build(cls, fields)
 
     def save(self, path: Path) -> None:
