@@ -72,8 +72,16 @@ class DeviceData:
         return positions[label, order[jnp.arange(n) % jnp.maximum(count, 1)]]
 
     def sample_class(self, key: jax.Array, label: jax.Array | int, n: int) -> jax.Array:
-        """Random images `(n, h, w, c)` of one class, preprocessed; see `sample_positions`."""
-        return self.batch(self.sample_positions(key, label, n))[0]
+        """Random images `(n, h, w, c)` of one class, preprocessed; see `sample_positions`.
+
+        They are `n` or, where it has fewer, as many as the largest class has.
+        """
+        return self.batch(self.sample_positions(key, label, min(n, self.largest_class)))[0]
+
+    @property
+    def largest_class(self) -> int:
+        """How many images the largest class has."""
+        return self.class_index.positions.shape[1]
 
     @property
     def class_index(self) -> ClassIndex:

@@ -77,17 +77,18 @@ def feature_matching(
         variables = matching.fresh_network(network, network_key, images)
         one_batch = "batch_stats" in variables
         gradient_of = _in_one_batch if one_batch else _class_by_class
+        count = min(settings.batch_real, data.largest_class)
 
         def real(data: DeviceData, label: jax.Array, key: jax.Array, part: Part) -> jax.Array:
             real_key, transform = jax.random.split(key)
-            positions = data.sample_positions(real_key, label, settings.batch_real)
+            positions = data.sample_positions(real_key, label, count)
             images, _ = data.batch(part.take(positions))
             return matching.siamese(transform, images, strategy)
 
         def augmented(images: jax.Array, key: jax.Array) -> jax.Array:
             return matching.siamese(jax.random.split(key)[1], images, strategy)
 
-        batch = (settings.batch_real, math.prod(images.shape[1:3]))
+        batch = (count, math.prod(images.shape[1:3]))
         parts = _Parts(lambda v, x: describe(v, x, one_batch), distance, real, augmented, batch)
         loss, gradient = gradient_of(
             parts,

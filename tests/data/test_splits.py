@@ -116,6 +116,15 @@ def test_a_class_with_fewer_images_repeats_them_evenly(real, n):
     assert sum(counts.values()) == n
 
 
+def test_of_the_largest_class_no_image_comes_twice(real):
+    split, on_device = real
+    largest = np.bincount(split.labels).argmax()
+    images = on_device.sample_class(jax.random.key(1), largest, 1000)
+    pixels = np.rint(on_device.preprocess.invert(np.asarray(images)) * 255).astype(int)
+    expected = np.flatnonzero(split.labels == largest)
+    assert sorted(pixels[:, 0, 0, 0].tolist()) == expected.tolist()
+
+
 def test_sampling_is_uniform(real):
     _, on_device = real
     keys = jax.random.split(jax.random.key(2), 4000)
