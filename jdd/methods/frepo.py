@@ -269,7 +269,7 @@ def _targets(settings: FrepoSettings, synthetic: SyntheticSet) -> jax.Array:
 
 # Its networks double their channels from block to block, have batch norm in the pool and no norm
 # when they are evaluated; these rows are for the field's ConvNet. Grey images are not whitened.
-_ZCA = {"preprocessing": "zca"}
+_ZCA = {"preprocessing": "normalize_zca"}
 _COLOUR: Mapping[int, Row] = dict.fromkeys((1, 10, 50), _ZCA)
 _NO_FLIP = {**_ZCA, "flip": False}
 _GREY: Mapping[int, Row] = {1: {}, 10: {}, 50: {}}

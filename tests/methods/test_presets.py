@@ -126,7 +126,7 @@ def test_what_back_propagation_through_time_has_published():
         assert (of.augmentation, of.window_start, of.clip) == ("flip_rotate", "random", 2.0)
         recipe = run.recipe("color")  # the student's own optimiser
         assert (recipe.optimizer, recipe.learning_rate) == ("adamw", of.lr_net)
-        assert (recipe.weight_decay, run.loop.preprocessing) == (0.0, "zca")
+        assert (recipe.weight_decay, run.loop.preprocessing) == (0.0, "normalize_zca")
 
 
 def test_what_characteristic_functions_have_published():
@@ -158,7 +158,12 @@ def test_what_characteristic_functions_have_published():
         assert (experts.batch_train, experts.lr_teacher, experts.mom_teacher) == (128, 0.01, 0.9)
         assert (recipe.optimizer, recipe.learning_rate, recipe.epochs) == ("adamw", 0.001, epochs)
         assert recipe.weight_decay == 0.01  # that of PyTorch's AdamW where none is given
-        assert (of.optimizer, of.lr_img, of.weight_decay) == ("adamw", 0.02, 5e-4)
+        assert (of.optimizer, of.weight_decay) == ("adamw", 5e-4)
+        # Steps of an image an update where 8 GPUs share the classes, for pixels of mean deviation.
+        classes = {"cifar100": 100, "tiny_imagenet": 200}.get(dataset, 10)
+        deviation = 0.2 if dataset == "cifar10" else 0.26
+        moved = 1e-3 * np.sqrt(2 * (classes // 8)) / deviation
+        assert of.lr_img == pytest.approx(moved, rel=0.35), dataset
         assert (recipe.cutmix, recipe.cutmix_beta, recipe.batch_size) == (0.5, 1.0, 128)
         assert recipe.augmentation == "stacked_color_flip"
     of = built("cifar100", 10, method="ncfm").method_settings  # the one file with SGD: 0.01
