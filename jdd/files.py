@@ -209,6 +209,14 @@ def filter_lines(path: Path, keep: Callable[[Any], bool]) -> None:
     write_text(path, "".join(text + "\n" for text in lines))
 
 
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """With `~` in the place of which the home directory comes, where there is one."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # of a user who does not exist
+        return Path(path)
+
+
 def first_line(error: BaseException) -> str:
     """What an error says, cut to a line that fits into another message."""
     lines = str(error).strip().splitlines()

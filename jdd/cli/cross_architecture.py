@@ -8,6 +8,7 @@ from jdd.cli import flags
 from jdd.cli.parser import Parser, names
 from jdd.cli.platform import tune_xla
 from jdd.cli.program import Stopper, print_json, run_script
+from jdd.errors import SettingError
 
 if TYPE_CHECKING:
     from jdd.synthetic import SyntheticSet
@@ -53,6 +54,8 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
     loaded, info = cross_architecture.load_sets(args.sets, first, dataset), first.info
     directory = flags.task_directory(args, args.sets[0])
     preset = flags.check_preset(args.preset)
+    if preset == "released":
+        raise SettingError("preset", preset, "quick or paper")
 
     def recipe_of(stored: "SyntheticSet") -> "Callable[[str], Recipe]":
         def of(name: str) -> "Recipe":

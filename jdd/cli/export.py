@@ -56,7 +56,10 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
         raise UserError(f"`which` '{args.which}': best or last")
     kind = interop.format_of(Path(args.to), args.format)
     flags.load_plugins(args)
-    place = Path(args.set) / LAST if args.which == "last" else args.set
+    run = Path(args.set)
+    if run.name == "synthetic":
+        run = run.parent
+    place = run / LAST if args.which == "last" else run
     stored = read_set(place)
     preprocess = preprocessing.from_spec(stored.info.preprocessing)
     without = ""
@@ -69,7 +72,7 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
                 raise interop.no_pixels(stored, why) from None
             without = f"without pixels: they need {interop.lacking(stored)} ({in_flags(why)})"
     result = None
-    figures = ready.resolve(args.set) / "result.json"
+    figures = ready.resolve(run) / "result.json"
     if args.which == "best" and figures.is_file():
         result = RunResult.load(figures)
     path = interop.export(stored, preprocess, Path(args.to), kind, result)

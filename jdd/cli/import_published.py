@@ -169,6 +169,7 @@ def _selection(args: argparse.Namespace) -> "Selection":
 
 def _command(args: argparse.Namespace, spec: "ExpertSpec") -> str:
     """The command that distils with the experts: its settings have to be those of the store."""
+    from jdd import data
     from jdd.runs.settings import defaults_of
 
     selection = _selection(args)
@@ -181,13 +182,14 @@ def _command(args: argparse.Namespace, spec: "ExpertSpec") -> str:
         "loop": {"image_size": args.image_size or 0},
         "evaluation": {"choose": "last"},
     }
-    for name, group, field in defaults_of(selection).names():
+    traits = data.traits(args.dataset, args.data_dir, args.image_size or None)
+    for name, group, field in defaults_of(selection, traits).names():
         usual = group.values[field]
         value = stored.get(group.name, {}).get(field, usual)
         if isinstance(value, bool) and value != usual:
             words.append(flag_of(name if value else f"no_{name}"))
         elif value != usual:
-            words += [flag_of(name), f"{value:g}" if isinstance(value, float) else str(value)]
+            words += [flag_of(name), str(value)]
     for plugin in args.plugin or ():
         words += ["--plugin", plugin]
     words += ["--data-dir", args.data_dir] if args.data_dir else []

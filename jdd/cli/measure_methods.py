@@ -43,7 +43,7 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
 
     preset = flags.check_preset(args.preset)
     methods = args.methods or sorted(registry.names())
-    wanted = table.cells(args.dataset, methods, args.ipc, args.seeds)
+    wanted = table.cells(args.dataset, methods, args.ipc, args.seeds, preset)
     if args.methods is None and preset == "quick":
         skipped = [cell for cell in wanted if table.is_for_accelerators(cell)]
         wanted = [cell for cell in wanted if cell not in skipped]

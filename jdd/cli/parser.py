@@ -183,7 +183,8 @@ def seeds(text: str) -> list[int]:
         first, dash, last = part.partition("-")
         low, high = seed(first), seed(last if dash else first)
         if high < low or high - low >= _MOST_SEEDS:
-            raise argparse.ArgumentTypeError(f"'{part}': from a seed up to a larger one")
+            words = f"from a seed up to a larger one, at most {_MOST_SEEDS} in all"
+            raise argparse.ArgumentTypeError(f"'{part}': {words}")
         numbers += range(low, high + 1)
     if len(set(numbers)) < len(numbers):
         raise argparse.ArgumentTypeError(f"'{text}': name each once")
@@ -206,7 +207,8 @@ def above_zero(text: str) -> float:
     """A finite number above 0."""
     value = number(text)
     if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text}: it must be above 0")
+        words = "it must be finite" if value > 0 else "it must be above 0"
+        raise argparse.ArgumentTypeError(f"{text}: {words}")
     return value
 
 

@@ -51,6 +51,8 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
             raise UserError(f"{single} is a ready set: name a run, or several to compare")
         path = web.write_run(single)
     else:
+        if args.out is None and Path("settings.json").exists():
+            raise SettingError("out", web.NAME, "it is this directory's run's own, name another")
         runs = [RunResult.load(path) for path in results.find(places)]
         path = several.write_several(runs, Path(args.out or web.NAME))
     print(path)

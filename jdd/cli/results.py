@@ -85,6 +85,8 @@ def _work(arguments: Sequence[str] | None, stopper: Stopper) -> None:
 def _check_places(args: argparse.Namespace) -> None:
     """Raises `SettingError` for a place that cannot be read or written, before any is."""
     for name, place in (("out", args.out), ("measured", args.measured)):
+        if place == "":
+            raise SettingError(name, "''", "name a file")
         if place:
             flags.check_file(name, place)
     if args.pictures and Path(args.pictures).is_file():

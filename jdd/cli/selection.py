@@ -20,12 +20,12 @@ _SAME_RUN = (
     *("--json", "--resume", "--overwrite", "--wait", "--distributed"),
     *("--divide-data", "--no-compilation-cache", "--quiet", "--tensorboard"),
 )
-_OF_RESUMING = {"--resume", "--out", "--wait", "--json", "--quiet"}  # no flag says which run
 _SELECTED = {
     **dict.fromkeys(("method", "dataset", "init", "network", "preset"), str),
     **dict.fromkeys(("ipc", "seed"), int),
 }
 _PLACES = ("--out", "--data-dir", "--experts", "--devices", "--seeds", "--listener")
+_OF_RESUMING = {*_SAME_RUN, *_PLACES} - {"--overwrite"}  # none says which run
 
 
 def add_run_flags(parser: argparse.ArgumentParser) -> None:
@@ -128,7 +128,7 @@ def parse(
             raise UserError("`wait` and `distributed` do not go together: leave `wait` out")
         flags.connect()
     if named.seeds is not None:
-        if named.seed:
+        if "--seed" in words:
             raise UserError("`seed` and `seeds`: give one of the two")
         named.seed = named.seeds[0]
     flags.load_plugins(named)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jdd import plugins
+from jdd import files, plugins
 from jdd import preprocessing as preprocess_lib
 from jdd.data import arrays, class_names, digits, fingerprint, folder
 from jdd.data.dataset import Dataset, Split, checked
@@ -68,7 +68,7 @@ def check_name(name: str, data_dir: str | os.PathLike[str] | None = None) -> Non
     """
     if is_known(name):
         return
-    place, here, path = _own_path(name, data_dir), _expanded(name), name
+    place, here, path = _own_path(name, data_dir), files.expanded(name), name
     if here.exists() and not place.exists():  # not where `load` would look
         place = here.absolute()
         path = str(place)
@@ -179,7 +179,7 @@ def load(
     if preprocessing != "standard" and (shape := _shape(name, data_dir, image_size)) is not None:
         preprocess_lib.check_zca(shape, preprocessing)
     mean_std: MeanStd | None = None
-    if data_dir is not None and not Path(data_dir).expanduser().is_dir():
+    if data_dir is not None and not files.expanded(data_dir).is_dir():
         raise no_directory(data_dir)
     if name == "digits":
         classes: tuple[str, ...] = class_names.MNIST
@@ -232,6 +232,9 @@ def _check_classes(name: str, train: Split, classes: Sequence[str]) -> None:
     for label in classes:
         if not (isinstance(label, str) and label.isprintable()):
             raise UserError(f"`dataset` {name}: class name {label!r} is no text on one line")
+    if len(set(classes)) < len(classes):
+        twice = next(label for label in classes if classes.count(label) > 1)
+        raise UserError(f"`dataset` {name}: two classes have the name '{twice}'")
     if len(classes) < 2:
         raise UserError(f"`dataset` {name}: one class, '{classes[0]}', is nothing to tell apart")
     missing = sorted(set(range(len(classes))).difference(train.labels.tolist()))
@@ -258,7 +261,7 @@ def _shape(
 def _own_path(place: str, data_dir: str | os.PathLike[str] | None) -> Path:
     if not place:
         raise UserError("`dataset`: a path is needed, as in folder:PATH or arrays:FILE.npz")
-    return _expanded(data_dir or os.environ.get("JDD_DATA_DIR") or "") / _expanded(place)
+    return files.expanded(data_dir or os.environ.get("JDD_DATA_DIR") or "") / files.expanded(place)
 
 
 def _own_folder(name: str, data_dir: str | os.PathLike[str] | None) -> tuple[Path, str]:
@@ -269,10 +272,3 @@ def _own_folder(name: str, data_dir: str | os.PathLike[str] | None) -> tuple[Pat
         return path, ""
     place, _, subset = name.removeprefix(FOLDER).rpartition("#")
     return _own_path(place, data_dir), subset
-
-
-def _expanded(path: str | os.PathLike[str]) -> Path:
-    try:
-        return Path(path).expanduser()
-    except RuntimeError:  # ~ of a user who does not exist
-        return Path(path)

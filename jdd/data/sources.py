@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from jdd import files
 from jdd.data import cifar, class_names, idx, mhist, svhn, tfds, tiny_imagenet
 from jdd.data.dataset import Split
 from jdd.errors import UserError
@@ -114,7 +115,7 @@ def read(
                 f" ({source.files})"
             )
         return tfds.read_or_download(name, source.tfds_name, len(source.class_names))
-    root = Path(directory).expanduser()
+    root = files.expanded(directory)
     check_path(root)
     try:
         if not root.is_dir():

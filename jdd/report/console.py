@@ -20,6 +20,11 @@ _COMPILING = "/jax/core/compile/backend_compile_duration"
 _is_quiet = False
 
 
+def is_quiet() -> bool:
+    """Whether warnings, errors and results alone are shown."""
+    return _is_quiet
+
+
 def set_quiet(is_quiet: bool) -> None:
     """Whether warnings alone are shown, until it is set again."""
     global _is_quiet

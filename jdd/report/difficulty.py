@@ -22,7 +22,7 @@ def save(out: Path, result: Mapping[str, Any], images: Split, ranks: np.ndarray)
       images: those that have a score.
       ranks: `jdd.difficulty.ranks` of them.
     """
-    pictures.save_extremes(out / PICTURE, images, ranks, len(result["mean_of_class"]))
+    pictures.save_extremes(out / PICTURE, images, ranks, int(images.labels.max()) + 1)
     files.write_json(out / "difficulty.json", result)
 
 

@@ -43,6 +43,8 @@ def write_run(out: Path) -> Path:
       UserError: the run is not finished, or the page cannot be written.
     """
     result = RunResult.load(out / "result.json")
+    if not (out / "settings.json").exists():
+        raise UserError(f"{out} is a set that was exported from a run: name its run")
     settings = read_settings(out / "settings.json")
     stored = settings.get("places")
     places: Mapping[str, Any] = stored if isinstance(stored, Mapping) else {}

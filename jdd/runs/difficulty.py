@@ -34,6 +34,7 @@ class Scored(NamedTuple):
         of_class = {
             name: float(np.mean(self.scores[self.images.labels == label]))
             for label, name in enumerate(self.dataset.class_names)
+            if np.any(self.images.labels == label)
         }
         return {
             "dataset": self.spec.dataset,

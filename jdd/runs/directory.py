@@ -52,6 +52,14 @@ def check(
         raise UserError(f"`out` {directory}: it is a file, name a directory")
     if (directory / "store.json").exists():
         raise UserError(f"`out` {directory}: it holds experts, name another directory")
+    place = directory.resolve()
+    for parent in place.parents:
+        part = place.relative_to(parent).parts[0]
+        if part in ENTRIES and (parent / "settings.json").is_file():
+            raise UserError(
+                f"`out` {directory}: it lies in {part} of the run in {parent}, which replaces "
+                "that: name another directory"
+            )
     present = [name for name in ENTRIES if (directory / name).exists()]
     if not present:
         return None

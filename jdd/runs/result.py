@@ -4,6 +4,7 @@ import dataclasses
 import datetime
 import os
 import platform
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ import jax
 import jdd
 from jdd import files, records
 from jdd.distillation import Look
+from jdd.evaluation import CHOICES
 from jdd.training import Accuracy, Recipe
 
 
@@ -178,7 +180,16 @@ class RunResult:
         if isinstance(full, Mapping):
             fields["full_data_images"] = full.get("images", 0)
             fields["full_data_epochs"] = full.get("epochs", 0)
-        return records.build(cls, fields)
+        result = records.build(cls, fields)
+        if result.choose not in CHOICES:
+            raise ValueError(f"'choose' is {result.choose!r}")
+        if not isinstance(result.storage.get("factor", 1), int):
+            raise ValueError("'factor' is no whole number")
+        try:
+            shlex.split(result.command)
+        except ValueError as error:
+            raise ValueError(f"'command' is none ({error})") from None
+        return result
 
     def save(self, path: Path) -> None:
         """Writes `result.json`."""

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jdd import ahead, distributed, locks
+from jdd import ahead, distributed, files, locks
 from jdd.data.shapes import SHAPES
 from jdd.errors import Interrupted, UserError
 from jdd.experts import ExpertStore, open_compatible
@@ -161,7 +161,7 @@ def _jobs(
     command: Callable[[int], str],
 ) -> list[Job]:
     named = {"data_dir": data_dir, "experts": experts_dir}
-    places = {name: str(Path(place).resolve()) for name, place in named.items() if place}
+    places = {name: str(files.expanded(place).resolve()) for name, place in named.items() if place}
     return [
         Job(
             problem,

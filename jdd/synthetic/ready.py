@@ -23,11 +23,12 @@ def resolve(path: str | Path) -> Path:
     Raises:
       UserError: it is a name by its form, and there is no such set.
     """
-    if Path(path).name == "last" and str(Path(path).parent) in names() and not Path(path).exists():
+    path = Path(path)
+    if path.name == "last" and str(path.parent) in names() and not path.exists():
         raise UserError(f"{path}: a ready set has its best alone, not its last")
     name = re.fullmatch(_NAME, str(path))
-    if name is None or Path(path).exists() or not _dataset(name[1]):
-        return Path(path)
+    if name is None or path.exists() or not _dataset(name[1]):
+        return path
     if not SETS.is_dir():
         raise UserError(
             f"{path}: no such directory, and a jdd installed from a wheel has no ready sets: they "

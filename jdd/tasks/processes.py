@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO
 
 import jdd
+from jdd.report import console
 
 _POLL = 0.2  # seconds
 
@@ -29,7 +30,7 @@ def run_as_process(
     """
     program = f"import sys; from jdd.cli.{name} import main; sys.exit(main())"
     # -P: no library from the current directory
-    words = [sys.executable, "-P", "-c", program, *arguments]
+    words = [sys.executable, "-P", "-c", program, *arguments, *["--quiet"] * console.is_quiet()]
     return run_program(words, should_stop, output, patience)
 
 

@@ -27,15 +27,21 @@ class Cell(NamedTuple):
     method: str
     ipc: int
     seed: int
+    preset: str = "quick"
 
     @property
     def place(self) -> Path:
         """Its directory, below that of the whole table."""
-        return Path(self.dataset) / f"{self.method}-ipc{self.ipc}-seed{self.seed}"
+        preset = f"-{self.preset}" if self.preset != "quick" else ""
+        return Path(self.dataset) / f"{self.method}-ipc{self.ipc}{preset}-seed{self.seed}"
 
 
 def cells(
-    datasets: Sequence[str], methods: Sequence[str], counts: Sequence[int], seeds: int = SEEDS
+    datasets: Sequence[str],
+    methods: Sequence[str],
+    counts: Sequence[int],
+    seeds: int = SEEDS,
+    preset: str = "quick",
 ) -> list[Cell]:
     """The runs in order: seed 0 and all random draws of everything, then the further seeds.
 
@@ -44,6 +50,7 @@ def cells(
       methods: their names.
       counts: of images per class.
       seeds: of each method but `random`.
+      preset: of all runs.
 
     Raises:
       UserError: an unknown dataset or method.
@@ -60,7 +67,7 @@ def cells(
                 for method in methods:
                     draws = range(DRAWS) if method == "random" and seed == 0 else [seed]
                     if method != "random" or seed == 0:
-                        yield from (Cell(dataset, method, ipc, draw) for draw in draws)
+                        yield from (Cell(dataset, method, ipc, draw, preset) for draw in draws)
 
     return [cell for seed in range(seeds) for cell in of(seed)]
 
