@@ -14,7 +14,8 @@ def compiling(*programs: Callable[[], Any]) -> Iterator[None]:
 
     JAX keeps what it compiled: a call with arguments of the same shapes finds it. An error is left
     to that call, which meets it again. With several devices a call's arguments lie elsewhere than
-    is known here, and it would compile the same once more: there nothing is done.
+    is known here, and it would compile the same once more; on a GPU XLA chooses kernels by
+    timing them, which other work would disturb. There nothing is done.
 
     Args:
       programs: each gives a traced program, as `jax.jit(…).lower(…)` does.
@@ -28,7 +29,7 @@ def compiling(*programs: Callable[[], Any]) -> Iterator[None]:
                     program().compile()
 
     thread = threading.Thread(target=work, name="compiling", daemon=True)
-    if programs and jax.device_count() == 1:
+    if programs and jax.device_count() == 1 and jax.default_backend() != "gpu":
         thread.start()
     try:
         yield

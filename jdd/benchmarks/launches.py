@@ -18,7 +18,8 @@ class Launches(NamedTuple):
     kernels: int
     """kernels and copies that the device ran"""
     launches: int
-    """calls by which the host started them, a CUDA graph as one; 0 where the profile has none"""
+    """calls by which the host started them, without CUDA graphs, which XLA makes none of in a
+    profile; 0 where the profile has none"""
 
 
 def profiled(call: Callable[[], Any]) -> Launches | None:

@@ -1,12 +1,14 @@
 """A case measured: ours, a peer's and the machine's matrix product by turns."""
 
+import contextlib
 import importlib.util
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from jdd import cost
 from jdd.benchmarks import cases
@@ -15,6 +17,7 @@ from jdd.benchmarks.flops import product_flops
 from jdd.benchmarks.launches import profiled
 from jdd.benchmarks.timing import compile_afresh, in_turns, matrix_product, median
 from jdd.errors import SettingError
+from jdd.files import first_line
 from jdd.runs.result import machine
 from jdd.runs.settings import PRECISIONS
 from jdd.settings import Settings, seed, setting
@@ -61,7 +64,8 @@ def measure(
       XLA counts them, `flops`, `flops_per_second`, `matmul_flops_per_second` of the machine in the
       same rounds, `share_of_matmul_rate`, and what the step is. FLOPs are those of direct sums, of
       which a CPU takes half in large convolutions, so that the share may be above 1. With a peer
-      `peer`: its name and version, its seconds and `ratio`, its median by ours. On an accelerator
+      `peer`: its name and version, its seconds and `ratio`, its median by ours; where it
+      raises an error, `peer_failed` in its place. On an accelerator
       `device_peak_bytes`, the most that was in use since the process began, and with `profile`
       `kernels` and `launches` of one step, see `jdd.benchmarks.launches`.
     """
@@ -69,7 +73,9 @@ def measure(
     step = cases.step(problem, settings.seed)
     with jax.default_matmul_precision(PRECISIONS[settings.precision]):
         compiled, compile_seconds = compile_afresh(step.function, *step.arguments)
-        product, product_flops_each = matrix_product()
+        # A GPU would multiply float32 numbers by TF32 at the precision bfloat16.
+        rounded = settings.precision == "bfloat16" and jax.default_backend() != "cpu"
+        product, product_flops_each = matrix_product(jnp.bfloat16 if rounded else jnp.float32)
     arguments = step.arguments
 
     def ours() -> None:
@@ -78,8 +84,8 @@ def measure(
         arguments = step.onward(arguments, result)
 
     calls: dict[str, Callable[[], Any]] = {"matmul": product, "jdd": ours}
-    if settings.peer == "torch":
-        calls |= _torch_calls(problem, settings)
+    peer, trouble = _torch_calls(problem, settings) if settings.peer == "torch" else ({}, "")
+    calls |= peer
     seconds_of = in_turns(calls, settings.steps, settings.most, progress)
     seconds = median(seconds_of["jdd"])
     flops = product_flops(step.function, *step.arguments, turns=step.turns)
@@ -100,8 +106,10 @@ def measure(
         "share_of_matmul_rate": flops / seconds / matmul_rate,
     }
     result |= _of_accelerator(ours, settings.profile)
-    if settings.peer == "torch":
+    if peer:
         result["peer"] = _of_torch(seconds_of, seconds)
+    if trouble:
+        result["peer_failed"] = trouble
     return result
 
 
@@ -110,30 +118,44 @@ def _of_accelerator(call: Callable[[], Any], profile: bool) -> dict[str, int]:
     figures: dict[str, int] = {}
     if (stats := jax.local_devices()[0].memory_stats()) is not None:
         figures["device_peak_bytes"] = stats.get("peak_bytes_in_use", 0)
-    if profile and (counts := profiled(call)) is not None:
-        figures |= counts._asdict()
+    if profile:
+        with contextlib.suppress(Exception):  # of a profiler; what is measured is worth more
+            counts = profiled(call)
+            figures |= {} if counts is None else counts._asdict()
     return figures
 
 
-def _torch_calls(problem: cases.Problem, settings: BenchmarkSettings) -> dict[str, Any]:
-    """PyTorch's step in each layout of images that is worth trying where it runs.
+def _torch_calls(problem: cases.Problem, settings: BenchmarkSettings) -> tuple[dict[str, Any], str]:
+    """PyTorch's step in each layout of images in which it runs, and what else it raised.
 
     On a GPU its products are as ours, TF32 or float32, and cuDNN tries which algorithm is fastest.
     """
+    calls: dict[str, Any] = {}
+    try:
+        for name, call in _torch_steps(problem, settings):
+            call()
+            calls[name] = call
+    except Exception as error:  # whatever is wrong there; ours is measured all the same
+        return calls, f"{type(error).__name__}: {first_line(error)}"
+    return calls, ""
+
+
+def _torch_steps(
+    problem: cases.Problem, settings: BenchmarkSettings
+) -> Iterator[tuple[str, Callable[[], Any]]]:
     import torch
 
     from jdd.benchmarks.peer.steps import Peer, device
 
     if device().type == "cpu":
-        return {"NCHW": Peer(problem, settings.seed).step()}
+        yield "NCHW", Peer(problem, settings.seed).step()
+        return
     rounded = settings.precision != "float32"
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = rounded
     torch.backends.cudnn.benchmark = True
     torch.cuda.reset_peak_memory_stats()
-    return {
-        name: Peer(problem, settings.seed, channels_last=name == "NHWC").step()
-        for name in ("NCHW", "NHWC")
-    }
+    for name in ("NCHW", "NHWC"):
+        yield name, Peer(problem, settings.seed, channels_last=name == "NHWC").step()
 
 
 def _of_torch(seconds_of: dict[str, list[float]], ours: float) -> dict[str, Any]:

@@ -76,15 +76,15 @@ def in_turns(
         done += 1
 
 
-def matrix_product() -> tuple[Callable[[], Any], int]:
-    """A float32 product of two square matrices, compiled, and its floating-point operations.
+def matrix_product(dtype: Any = jnp.float32) -> tuple[Callable[[], Any], int]:
+    """A product of two square matrices, compiled, and its floating-point operations.
 
-    Large enough for the machine's full rate: 2,048 rows on a CPU, 8,192 elsewhere, at the precision
-    that JAX is set to here.
+    Large enough for the machine's full rate: 2,048 rows on a CPU, 8,192 elsewhere. Of float32
+    numbers at the precision that JAX is set to here.
     """
     side = _SIDE_ON_CPU if jax.default_backend() == "cpu" else _SIDE_ELSEWHERE
     keys = jax.random.split(randomness.key(0, "matrices"))
-    a, b = (jax.random.normal(key, (side, side), jnp.float32) for key in keys)
+    a, b = (jax.random.normal(key, (side, side), dtype) for key in keys)
     product = jax.jit(jnp.matmul).lower(a, b).compile()
     return lambda: jax.block_until_ready(product(a, b)), 2 * side**3
 

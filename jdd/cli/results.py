@@ -128,7 +128,7 @@ def _ratios(peer: str | None, dataset: str, ipc: int) -> dict[str, float]:
         for name, case in files.read_json(Path(peer))["cases"].items():
             method, _, rest = name.partition("-")
             of, _, size = rest.partition("-ipc")
-            if of == dataset and size:
+            if of == dataset and size and "peer_failed" not in case:
                 distance = abs(int(size) - ipc)
                 if distance < ratios.get(method, (10**9, 0.0))[0]:
                     ratios[method] = (distance, float(case["peer"]["ratio"]))

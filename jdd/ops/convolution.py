@@ -112,12 +112,30 @@ def _gpu_input_gradient(g: jax.Array, w: jax.Array, window: Window) -> jax.Array
 
 
 def _gpu_kernel_gradient(x: jax.Array, g: jax.Array, window: Window) -> jax.Array:
-    if x.shape[3] <= cpu.FEW_CHANNELS:
-        # As zeros around the image that XLA knows of, those of MNIST's would become more padding
-        # than the kernel is wide. No library has that, and it was made a convolution whose window
-        # is the whole image, of transposed arrays.
-        x = lax.optimization_barrier(x)
-    return _native_kernel_gradient(x, g, window)
+    return _native_kernel_gradient(_as_it_is(x), g, window)
+
+
+def _gpu_kernel_gradients(x: jax.Array, g: jax.Array, window: Window) -> jax.Array:
+    """Of several models. XLA takes groups of batches for cuDNN's gradient of a kernel, and groups
+    of channels, which `vmap` of the one above makes, for a convolution as wide as the image."""
+    x = _as_it_is(x)
+    w = jax.ShapeDtypeStruct((x.shape[0], *window.kernel, x.shape[4], g.shape[4]), x.dtype)
+
+    def forward(w: jax.Array) -> jax.Array:
+        return jax.vmap(lambda x, w: _native_forward(x, w, window))(x, w)
+
+    gradient: jax.Array = jax.linear_transpose(forward, w)(g)[0]
+    return gradient
+
+
+def _as_it_is(x: jax.Array) -> jax.Array:
+    """Grey and colour images with the zeros around them, hidden from XLA.
+
+    As zeros that it knows of, those of MNIST's would become more padding than the kernel is wide.
+    No library has that, and it was made a convolution whose window is the whole image, of
+    transposed arrays.
+    """
+    return lax.optimization_barrier(x) if x.shape[-1] <= cpu.FEW_CHANNELS else x
 
 
 def _tpu_forward(x: jax.Array, w: jax.Array, window: Window) -> jax.Array:
@@ -138,18 +156,25 @@ def _over_models(
     loop: Callable[..., Any],
     product: Callable[..., jax.Array],
     narrow: Callable[[jax.Array], jax.Array],
+    of_several: Callable[..., jax.Array] | None = None,
 ) -> Callable[..., jax.Array]:
-    """A product of arrays with a leading axis of models, by `loop` unless there is just one."""
+    """A product of arrays with a leading axis of models, by `loop` or `of_several` unless there is
+    just one."""
 
-    def of_model(a: jax.Array, b: jax.Array, window: Window) -> jax.Array:
-        if window.precision != "bfloat16" or a.dtype != jnp.float32:
-            return product(a, b, window)
-        return narrow(product(narrow(a), narrow(b), window)).astype(a.dtype)
+    def rounded(product: Callable[..., jax.Array], window: Window) -> Callable[..., jax.Array]:
+        def apply(a: jax.Array, b: jax.Array) -> jax.Array:
+            if window.precision != "bfloat16" or a.dtype != jnp.float32:
+                return product(a, b, window)
+            return narrow(product(narrow(a), narrow(b), window)).astype(a.dtype)
+
+        return apply
 
     def apply(a: jax.Array, b: jax.Array, *, window: Window) -> jax.Array:
         if a.shape[0] == 1:
-            return of_model(a[0], b[0], window)[None]
-        products: jax.Array = loop(lambda a, b: of_model(a, b, window))(a, b)
+            return rounded(product, window)(a[0], b[0])[None]
+        if of_several is not None:
+            return rounded(of_several, window)(a, b)
+        products: jax.Array = loop(rounded(product, window))(a, b)
         return products
 
     return apply
@@ -166,6 +191,7 @@ def _primitive(
     on_tpu: Callable[..., jax.Array],
     on_gpu: Callable[..., jax.Array],
     elsewhere: Callable[..., jax.Array],
+    on_gpu_several: Callable[..., jax.Array] | None = None,
 ) -> Primitive:
     primitive = Primitive(f"jdd_convolution_{name}")
 
@@ -177,13 +203,17 @@ def _primitive(
 
     primitive.def_abstract_eval(abstract)
     primitive.def_impl(jax.jit(primitive.bind, static_argnames="window"))
-    for platform, loop, product, narrow in (
-        (None, jax.vmap, elsewhere, lambda v: v.astype(jnp.bfloat16)),
-        ("cuda", jax.vmap, on_gpu, lambda v: v.astype(jnp.bfloat16)),
-        ("tpu", jax.vmap, tpu.in_passes(on_tpu), lambda v: v.astype(jnp.bfloat16)),
-        ("cpu", _one_after_another, on_cpu, cpu.rounded),
+
+    def narrow(v: jax.Array) -> jax.Array:
+        return v.astype(jnp.bfloat16)
+
+    for platform, over_models in (
+        (None, _over_models(jax.vmap, elsewhere, narrow)),
+        ("cuda", _over_models(jax.vmap, on_gpu, narrow, on_gpu_several)),
+        ("tpu", _over_models(jax.vmap, tpu.in_passes(on_tpu), narrow)),
+        ("cpu", _over_models(_one_after_another, on_cpu, cpu.rounded)),
     ):
-        rule = mlir.lower_fun(_over_models(loop, product, narrow), multiple_results=False)
+        rule = mlir.lower_fun(over_models, multiple_results=False)
         mlir.register_lowering(primitive, rule, platform=platform)
     return primitive
 
@@ -211,6 +241,7 @@ _kernel_gradient = _primitive(
     _tpu_kernel_gradient,
     _gpu_kernel_gradient,
     _native_kernel_gradient,
+    _gpu_kernel_gradients,
 )
 
 # In each rule the first argument is the cotangent, the other two are the primitive's own.

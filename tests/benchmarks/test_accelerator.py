@@ -71,13 +71,24 @@ def measure(tmp_path, monkeypatch, capfd):
 
     def run(programs, *more, parts=PARTS):
         monkeypatch.setattr(plans, "run_as_process", programs)
-        monkeypatch.setattr(session, "_device", lambda _: DEVICE)
+        monkeypatch.setattr(session, "_device", lambda *_: DEVICE)
         monkeypatch.setattr(accelerator, "has_torch", lambda: True)
         places = ["--out", tmp_path / "out", "--work", tmp_path / "work"]
         wanted = ["--parts", parts, "--cases", "mtt-cifar10-ipc1,train-mnist"]
         return call(measure_accelerator.main, capfd, *places, *wanted, *more, "--json")
 
     return run
+
+
+def test_a_cpu_alone_is_refused_but_for_a_trial(monkeypatch):
+    def described(words, stopper, output, patience):
+        print(json.dumps({**DEVICE, "platform": "cpu"}), file=output)
+        return "done"
+
+    monkeypatch.setattr(session, "run_program", described)
+    with pytest.raises(UserError, match="JAX sees a CPU alone, no accelerator"):
+        session._device(lambda: False, trial=False)
+    assert session._device(lambda: False, trial=True)["platform"] == "cpu"
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ import importlib.util
 
 import pytest
 
-from jdd.benchmarks import cases
+from jdd.benchmarks import cases, measure
 from jdd.benchmarks.cases import Case
 from jdd.cli import benchmark
 from tests.cli.running import call
@@ -53,6 +53,19 @@ def test_pytorch_takes_turns(small, capfd):
     peer = row["peer"]
     assert len(peer["seconds_of_steps"]) == len(row["seconds_of_steps"]) == 3
     assert peer["ratio"] == pytest.approx(peer["seconds_per_step"] / row["seconds_per_step"])
+
+
+def test_a_peer_that_fails_leaves_our_own_figures(small, capfd, monkeypatch):
+    def steps(problem, settings):
+        yield "NCHW", lambda: 1 / 0
+
+    monkeypatch.setattr(measure, "prepare_peer", lambda settings: None)
+    monkeypatch.setattr(measure, "_torch_steps", steps)
+    words = ["--case", "test-digits", "--width", "8", "--steps", "3", "--peer", "torch", "--json"]
+    code, result, _ = call(benchmark.main, capfd, *words)
+    row = result["cases"]["test-digits"]
+    assert code == 0 and len(row["seconds_of_steps"]) == 3
+    assert "peer" not in row and row["peer_failed"] == "ZeroDivisionError: division by zero"
 
 
 @pytest.mark.skipif(HAS_TORCH, reason="PyTorch is installed")

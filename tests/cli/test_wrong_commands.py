@@ -20,9 +20,9 @@ distill --dataset digits --data-dir file | --data-dir file: it is a file, name a
 distill --dataset mnist --data-dir empty | --data-dir empty: no mnist there (it is empty)
 distill --dataset mnist --data-dir ~no_one/x | --data-dir ~no_one/x: it does not exist
 distill --dataset digits --out RUN/state | --out run/state: it lies in state of the run in
-distill --resume --out nowhere --tensorboard --seeds 0-3 | --out nowhere: no run has begun there: give
+distill --resume --out nowhere --tensorboard | --out nowhere: no run has begun there: give its
 distill --dataset digits --seed 0 --seeds 1-2 | --seed and --seeds: give one of the two
-distill --dataset digits --seeds 0-2000 | --seeds: '0-2000': from a seed up to a larger one, at most 1000
+distill --dataset digits --seeds 0-2000 | --seeds: '0-2000': from a seed up to a larger one, at mo
 distill --dataset mnist --recommend --minutes inf | argument --minutes: inf: it must be finite
 results RUN --out '' | --out '': name a file
 cross_architecture RUN --preset released | --preset released: quick or paper

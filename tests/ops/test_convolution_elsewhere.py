@@ -1,5 +1,7 @@
 """Convolution on accelerators: left to XLA, or the product of patches."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 from jax import export
 
 from jdd.ops import _convolution_tpu as tpu
-from jdd.ops import conv2d
+from jdd.ops import conv2d, convolution
 from jdd.ops._window import Window
 from tests.ops.convolutions import agree, arrays, energy, reference
 
@@ -27,6 +29,20 @@ def test_elsewhere_xla_convolves():
         text = export.export(jax.jit(f), platforms=["cuda"])(*args).mlir_module()
         assert text.count("stablehlo.convolution") == 3
         assert "stablehlo.while" not in text
+    # A library's gradient of several kernels has groups of batches, none of channels.
+    groups = re.findall(r"batch_group_count = (\d+) : i64, feature_group_count = (\d+)", text)
+    assert sorted(groups) == [("1", "3"), ("1", "3"), ("3", "1")]
+
+
+@pytest.mark.parametrize("name", ["3x3", "first layer of a grey image"])
+def test_kernels_of_several_models_at_once(name):
+    (x, k), _, (padding, _) = arrays(name)
+    window = Window(x.shape[1:3], k.shape[:2], ((padding, padding),) * 2, (1, 1))
+    y = reference(x, k, padding, 1)
+    models = [jnp.stack([v, jnp.cos(v), 2 * v]) for v in (x, jnp.sin(y))]
+    ours = convolution._gpu_kernel_gradients(*models, window)
+    for of, x, g in zip(ours, *models, strict=True):
+        agree(of, jax.vjp(lambda k, x=x: reference(x, k, padding, 1), k)[1](g)[0])
 
 
 @pytest.mark.parametrize("stride", [1, 2])

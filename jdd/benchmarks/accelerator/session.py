@@ -64,7 +64,7 @@ def run_parts(
         raise SettingError("out", plan.out, "it is a file, name a directory")
     plan.out.mkdir(parents=True, exist_ok=True)
     with locks.locked(plan.work, "work"):
-        described = {**_device(stopper), "dataset": plan.dataset, "trial": plan.trial}
+        described = {**_device(stopper, plan.trial), "dataset": plan.dataset, "trial": plan.trial}
         stored = {name: _stored(plan.out / f"{name}.json", described) for name in NAMES}
         for name in names:
             if stored[name].get("complete"):
@@ -104,7 +104,7 @@ def _make(
     return dict(last)
 
 
-def _device(stopper: Callable[[], bool]) -> dict[str, Any]:
+def _device(stopper: Callable[[], bool], trial: bool) -> dict[str, Any]:
     """What JAX sees, asked in a process of its own."""
     with tempfile.TemporaryFile("w+", encoding="utf-8") as output:
         outcome = run_program([sys.executable, "-c", _DESCRIBE], stopper, output, patience=5.0)
@@ -113,6 +113,10 @@ def _device(stopper: Callable[[], bool]) -> dict[str, Any]:
     if outcome != "done" or not lines:
         raise UserError("JAX does not start here: what it said is above")
     described: dict[str, Any] = json.loads(lines[-1])
+    if described["platform"] == "cpu" and not trial:
+        raise UserError(
+            "JAX sees a CPU alone, no accelerator: what it said is above; a `trial` may take a CPU"
+        )
     return described
 
 
