@@ -83,9 +83,10 @@ def test_sgd_moves_images_by_the_gradient():
     settings = dataclasses.replace(SMALL, optimizer="sgd", lr_img=0.01)
     synthetic, state = ncfm(settings, NETWORK).init(jax.random.key(3), small.start(ipc), of)
     update, velocity = jax.jit(ncfm(settings, NETWORK).update), 0.0
+    gradient_of = jax.jit(jax.grad(plain_loss), static_argnums=3)
     for _ in range(2):
         before = synthetic.images
-        gradient = jax.jit(jax.grad(plain_loss), static_argnums=3)(before, state, of, ipc)
+        gradient = gradient_of(before, state, of, ipc)
         synthetic, state, _ = update(synthetic, state, of, segment())
         velocity = 0.5 * velocity + gradient
         np.testing.assert_allclose(
